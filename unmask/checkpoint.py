@@ -1,0 +1,50 @@
+"""Weights as safetensors, and nothing else: no pickle is ever read here."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from unmask.errors import ConfigError
+
+
+def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
+    """Write a module's state, floating point as fp16 if ``half`` and where its range suffices."""
+    state = {}
+    for name, tensor in module.state_dict().items():
+        kept = tensor.half() if half and tensor.is_floating_point() else tensor
+        kept = kept if torch.isfinite(kept).all() else tensor
+        state[name] = kept.detach().cpu().contiguous()
+    # A reader, or a run that is killed here, must never meet half a file.
+    partial = path.with_suffix(".partial")
+    save_file(state, partial)
+    os.replace(partial, path)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill ``module`` from ``path``; raises ConfigError unless every tensor fits and is finite."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: not a complete safetensors file") from error
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in state.items()}
+    wrong = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
+    if wrong:
+        name = wrong[0]
+        raise ConfigError(
+            f"{path}: {len(wrong)} tensors do not fit the configuration; {name} is "
+            f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+        )
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{path}: {name} holds values that are not finite")
+    dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    module.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()})

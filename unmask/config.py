@@ -1,0 +1,95 @@
+"""Strict loading of nested dataclasses from JSON and TOML, and writing them back.
+
+Written here because training must run on machines that have torch and little else; it knows
+just what our configurations use: numbers, strings, booleans, tuples, literals, options, and
+dataclasses inside dataclasses.
+"""
+
+import dataclasses
+import json
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from unmask.errors import ConfigError, RequestError, choices
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], values: object, where: str = "") -> T:
+    """An instance of the dataclass ``cls``; raises ConfigError naming the field at fault."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or cls.__name__}: expected a table, got {values!r}")
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"{_join(where, str(key))}: unknown field; {choices(key, fields)}")
+    parsed = {}
+    for name, field in fields.items():
+        if name in values:
+            parsed[name] = _convert(hints[name], values[name], _join(where, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{_join(where, name)}: missing")
+    try:
+        return cls(**parsed)
+    except (ValueError, RequestError) as error:
+        raise ConfigError(f"{where or cls.__name__}: {error}") from error
+
+
+def load(cls: type[T], path: Path) -> T:
+    """The dataclass ``cls`` read from a ``.toml`` or ``.json`` file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        return from_mapping(cls, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def save_json(instance: object, path: Path) -> None:
+    """Write a dataclass as readable JSON."""
+    text = json.dumps(dataclasses.asdict(cast(Any, instance)), indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _convert(kind: Any, value: object, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = (arg for arg in get_args(kind) if arg is not type(None))
+        return _convert(inner, value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(
+                f"{where}: {value!r}; {choices(str(value), map(str, get_args(kind)))}"
+            )
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        arguments = get_args(kind)
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(value) != len(kinds):
+            raise ConfigError(f"{where}: {len(value)} values; expected {len(kinds)}")
+        items = enumerate(zip(kinds, value, strict=True))
+        return tuple(_convert(inner, item, f"{where}[{i}]") for i, (inner, item) in items)
+    if dataclasses.is_dataclass(kind):
+        return from_mapping(cast(type, kind), value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return value

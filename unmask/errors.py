@@ -1,0 +1,48 @@
+"""Every error that a user of Unmask can cause, grouped by what the caller can do about it.
+
+UnmaskError
+├── RequestError           change the request: a value is out of its bounds (HTTP 400)
+│   └── NotFoundError      name something that exists: model, route (HTTP 404)
+├── ConfigError            mend a configuration file or a checkpoint folder
+├── DataError              mend the training data
+└── UnavailableError       try again later: the server is full, starting or broken (HTTP 503)
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnmaskError(Exception):
+    """The base of all errors that Unmask raises on purpose."""
+
+
+class RequestError(UnmaskError):
+    """A request holds a value that cannot be served; ``param`` names the field."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotFoundError(RequestError):
+    """A request names something that does not exist."""
+
+
+class ConfigError(UnmaskError):
+    """A configuration or a checkpoint cannot be used; the message names the file or field."""
+
+
+class DataError(UnmaskError):
+    """Training data is missing or malformed; the message names the file and line."""
+
+
+class UnavailableError(UnmaskError):
+    """The service cannot take this request now."""
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """A sentence that lists the known names, the nearest to ``name`` first said."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}choose one of: {', '.join(names)}"
