@@ -1,0 +1,21 @@
+"""Tokenizers as folders of ``config.json`` and ``model.safetensors``."""
+
+from pathlib import Path
+
+from unmask import config
+from unmask.checkpoint import load_weights, save_weights
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+
+
+def save_tokenizer(tokenizer: VQGAN, folder: Path, half: bool = True) -> None:
+    """Write a tokenizer, in fp16 unless ``half`` is false."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_json(tokenizer.config, folder / "config.json")
+    save_weights(tokenizer, folder / "model.safetensors", half)
+
+
+def load_tokenizer(folder: Path, device: str = "cpu") -> VQGAN:
+    """Read a tokenizer in fp32, ready to use; raises ConfigError naming the file at fault."""
+    tokenizer = VQGAN(config.load(VQGANConfig, folder / "config.json"))
+    load_weights(tokenizer, folder / "model.safetensors")
+    return tokenizer.to(device).eval().requires_grad_(False)
