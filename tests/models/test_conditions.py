@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unmask.errors import ConfigError, RequestError
+from unmask.models.conditions import START, LabelCondition, NoCondition, TextCondition
+
+CAPTIONS = ["a red apple on a blue background", "two green cars", "a cat above a dog"] * 20
+
+LONG_TEXT = TextCondition.learn(CAPTIONS, vocabulary=300, length=60)
+
+
+@pytest.fixture(name="text", scope="module")
+def _text() -> TextCondition:
+    return TextCondition.learn(CAPTIONS, vocabulary=400, length=12)
+
+
+def test_frequent_words_become_single_tokens(text: TextCondition) -> None:
+    condition = text(["a red apple"])
+    assert condition.mask.sum() == 4
+    assert condition.ids[0, 0] == START
+
+
+def test_prompts_of_a_batch_are_padded_and_masked(text: TextCondition) -> None:
+    condition = text(["a cat", "two green cars"])
+    assert condition.ids.shape == (2, 12)
+    assert condition.mask.sum(1).tolist() == [3, 4]
+
+
+def test_an_empty_prompt_is_the_null_condition(text: TextCondition) -> None:
+    assert text(["", "  "]).mask.sum(1).tolist() == [1, 1]
+
+
+def test_case_makes_no_difference(text: TextCondition) -> None:
+    assert text(["A Red APPLE"]).ids.equal(text(["a red apple"]).ids)
+
+
+@given(st.text(max_size=3))
+def test_any_text_at_all_can_be_read(prompt: str) -> None:
+    assert LONG_TEXT([prompt]).mask[0, 0]
+
+
+def test_a_prompt_too_long_tells_both_numbers(text: TextCondition) -> None:
+    with pytest.raises(RequestError, match=r"20 text tokens long; this model reads at most 11"):
+        text(["a cat " * 10])
+
+
+def test_text_conditions_survive_saving(text: TextCondition, tmp_path: Path) -> None:
+    text.save(tmp_path)
+    again = TextCondition.load(tmp_path, 12)
+    assert again(["a green cat"]).ids.equal(text(["a green cat"]).ids)
+
+
+def test_a_broken_text_tokenizer_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "text_tokenizer.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"text_tokenizer\.json"):
+        TextCondition.load(tmp_path, 12)
+
+
+def test_labels_go_by_name_or_number(tmp_path: Path) -> None:
+    LabelCondition(["cat", "dog"]).save(tmp_path)
+    labels = LabelCondition.load(tmp_path)
+    assert labels(["dog", "0", "", " cat "]).ids.flatten().tolist() == [1, 0, 2, 0]
+    assert labels.vocabulary == 3
+
+
+@pytest.mark.parametrize("prompt", ["dgo", "2", "-1", "9" * 50, "٣"])
+def test_unknown_labels_are_refused_with_the_choices(prompt: str) -> None:
+    with pytest.raises(RequestError, match="cat, dog"):
+        LabelCondition(["cat", "dog"])([prompt])
+
+
+def test_no_condition_is_one_constant_token() -> None:
+    assert NoCondition()(["x", ""]).ids.tolist() == [[0], [0]]

@@ -1,0 +1,169 @@
+import pytest
+import torch
+from torch import Tensor
+
+from unmask.errors import ConfigError
+from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
+from unmask.models.native import Condition, NativeConfig, NativeTransformer, Prefix
+
+CONFIG = NativeConfig(
+    width=32,
+    layers=3,
+    heads=2,
+    hidden=48,
+    grid=(3, 4),
+    codebook_size=11,
+    condition="text",
+    vocabulary=9,
+    condition_length=6,
+)
+
+
+@pytest.fixture(name="model")
+def _model() -> NativeTransformer:
+    torch.manual_seed(0)
+    model = NativeTransformer(CONFIG).eval().requires_grad_(False)
+    for (
+        parameter
+    ) in model.parameters():  # far from the tiny initial values, so that differences show
+        parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+def _tokens(rows: int) -> Tensor:
+    return torch.randint(CONFIG.codebook_size + 1, (rows, CONFIG.tokens))
+
+
+def _condition(*lengths: int, padded: int = 6) -> Condition:
+    ids = torch.randint(2, CONFIG.vocabulary, (len(lengths), padded))
+    mask = torch.arange(padded) < torch.tensor(lengths)[:, None]
+    return Condition(ids, mask)
+
+
+def _joint(model: NativeTransformer, tokens: Tensor, condition: Condition) -> Tensor:
+    """The definition: one sequence [text, image], text blind to the image, nothing computed
+    ahead.
+    """
+    length = condition.ids.shape[1]
+    text = model.condition_embedding(condition.ids) + model.condition_position.weight[:length]
+    places = model.row_embedding.weight[:, None] + model.column_embedding.weight[None]
+    x = torch.cat([text, model.token_embedding(tokens) + places.flatten(0, 1)], 1)
+    angles = torch.cat([torch.zeros(length, model.angles.shape[1]), model.angles])
+    seen = torch.cat([condition.mask, condition.mask.new_ones(tokens.shape)], 1)
+    allowed = seen[:, None, None, :].repeat(1, 1, x.shape[1], 1)
+    allowed[:, :, :length, length:] = False
+    for block in model._blocks():
+        query, key, value = block.project(x, angles)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        x = block.finish(x, scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value)
+    logits: Tensor = model.head(model.norm(x[:, length:]))
+    return logits
+
+
+def test_prefix_reuse_equals_full_recomputation(model: NativeTransformer) -> None:
+    condition, prefix = _condition(3, 6), None
+    for _ in range(3):  # one prefix serves every state of the tokens
+        tokens = _tokens(2)
+        prefix = prefix or model.encode(condition)
+        assert torch.allclose(model(tokens, prefix), _joint(model, tokens, condition), atol=1e-5)
+
+
+def test_padding_of_text_changes_nothing(model: NativeTransformer) -> None:
+    long = _condition(3, 3)
+    short = Condition(long.ids[:, :3], long.mask[:, :3])
+    other = Condition(torch.where(long.mask, long.ids, 7), long.mask)
+    tokens = _tokens(2)
+    expected = model(tokens, model.encode(short))
+    for padded in (long, other):
+        assert torch.allclose(model(tokens, model.encode(padded)), expected, atol=1e-5)
+
+
+def test_every_text_token_and_its_place_matter(model: NativeTransformer) -> None:
+    ids = torch.tensor([[1, 2, 3], [1, 3, 2], [1, 2, 4]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    tokens = _tokens(1).expand(3, -1)
+    logits = model(tokens, model.encode(Condition(ids, mask)))
+    assert not torch.allclose(logits[0], logits[1], atol=1e-3)
+    assert not torch.allclose(logits[0], logits[2], atol=1e-3)
+
+
+def test_positions_on_the_grid_differ(model: NativeTransformer) -> None:
+    logits = model(torch.full((1, 12), model.mask_id), model.encode(_condition(3)))[0]
+    distances = torch.cdist(logits, logits) + torch.eye(12)
+    assert distances.min() > 1e-3
+
+
+def test_selected_prefixes_are_those_rows(model: NativeTransformer) -> None:
+    tokens = _tokens(3)
+    prefix = model.encode(_condition(2, 4, 6))
+    rows = torch.tensor([2, 0])
+    assert torch.allclose(
+        model(tokens[rows], prefix.select(rows)), model(tokens, prefix)[rows], atol=1e-5
+    )
+
+
+def test_a_prefix_holds_one_entry_a_layer(model: NativeTransformer) -> None:
+    prefix = model.encode(_condition(3, 5))
+    assert isinstance(prefix, Prefix)
+    assert prefix.keys.shape == prefix.values.shape == (3, 2, 2, 6, 16)
+
+
+@pytest.mark.parametrize("name", sorted(BACKENDS))
+def test_attention_backends_agree(model: NativeTransformer, name: str) -> None:
+    if name == "xformers":
+        pytest.importorskip("xformers", reason="the optional backend is not installed")
+        if not torch.cuda.is_available():
+            pytest.skip("xformers' kernels want a GPU")
+    device = "cuda" if name == "xformers" else "cpu"
+    tokens, condition = _tokens(2), _condition(2, 5)
+    model.use_attention("plain")
+    expected = model(tokens, model.encode(condition))
+    model.use_attention(name)
+    model.to(device)
+    found = model(tokens.to(device), model.encode(Condition(*(t.to(device) for t in condition))))
+    assert torch.allclose(found.cpu(), expected, atol=1e-4)
+
+
+def test_fused_attention_agrees_with_plain_for_masks_of_every_length() -> None:
+    query, key, value = torch.randn(3, 6, 2, 5, 8).unbind()
+    mask = torch.arange(5) < torch.arange(1, 7)[:, None].clamp_max(5)
+    assert torch.allclose(plain(query, key, value, mask), sdpa(query, key, value, mask), atol=1e-5)
+
+
+def test_attention_weights_sum_to_one_over_what_may_be_seen() -> None:
+    query, key = torch.randn(2, 1, 2, 4, 8).unbind()
+    weights = attention_weights(query, key, torch.tensor([[True, True, False, True]]))
+    assert torch.allclose(weights.sum(-1), torch.ones(1, 2, 4))
+    assert (weights[..., 2] == 0).all()
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
+    angles = axial_angles((1, 9), 8, 100.0)
+    query, key = torch.randn(2, 1, 1, 1, 8).expand(-1, -1, -1, 9, -1).unbind()
+    turned_query, turned_key = rotate(query, angles), rotate(key, angles)
+    assert torch.allclose(turned_query.norm(dim=-1), query.norm(dim=-1), atol=1e-5)
+    products = (turned_query @ turned_key.transpose(-1, -2))[0, 0]
+    assert torch.allclose(products[0, 3], products[5, 8], atol=1e-4)
+    assert not torch.allclose(products[0, 3], products[0, 4], atol=1e-4)
+
+
+def test_rows_and_columns_turn_different_channels() -> None:
+    angles = axial_angles((2, 2), 16, 100.0).view(2, 2, 8)
+    assert (angles[1, 0] - angles[0, 0])[4:].eq(0).all()
+    assert (angles[0, 1] - angles[0, 0])[:4].eq(0).all()
+
+
+def test_gradients_reach_every_parameter() -> None:
+    model = NativeTransformer(CONFIG)
+    model(_tokens(4), model.encode(_condition(6, 6, 6, 6))).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_an_unknown_backend_lists_the_choices() -> None:
+    with pytest.raises(ConfigError, match="plain, sdpa, xformers"):
+        NativeTransformer(CONFIG, attention="flash9")
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        NativeConfig(**{**vars(CONFIG), "heads": 5})

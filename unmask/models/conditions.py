@@ -1,0 +1,137 @@
+"""From what a user asks for to the ids that a backbone reads."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from unmask.errors import ConfigError, RequestError, choices
+from unmask.models.native import Condition
+
+PAD, START = 0, 1
+
+
+class ConditionEncoder(Protocol):
+    """Turns prompts into conditions; an empty prompt is the null condition of guidance."""
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        """One row a prompt; RequestError if the model cannot read one."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+class TextCondition:
+    """Byte-level BPE learned from the training captions; a start token, then the words, then
+    padding.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
+        self.tokenizer, self.length = tokenizer, length
+
+    @classmethod
+    def learn(cls, captions: Iterable[str], vocabulary: int, length: int) -> "TextCondition":
+        """Learn at most ``vocabulary`` text tokens from captions."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFKC(), normalizers.Strip(), normalizers.Lowercase()]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["[pad]", "[start]"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(captions, trainer)
+        return cls(tokenizer, length)
+
+    @classmethod
+    def load(cls, folder: Path, length: int) -> "TextCondition":
+        path = folder / "text_tokenizer.json"
+        try:
+            return cls(Tokenizer.from_file(str(path)), length)
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise ConfigError(f"{path}: not a text tokenizer: {error}") from error
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.tokenizer.get_vocab_size())
+
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        ids = torch.full((len(prompts), self.length), PAD)
+        for row, encoding in enumerate(
+            self.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
+        ):
+            words = [START, *encoding.ids] if prompts[row].strip() else [START]
+            if len(words) > self.length:
+                raise RequestError(
+                    f"the prompt is {len(words) - 1} text tokens long; this model reads at most "
+                    f"{self.length - 1}",
+                    "prompt",
+                )
+            ids[row, : len(words)] = torch.tensor(words)
+        return Condition(ids, ids != PAD)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(str(folder / "text_tokenizer.json"))
+
+
+class LabelCondition:
+    """Class labels by name or number; the id after the last label is the null condition."""
+
+    length = 1
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = list(labels)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LabelCondition":
+        path = folder / "labels.txt"
+        try:
+            return cls(path.read_text(encoding="utf-8").splitlines())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read") from error
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self.labels) + 1
+
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        ids = torch.tensor([[self._id(prompt.strip())] for prompt in prompts])
+        return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def save(self, folder: Path) -> None:
+        (folder / "labels.txt").write_text("\n".join(self.labels) + "\n", encoding="utf-8")
+
+    def _id(self, prompt: str) -> int:
+        if not prompt:
+            return len(self.labels)
+        if prompt.isascii() and prompt.isdigit() and int(prompt[:9]) < len(self.labels):
+            return int(prompt[:9])
+        if prompt in self.labels:
+            return self.labels.index(prompt)
+        raise RequestError(f"label {prompt[:80]!r}: {choices(prompt[:80], self.labels)}", "prompt")
+
+
+class NoCondition:
+    """Unconditional models: every prompt gives the same single token."""
+
+    length = 1
+    vocabulary = 1
+
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        ids = torch.zeros(len(prompts), 1, dtype=torch.long)
+        return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write."""

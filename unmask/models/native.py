@@ -1,0 +1,183 @@
+"""The native masked transformer: one self-attention a block, over [prefix, image tokens].
+
+Text attends to text alone, so the keys and values of the condition (the prefix) are computed once a
+request; image queries attend to prefix and image. Both pass through the same blocks. Pre-norm,
+RMSNorm, QK-norm, SwiGLU, no biases, axial RoPE on image tokens. Learned row and column embeddings
+are added to it: RoPE alone tells a token its distance to others, but captions speak of places ("on
+the left").
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unmask.models.attention import attention_backend, axial_angles, rotate
+
+
+@dataclass(frozen=True)
+class NativeConfig:
+    """Sizes of a native transformer. ``vocabulary`` counts condition ids: text tokens, or labels
+    and null.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    grid: tuple[int, ...]
+    codebook_size: int
+    condition: Literal["text", "label", "none"]
+    vocabulary: int
+    condition_length: int
+    rope_base: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 x heads ({self.heads})")
+        if len(self.grid) != 2:
+            raise ValueError(f"grid {self.grid}: give rows and columns")
+
+    @property
+    def tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+
+class Condition(NamedTuple):
+    """What a picture shall show, as ids: ``ids`` (rows, length) int64, ``mask`` True where not
+    padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+
+class Prefix(NamedTuple):
+    """An encoded condition: ``keys`` and ``values`` (layers, rows, heads, length, head width),
+    ``mask``.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> "Prefix":
+        """The prefixes of some rows, in their order."""
+        return Prefix(self.keys[:, rows], self.values[:, rows], self.mask[rows])
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The weight is cast, for torch leaves its fused kernel when the two types differ.
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), 1e-6)
+
+
+class Block(nn.Module):
+    def __init__(self, config: NativeConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm1 = RMSNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.query_norm = RMSNorm(config.width // config.heads)
+        self.key_norm = RMSNorm(config.width // config.heads)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.norm2 = RMSNorm(config.width)
+        self.gate_up = nn.Linear(config.width, 2 * config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.width, bias=False)
+        self.attend = attention_backend("sdpa")
+
+    def project(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (rows, heads, tokens, head width) of (rows, tokens, width)."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
+        query, key, value = qkv.unbind(2)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        return query, key, value
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the attention's and the feed-forward's output to the residual stream."""
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+        x = x + self.down(F.silu(gate) * up)
+        return x
+
+
+class NativeTransformer(nn.Module):
+    """A backbone: ``encode`` once a request, then logits for any state of the tokens."""
+
+    angles: Tensor
+
+    def __init__(self, config: NativeConfig, attention: str = "sdpa") -> None:
+        super().__init__()
+        self.config = config
+        self.mask_id = config.codebook_size
+        self.token_embedding = nn.Embedding(config.codebook_size + 1, config.width)
+        self.row_embedding = nn.Embedding(config.grid[0], config.width)
+        self.column_embedding = nn.Embedding(config.grid[1], config.width)
+        self.condition_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.condition_position = nn.Embedding(config.condition_length, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width)
+        self.head = nn.Linear(config.width, config.codebook_size, bias=False)
+        angles = axial_angles(config.grid, config.width // config.heads, config.rope_base)
+        self.register_buffer("angles", angles, persistent=False)
+        self.use_attention(attention)
+        self._initialise()
+
+    def use_attention(self, name: str) -> None:
+        """Choose the attention backend by name."""
+        for block in self._blocks():
+            block.attend = attention_backend(name)
+
+    def encode(self, condition: Condition) -> Prefix:
+        """The keys and values that every layer computes from the condition alone."""
+        length = condition.ids.shape[1]
+        x = self.condition_embedding(condition.ids) + self.condition_position.weight[:length]
+        x = x.to(self._compute_dtype(x))
+        keys, values = [], []
+        for block in self._blocks():
+            query, key, value = block.project(x, None)
+            x = block.finish(x, block.attend(query, key, value, condition.mask))
+            keys.append(key)
+            values.append(value)
+        return Prefix(torch.stack(keys), torch.stack(values), condition.mask)
+
+    def forward(self, tokens: Tensor, prefix: Prefix) -> Tensor:
+        """Logits (rows, tokens, codebook size) for (rows, tokens) ids, ``mask_id`` where masked."""
+        rows, columns = self.config.grid
+        places = self.row_embedding.weight[:, None] + self.column_embedding.weight[None]
+        x = self.token_embedding(tokens) + places.reshape(rows * columns, -1)
+        x = x.to(self._compute_dtype(x))
+        seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)
+        for i, block in enumerate(self._blocks()):
+            query, key, value = block.project(x, self.angles)
+            key = torch.cat([prefix.keys[i], key], 2)
+            value = torch.cat([prefix.values[i], value], 2)
+            x = block.finish(x, block.attend(query, key, value, seen))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _compute_dtype(self, x: Tensor) -> torch.dtype:
+        """Under autocast the residual stream is kept in the low type too, or every sum would widen
+        it.
+        """
+        kind = x.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+    def _initialise(self) -> None:
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+        for block in self._blocks():
+            for layer in (block.out, block.down):
+                nn.init.normal_(layer.weight, std=0.02 / (2 * self.config.layers) ** 0.5)
