@@ -1,0 +1,43 @@
+"""Running plans to their end."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unmask.sampling.plan import Plan
+from unmask.sampling.step import Backbone, P, Row, step
+
+# Called after each step with the number of steps done and in all.
+OnStep = Callable[[int, int], None]
+
+
+@torch.inference_mode()
+def generate_tokens(
+    backbone: Backbone[P],
+    prefix: P,
+    plans: list[Plan],
+    tokens: Tensor,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """The finished tokens (rows, tokens) of a batch; ``prefix`` as in ``step``.
+
+    ``tokens`` holds what is known, and ``mask_id`` where a plan shall draw.
+    """
+    rows = [Row.begin(plan, tokens.device) for plan in plans]
+    total = max((plan.steps for plan in plans), default=0)
+    for done in range(total):
+        active = torch.tensor(
+            [i for i, row in enumerate(rows) if row.step < row.plan.steps], device=tokens.device
+        )
+        running = [rows[i] for i in active.tolist()]
+        own = prefix.select(torch.cat([active, active + len(rows)]))
+        tokens = tokens.index_put((active,), step(backbone, tokens[active], own, running))
+        if on_step is not None:
+            on_step(done + 1, total)
+    return tokens
+
+
+def all_masked(rows: int, tokens: int, mask_id: int, device: torch.device) -> Tensor:
+    """A blank batch (rows, tokens): everything is to be drawn."""
+    return torch.full((rows, tokens), mask_id, device=device)
