@@ -1,0 +1,165 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unmask import config
+from unmask.errors import ConfigError, NotFoundError, RequestError
+from unmask.models.conditions import TextCondition
+from unmask.models.folder import save_native
+from unmask.models.native import NativeConfig, NativeTransformer
+from unmask.pipeline import Generated, ModelCard, Pipeline, available_models, read_card
+from unmask.sampling.plan import PlanOptions
+from unmask.tokenizers.folder import save_tokenizer
+from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+
+PROMPT = "a red circle"
+
+
+def _write_model(folder: Path, levels: tuple[int, ...] = (4, 3)) -> Path:
+    """A whole untrained model: 8x8 pixels, 4x4 tokens."""
+    torch.manual_seed(0)
+    tokenizer = VQGAN(VQGANConfig((8,), (8,), 1, QuantizerConfig("fsq", levels=levels)))
+    condition = TextCondition.learn([PROMPT, "two blue squares"], 300, 10)
+    backbone = NativeTransformer(
+        NativeConfig(
+            width=16,
+            layers=2,
+            heads=2,
+            hidden=16,
+            grid=(4, 4),
+            codebook_size=12,
+            condition="text",
+            vocabulary=condition.vocabulary,
+            condition_length=10,
+        )
+    )
+    for parameter in backbone.parameters():  # else all logits are nearly alike
+        parameter.data.add_(torch.randn_like(parameter) * 0.3)
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    save_native(backbone, condition, folder / "transformer")
+    preset = PlanOptions(scheduler="confidence", steps=5, temperature=0.7)
+    card = ModelCard("tiny", "Untrained.", scheduler="halton", presets=(preset,))
+    config.save_json(card, folder / "model.json")
+    return folder
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(name="pipeline", scope="module")
+def _pipeline(folder: Path) -> Pipeline:
+    return Pipeline.load(folder)
+
+
+def _bytes(generated: Generated) -> list[bytes]:
+    return [image.tobytes() for image in generated.images]
+
+
+def test_same_seed_same_bytes(pipeline: Pipeline) -> None:
+    first, second = (pipeline.generate(PROMPT, seed=7, n=2, guidance_scale=3.0) for _ in range(2))
+    assert _bytes(first) == _bytes(second)
+    assert _bytes(first) != _bytes(pipeline.generate(PROMPT, seed=8, n=2, guidance_scale=3.0))
+
+
+def test_the_first_images_of_a_request_do_not_depend_on_how_many_it_asks_for(
+    pipeline: Pipeline,
+) -> None:
+    many = _bytes(pipeline.generate(PROMPT, seed=3, n=4))
+    assert many[:2] == _bytes(pipeline.generate(PROMPT, seed=3, n=2))
+    assert len(set(many)) == 4
+
+
+def test_images_have_the_size_that_the_model_tells(pipeline: Pipeline) -> None:
+    image = pipeline.generate(PROMPT, seed=0).images[0]
+    assert image.size == (pipeline.info.width, pipeline.info.height) == (8, 8)
+    assert np.asarray(image).shape == (8, 8, 3)
+
+
+def test_the_prompt_and_the_negative_prompt_matter(pipeline: Pipeline) -> None:
+    drawn = {
+        _bytes(pipeline.generate(prompt, seed=1, guidance_scale=4.0, negative_prompt=negative))[0]
+        for prompt, negative in [(PROMPT, None), ("two blue squares", None), (PROMPT, "squares")]
+    }
+    assert len(drawn) == 3
+
+
+def test_an_empty_negative_prompt_is_the_null_condition(pipeline: Pipeline) -> None:
+    without = pipeline.generate(PROMPT, seed=1, guidance_scale=4.0)
+    empty = pipeline.generate(PROMPT, seed=1, guidance_scale=4.0, negative_prompt=" ")
+    assert _bytes(without) == _bytes(empty)
+
+
+def test_open_options_come_from_the_preset_of_the_scheduler(pipeline: Pipeline) -> None:
+    request = pipeline.request(PROMPT, scheduler="confidence", temperature=None)
+    assert (request.steps, request.temperature) == (5, 0.7)
+    assert pipeline.request(PROMPT, scheduler="confidence", steps=9).steps == 9
+    assert pipeline.request(PROMPT).scheduler == "halton"
+
+
+def test_a_request_without_a_seed_gets_one_that_repeats_it(pipeline: Pipeline) -> None:
+    generated = pipeline.generate(PROMPT)
+    again = pipeline.generate(PROMPT, seed=generated.request.seed)
+    assert _bytes(generated) == _bytes(again)
+
+
+def test_every_step_is_reported(pipeline: Pipeline) -> None:
+    heard: list[tuple[int, int]] = []
+    pipeline.generate(PROMPT, steps=4, on_step=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 0),
+        ("n", 11),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("size", (16, 8)),
+        ("steps", 0),
+        ("scheduler", "bogus"),
+        ("guidance_scale", math.nan),
+        ("negative_prompt", "word " * 40),
+    ],
+)
+def test_bad_options_name_their_field(pipeline: Pipeline, field: str, value: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        pipeline.request(PROMPT, **{field: value})  # type: ignore[arg-type]
+    assert caught.value.param == field
+
+
+@pytest.mark.parametrize("prompt", ["", " \n", "x" * 1001, "word " * 40])
+def test_empty_and_huge_prompts_are_refused(pipeline: Pipeline, prompt: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        pipeline.request(prompt)
+    assert caught.value.param == "prompt"
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(NotFoundError, match="choose one of"):
+        Pipeline.load("no-such-model")
+
+
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="12 codes, the tokenizer has 20"):
+        Pipeline.load(_write_model(tmp_path, levels=(5, 4)))
+
+
+def test_a_bad_preset_names_the_file(folder: Path, tmp_path: Path) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    card["presets"][0]["steps"] = 0
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"model\.json.*steps is 0"):
+        read_card(tmp_path)
+
+
+def test_every_bundled_card_can_be_read() -> None:
+    for name in available_models():
+        assert read_card(name).name == name
