@@ -1,0 +1,48 @@
+# Every verb works alone on a fresh clone: it needs Python 3.11 or newer, make, and nothing else.
+# PYTHON=python3.12 picks another interpreter for the virtual environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help serve test check bench train clean
+.DEFAULT_GOAL := help
+
+help: ## say what the verbs do
+	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: $(READY) ## run the server on port 8000 with the bundled model
+	$(BIN)/unmask serve
+
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## run the benchmarks
+	$(BIN)/python -m benchmarks.generate
+
+train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
+	@test -n "$(DATA)" || { \
+		echo "make train needs DATA=path: the emoji sprite archive (.zip) or sprite bank (.npz)."; \
+		echo "To train on a folder of your own captioned pictures see docs/training.md."; \
+		exit 2; }
+	$(BIN)/unmask train tokenizer configs/small/tokenizer.toml --out runs/small/tokenizer --data "$(DATA)"
+	$(BIN)/unmask train transformer configs/small/transformer.toml --out runs/small/transformer \
+		--tokenizer runs/small/tokenizer/model --data "$(DATA)"
+
+clean: ## remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch is named with its exact version, so that pip takes the build at hand and looks for no other.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^torch==' constraints.txt)" -e '.[server,train,dev]' -c constraints.txt
+	touch $(READY)

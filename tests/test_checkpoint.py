@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from unmask.checkpoint import load_weights, save_weights
+from unmask.errors import ConfigError
+
+
+def _make_module() -> nn.Module:
+    module = nn.Linear(3, 2)
+    module.register_buffer("count", torch.tensor([7]))
+    return module
+
+
+def _make_file(folder: Path, **changes: torch.Tensor | None) -> Path:
+    state = {**_make_module().state_dict(), **changes}
+    path = folder / "model.safetensors"
+    save_file({name: tensor for name, tensor in state.items() if tensor is not None}, path)
+    return path
+
+
+def test_whole_precision_gives_back_the_same_weights(tmp_path: Path) -> None:
+    saved, loaded = _make_module(), _make_module()
+    save_weights(saved, tmp_path / "w", half=False)
+    load_weights(loaded, tmp_path / "w")
+    assert all(map(torch.equal, saved.state_dict().values(), loaded.state_dict().values()))
+
+
+def test_half_precision_rounds_floats_alone_and_loads_as_fp32(tmp_path: Path) -> None:
+    saved, loaded = _make_module(), _make_module()
+    save_weights(saved, tmp_path / "w")
+    on_disk = load_file(tmp_path / "w")
+    assert (on_disk["weight"].dtype, on_disk["count"].dtype) == (torch.float16, torch.int64)
+    load_weights(loaded, tmp_path / "w")
+    assert torch.equal(loaded.state_dict()["weight"], saved.state_dict()["weight"].half().float())
+
+
+def test_values_too_large_for_fp16_are_kept_whole(tmp_path: Path) -> None:
+    module = _make_module()
+    nn.init.constant_(module.get_parameter("weight"), 1e6)
+    save_weights(module, tmp_path / "w")
+    load_weights(module, tmp_path / "w")
+    assert (module.get_parameter("weight") == 1e6).all()
+
+
+def test_saving_leaves_one_file(tmp_path: Path) -> None:
+    save_weights(_make_module(), tmp_path / "w")
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bias": None}, "bias is missing"),
+        ({"more": torch.zeros(1)}, "more is .*expected none"),
+        ({"weight": torch.zeros(3, 2)}, r"weight is torch.Size\(\[3, 2\]\), expected"),
+        ({"weight": torch.full((2, 3), torch.nan)}, "weight holds values that are not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(
+    tmp_path: Path, changes: dict[str, torch.Tensor | None], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"model.safetensors: .*{said}"):
+        load_weights(_make_module(), _make_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60])
+def test_a_cut_file_is_named(tmp_path: Path, keep: int) -> None:
+    path = _make_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ConfigError, match=r"model.safetensors: not a complete safetensors file"):
+        load_weights(_make_module(), path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent: no such file"):
+        load_weights(_make_module(), tmp_path / "absent")
+
+
+def test_a_refused_file_leaves_the_module_as_it_was(tmp_path: Path) -> None:
+    module = _make_module()
+    before = module.get_parameter("weight").clone()
+    with pytest.raises(ConfigError):
+        load_weights(module, _make_file(tmp_path, bias=torch.full((2,), torch.inf)))
+    assert torch.equal(module.get_parameter("weight"), before)
