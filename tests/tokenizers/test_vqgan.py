@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unmask.errors import ConfigError
+from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+
+FSQ = QuantizerConfig("fsq", levels=(4, 3))
+CONFIG = VQGANConfig(encoder_channels=(8, 16), decoder_channels=(8, 24), blocks=1, quantizer=FSQ)
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [FSQ, QuantizerConfig("lfq", bits=5), QuantizerConfig("vq", codes=20, width=6)],
+    ids=lambda config: config.kind,
+)
+def test_a_round_trip_keeps_the_shape_and_the_range(quantizer: QuantizerConfig) -> None:
+    tokenizer = VQGAN(replace(CONFIG, quantizer=quantizer)).eval()
+    tokens = tokenizer.encode(torch.rand(2, 3, 16, 24))
+    assert tokens.shape == (2, 16 // tokenizer.patch, 24 // tokenizer.patch) == (2, 4, 6)
+    assert 0 <= tokens.min() <= tokens.max() < tokenizer.codebook_size
+    images = tokenizer.decode(tokens)
+    assert images.shape == (2, 3, 16, 24)
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+def test_the_differentiable_round_trip_agrees_with_encode_and_decode() -> None:
+    tokenizer, images = VQGAN(CONFIG), torch.rand(2, 3, 16, 16)
+    made = tokenizer(images)
+    assert torch.equal(made.indices, tokenizer.encode(images))
+    assert torch.allclose(made.images.clamp(0, 1), tokenizer.decode(made.indices), atol=1e-5)
+
+
+def test_every_weight_receives_a_gradient() -> None:
+    tokenizer = VQGAN(CONFIG)
+    tokenizer(torch.rand(2, 3, 16, 16)).images.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tokenizer.parameters())
+
+
+def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:
+    tokenizer, images = VQGAN(CONFIG).eval(), torch.rand(3, 3, 16, 16)
+    assert torch.equal(tokenizer.encode(images)[1:2], tokenizer.encode(images[1:2]))
+
+
+@pytest.mark.parametrize("size", [(16, 18), (15, 16)])
+def test_sides_that_are_no_multiple_of_the_patch_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{size[1]}x{size[0]}: sides must be multiples of 4"):
+        VQGAN(CONFIG).encode(torch.rand(1, 3, *size))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder_channels": (8,)}, "same resolutions"),
+        ({"encoder_channels": (), "decoder_channels": ()}, "same resolutions"),
+        ({"encoder_channels": (8, 12)}, "12 channels"),
+        ({"decoder_channels": (0, 8)}, "0 channels"),
+        ({"blocks": -1}, "blocks: -1"),
+    ],
+)
+def test_sizes_that_make_no_network_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(CONFIG, **changes)  # type: ignore[arg-type]
