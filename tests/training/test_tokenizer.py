@@ -1,0 +1,89 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from unmask.errors import ConfigError
+from unmask.tokenizers.folder import load_tokenizer
+from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.vqgan import VQGANConfig
+from unmask.training.data import DataConfig
+from unmask.training.loop import Loop, LoopConfig
+from unmask.training.losses import psnr
+from unmask.training.scenes import SceneConfig
+from unmask.training.tokenizer import TokenizerLoss, TokenizerTask, TokenizerTraining
+
+CONFIG = TokenizerTraining(
+    model=VQGANConfig((16, 32), (16, 32), 1, QuantizerConfig("fsq", levels=(5, 5, 5))),
+    data=DataConfig("scenes", SceneConfig(16)),
+    loop=LoopConfig(
+        steps=60,
+        batch=16,
+        learning_rate=3e-3,
+        warmup=5,
+        ema=0.9,
+        precision="fp32",
+        log_every=10,
+        checkpoint_every=30,
+        sheet_every=30,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of sixty steps on shapes."""
+    out = tmp_path_factory.mktemp("tokenizer")
+    Loop(TokenizerTask(CONFIG, "cpu"), CONFIG.loop, out, "cpu").run()
+    return out
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
+    assert rows[-1]["psnr"] > rows[0]["psnr"] + 2
+
+
+@pytest.mark.slow
+def test_training_leaves_pictures_and_figures(trained: Path) -> None:
+    for name in ("sheet.png", "sheet-0000030.png", "loss.png"):
+        with Image.open(trained / name) as image:
+            assert min(image.size) > 100
+    figures = json.loads((trained / "figures.json").read_text())
+    assert figures.keys() == {"step", "psnr", "codebook_use"}
+    assert figures["psnr"] > 10
+    assert 0 < figures["codebook_use"] <= 1
+
+
+@pytest.mark.slow
+def test_the_model_folder_holds_what_the_figures_were_measured_on(trained: Path) -> None:
+    tokenizer = load_tokenizer(trained / "model")
+    assert tokenizer.config == CONFIG.model
+    images = torch.cat([TokenizerTask(CONFIG, "cpu").held_out.batch(128, i)[0] for i in range(16)])
+    measured = psnr(tokenizer.decode(tokenizer.encode(images)), images).mean()
+    figures = json.loads((trained / "figures.json").read_text())
+    assert float(measured) == pytest.approx(figures["psnr"], abs=0.05)  # the folder is fp16
+
+
+def test_the_perceptual_term_is_added_with_its_weight() -> None:
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        task = TokenizerTask(replace(CONFIG, loss=TokenizerLoss(perceptual=weight)), "cpu")
+        losses.append(float(task.loss(task.module, 0)[0].detach()))
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
+
+
+def test_no_perceptual_weight_leaves_the_classifier_out() -> None:
+    assert TokenizerTask(CONFIG, "cpu").perceptual is None
+
+
+def test_a_size_that_the_patch_does_not_divide_is_refused() -> None:
+    config = replace(CONFIG, data=DataConfig("scenes", SceneConfig(18)))
+    with pytest.raises(ConfigError, match=r"data.scenes.size: 18 is no multiple of the patch 4"):
+        TokenizerTask(config, "cpu")

@@ -1,0 +1,54 @@
+"""Starting and resuming training runs from configuration files."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from unmask import config
+from unmask.errors import ConfigError
+from unmask.training.data import DataConfig
+from unmask.training.loop import Loop, Task
+from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
+from unmask.training.transformer import TransformerTask, TransformerTraining
+
+What = Literal["tokenizer", "transformer"]
+
+
+def train(
+    what: What,
+    path: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    tokenizer: Path | None = None,
+    resume: bool = False,
+    minutes: float | None = None,
+    device: str | None = None,
+) -> None:
+    """Train as the configuration at ``path`` says, into the run folder ``out``.
+
+    ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
+    trained tokenizer, for a transformer. The result is the folder ``out/model``.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    task: Task
+    settings: TokenizerTraining | TransformerTraining
+    if what == "tokenizer":
+        settings = config.load(TokenizerTraining, path)
+        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        task = TokenizerTask(settings, device)
+    else:
+        if tokenizer is None:
+            raise ConfigError(
+                "a transformer needs --tokenizer, the model folder of a trained tokenizer"
+            )
+        settings = config.load(TransformerTraining, path)
+        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        task = TransformerTask(settings, tokenizer, device, out)
+    Loop(task, settings.loop, out, device).run(resume, minutes)
+
+
+def _with_path(settings: DataConfig, data: Path | None) -> DataConfig:
+    return dataclasses.replace(settings, path=str(data)) if data else settings

@@ -1,0 +1,104 @@
+"""Training of the image tokenizer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from unmask.errors import ConfigError
+from unmask.tokenizers.folder import save_tokenizer
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+from unmask.training.data import DataConfig, open_source
+from unmask.training.loop import LoopConfig
+from unmask.training.losses import gradient_difference, psnr
+from unmask.training.perceptual import Perceptual
+from unmask.training.sheets import contact_sheet
+
+HELD_OUT_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class TokenizerLoss:
+    """Weights of the terms; ``perceptual`` 0 leaves EfficientNet out altogether."""
+
+    absolute: float = 1.0
+    square: float = 2.0
+    gradient: float = 0.5
+    perceptual: float = 0.0
+
+
+@dataclass(frozen=True)
+class TokenizerTraining:
+    """A configuration file of ``unmask train tokenizer``."""
+
+    model: VQGANConfig
+    data: DataConfig
+    loop: LoopConfig
+    loss: TokenizerLoss = field(default_factory=TokenizerLoss)
+
+
+class TokenizerTask:
+    """Round trips of pictures, seen as a task of the loop."""
+
+    def __init__(self, config: TokenizerTraining, device: str) -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(config.loop.seed)
+        tokenizer = VQGAN(config.model)
+        size = config.data.scenes.size
+        if size % tokenizer.patch:
+            raise ConfigError(
+                f"data.scenes.size: {size} is no multiple of the patch {tokenizer.patch}"
+            )
+        self.module: nn.Module = convert_conv2d_weight_memory_format(tokenizer, torch.channels_last)
+        self.perceptual = Perceptual().to(device) if config.loss.perceptual else None
+        self.source = open_source(config.data, config.loop.seed, device)
+        self.held_out = open_source(config.data, HELD_OUT_SEED, device)
+
+    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self.source.batch(self.config.loop.batch, index).images
+        images = images.contiguous(memory_format=torch.channels_last)
+        made, indices, quantizer_loss = module(images)
+        made, weights = made.float(), self.config.loss
+        loss = weights.absolute * F.l1_loss(made, images) + weights.square * F.mse_loss(
+            made, images
+        )
+        loss = loss + weights.gradient * gradient_difference(made, images) + quantizer_loss
+        if self.perceptual is not None:
+            loss = loss + weights.perceptual * self.perceptual(made, images)
+        figures = {"psnr": psnr(made.detach(), images).mean()}
+        figures["codes_in_batch"] = torch.tensor(float(indices.unique().numel()))
+        return loss, figures
+
+    def sheet(self, average: nn.Module) -> Image.Image:
+        images = self.held_out.batch(24, 0).images
+        made = self._round_trip(average, images)[0]
+        pairs = torch.stack([images.cpu(), made.cpu()], 1).flatten(0, 1)
+        return contact_sheet(pairs, columns=8, enlarge=2)
+
+    def measure(self, average: nn.Module) -> dict[str, float]:
+        """PSNR and codebook use over 2,048 held-out pictures."""
+        used: set[int] = set()
+        ratios = []
+        for index in range(16):
+            images = self.held_out.batch(128, index).images
+            made, tokens = self._round_trip(average, images)
+            ratios.append(psnr(made, images))
+            used.update(tokens.flatten().tolist())
+        assert isinstance(average, VQGAN)
+        return {
+            "psnr": float(torch.cat(ratios).mean()),
+            "codebook_use": len(used) / average.codebook_size,
+        }
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        assert isinstance(average, VQGAN)
+        save_tokenizer(average, folder)
+
+    def _round_trip(self, average: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(average, VQGAN)
+        tokens = average.encode(images)
+        return average.decode(tokens), tokens

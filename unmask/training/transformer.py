@@ -1,0 +1,202 @@
+"""Training of the native masked transformer on the tokens of a trained tokenizer."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from unmask.config import save_json
+from unmask.errors import ConfigError
+from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
+from unmask.models.folder import save_native
+from unmask.models.native import Condition, NativeConfig, NativeTransformer
+from unmask.pipeline import ModelCard
+from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.plan import PlanOptions, make_plan
+from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
+from unmask.training.data import DataConfig, Source, open_source
+from unmask.training.loop import LoopConfig
+from unmask.training.sheets import contact_sheet
+from unmask.training.tokenizer import HELD_OUT_SEED
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The sizes that the data does not fix."""
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    condition: Literal["text", "label", "none"] = "text"
+    vocabulary: int = 1024
+    condition_length: int = 24
+
+
+@dataclass(frozen=True)
+class TransformerLoss:
+    """``unmasked`` weighs the loss on tokens that are not masked: 0 is masked tokens only, 1 all
+    alike.
+    """
+
+    label_smoothing: float = 0.0
+    unmasked: float = 0.0
+    drop_condition: float = 0.1
+
+
+@dataclass(frozen=True)
+class TransformerTraining:
+    """A configuration file of ``unmask train transformer``."""
+
+    model: TransformerSize
+    data: DataConfig
+    loop: LoopConfig
+    loss: TransformerLoss = TransformerLoss()
+
+
+class MaskedLoss(nn.Module):
+    """The training loss around the backbone, so that compiling covers both."""
+
+    def __init__(self, backbone: NativeTransformer, loss: TransformerLoss) -> None:
+        super().__init__()
+        self.backbone, self.weights = backbone, loss
+
+    def forward(
+        self, tokens: Tensor, masked: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """The loss to minimise, and the plain cross entropy (nats a masked token) to look at."""
+        shown = torch.where(masked, self.backbone.mask_id, tokens)
+        logits = self.backbone(shown, self.backbone.encode(condition)).float()
+        log_probabilities = logits.log_softmax(-1)
+        plain = -log_probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        each, smoothing = plain, self.weights.label_smoothing
+        if smoothing:
+            each = (1 - smoothing) * plain - smoothing * log_probabilities.mean(-1)
+        hidden = masked.float()
+        weights = hidden + (1 - hidden) * self.weights.unmasked
+        seen = (plain.detach() * hidden).sum() / hidden.sum()
+        return (each * weights).sum() / weights.sum(), seen
+
+
+def random_mask(shape: torch.Size, device: torch.device) -> Tensor:
+    """A mask (rows, tokens) whose rows hide a share cos(pi u / 2) of the tokens, u uniform, at
+    least one.
+    """
+    rows, tokens = shape
+    share = torch.cos(torch.rand(rows, 1, device=device) * math.pi / 2)
+    count = (share * tokens).floor().clamp_min(1)
+    return torch.rand(rows, tokens, device=device).argsort(1) < count
+
+
+class TransformerTask:
+    """Guessing masked tokens, seen as a task of the loop."""
+
+    def __init__(
+        self, config: TransformerTraining, tokenizer: Path, device: str, out: Path
+    ) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.tokenizer = load_tokenizer(tokenizer, device)
+        self.source = open_source(config.data, config.loop.seed, device)
+        self.held_out = open_source(config.data, HELD_OUT_SEED, device)
+        self.condition = _condition(config, self.source, out)
+        side, patch = config.data.scenes.size, self.tokenizer.patch
+        if side % patch:
+            raise ConfigError(
+                f"data.scenes.size: {side} is no multiple of the tokenizer's patch {patch}"
+            )
+        model = NativeConfig(
+            width=config.model.width,
+            layers=config.model.layers,
+            heads=config.model.heads,
+            hidden=config.model.hidden,
+            grid=(side // patch, side // patch),
+            codebook_size=self.tokenizer.codebook_size,
+            condition=config.model.condition,
+            vocabulary=self.condition.vocabulary,
+            condition_length=self.condition.length,
+        )
+        torch.manual_seed(config.loop.seed)
+        self.module: nn.Module = MaskedLoss(NativeTransformer(model), config.loss)
+
+    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        tokens, condition = self._batch(self.source, index)
+        loss, plain = module(tokens, random_mask(tokens.shape, self.device), condition)
+        return loss, {"cross_entropy": plain}
+
+    def sheet(self, average: nn.Module) -> Image.Image:
+        """Held-out captions drawn in 12 steps by the averaged weights; one picture a caption."""
+        assert isinstance(average, MaskedLoss)
+        captions = self.held_out.batch(48, 0).captions
+        options = PlanOptions(steps=12, scheduler="halton", guidance_scale=3.0)
+        grid = average.backbone.config.grid
+        plans = [make_plan(options, (grid[0], grid[1]), seed=0, image_index=i) for i in range(48)]
+        with torch.inference_mode():
+            prefix = average.backbone.encode(self._to_device(self.condition(captions + [""] * 48)))
+        blank = all_masked(48, grid[0] * grid[1], average.backbone.mask_id, self.device)
+        tokens = generate_tokens(average.backbone, prefix, plans, blank)
+        return contact_sheet(self.tokenizer.decode(tokens.view(-1, *grid)), columns=12, enlarge=2)
+
+    def measure(self, average: nn.Module) -> dict[str, float]:
+        """Cross entropy in nats a masked token on held-out pictures."""
+        total, rounds = 0.0, 8
+        with torch.no_grad():
+            for index in range(rounds):
+                torch.manual_seed(index)
+                tokens, condition = self._batch(self.held_out, index, dropped=0.0)
+                total += float(
+                    average(tokens, random_mask(tokens.shape, self.device), condition)[1]
+                )
+        return {"cross_entropy": total / rounds}
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        """Write a complete model folder, ready to be served."""
+        assert isinstance(average, MaskedLoss)
+        save_native(average.backbone, self.condition, folder / "transformer")
+        save_tokenizer(self.tokenizer, folder / "tokenizer")
+        name, grid = folder.resolve().parent.name, average.backbone.config.grid
+        description = f"Trained by unmask train transformer: {grid[0]}x{grid[1]} tokens."
+        save_json(ModelCard(name, description, scheduler="halton", presets=()), folder / "model.json")
+
+    def _batch(
+        self, source: Source, index: int, dropped: float | None = None
+    ) -> tuple[Tensor, Condition]:
+        batch = source.batch(self.config.loop.batch, index)
+        tokens = self.tokenizer.encode(batch.images).flatten(1)
+        share = self.config.loss.drop_condition if dropped is None else dropped
+        drop = (torch.rand(len(tokens)) < share).tolist()
+        prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
+        return tokens, self._to_device(self.condition(prompts))
+
+    def _to_device(self, condition: Condition) -> Condition:
+        return Condition(*(tensor.to(self.device) for tensor in condition))
+
+
+def _condition(config: TransformerTraining, source: Source, out: Path) -> ConditionEncoder:
+    """The condition encoder: read from the run folder when resuming, else learned from the
+    captions.
+    """
+    model = config.model
+    if model.condition == "none":
+        return NoCondition()
+    captions = [caption for index in range(20) for caption in source.batch(256, index).captions]
+    if model.condition == "label":
+        return LabelCondition(sorted(set(captions)))
+    saved = out / "model" / "transformer"
+    if (saved / "text_tokenizer.json").exists():
+        return TextCondition.load(saved, model.condition_length)
+    condition = TextCondition.learn(captions, model.vocabulary, model.condition_length)
+    _check_lengths(condition, captions)
+    return condition
+
+
+def _check_lengths(condition: TextCondition, captions: list[str]) -> None:
+    longest = max(captions, key=lambda text: len(condition.tokenizer.encode(text).ids))
+    needed = len(condition.tokenizer.encode(longest).ids) + 1
+    if needed > condition.length:
+        raise ConfigError(
+            f"model.condition_length: {condition.length}; the caption {longest!r} needs {needed}"
+        )
