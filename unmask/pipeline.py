@@ -155,8 +155,8 @@ class Pipeline:
         backbone, condition = load_native(folder / "transformer", device)
         if backbone.config.codebook_size != tokenizer.codebook_size:
             raise ConfigError(
-                f"{folder}: the transformer knows {backbone.config.codebook_size} codes, the tokenizer has "
-                f"{tokenizer.codebook_size}"
+                f"{folder}: the transformer knows {backbone.config.codebook_size} codes, "
+                f"the tokenizer has {tokenizer.codebook_size}"
             )
         backbone.use_attention(attention)
         return cls(card, tokenizer, backbone, condition)
@@ -258,7 +258,8 @@ def _model_folder(name_or_folder: str | Path) -> Path:
     if not (folder / "model.json").is_file():
         known = choices(str(name_or_folder), available_models())
         raise NotFoundError(
-            f"model {str(name_or_folder)!r}: neither a folder with model.json nor a known name; {known}",
+            f"model {str(name_or_folder)!r}: neither a folder with model.json nor a known name; "
+            f"{known}",
             "model",
         )
     return folder

@@ -29,7 +29,8 @@ def load_native(folder: Path, device: str = "cpu") -> tuple[NativeTransformer, C
     condition = load_condition(settings, folder)
     if condition.vocabulary > settings.vocabulary:
         raise ConfigError(
-            f"{folder}: the condition has {condition.vocabulary} ids, the model embeds {settings.vocabulary}"
+            f"{folder}: the condition has {condition.vocabulary} ids, "
+            f"the model embeds {settings.vocabulary}"
         )
     return model.to(device).eval().requires_grad_(False), condition
 

@@ -159,7 +159,8 @@ class TransformerTask:
         save_tokenizer(self.tokenizer, folder / "tokenizer")
         name, grid = folder.resolve().parent.name, average.backbone.config.grid
         description = f"Trained by unmask train transformer: {grid[0]}x{grid[1]} tokens."
-        save_json(ModelCard(name, description, scheduler="halton", presets=()), folder / "model.json")
+        card = ModelCard(name, description, scheduler="halton", presets=())
+        save_json(card, folder / "model.json")
 
     def _batch(
         self, source: Source, index: int, dropped: float | None = None
