@@ -1,0 +1,184 @@
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image
+
+URL = "/v1/images/generations"
+
+
+def images(answer):
+    assert answer.status_code == 200, answer.text
+    return [
+        Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))) for item in answer.json()["data"]
+    ]
+
+
+def test_a_prompt_alone_is_enough(client):
+    answer = client.post(URL, json={"prompt": "a red cat"})
+    [image] = images(answer)
+    assert (image.format, image.size) == ("PNG", (64, 64))
+    body = answer.json()
+    assert body["model"] == "storybook-64"
+    assert body["size"] == "64x64"
+    assert body["background"] == "opaque"
+    assert body["output_format"] == "png"
+    assert set(body["timings"]) == {"queue", "generate", "encode"}
+    assert "quality" not in body
+    assert "safety_identifier" not in body
+
+
+def test_the_answer_tells_what_is_needed_to_draw_it_again(client):
+    first = client.post(URL, json={"prompt": "a red cat", "n": 3, "temperature": 0.7}).json()
+    names = ["seed", "steps", "scheduler", "mask_schedule", "temperature", "choice_temperature"]
+    names += ["guidance_scale", "guidance", "guidance_interval"]
+    again = {name: first[name] for name in names} | {"prompt": "a red cat", "n": 3}
+    assert client.post(URL, json=again).json()["data"] == first["data"]
+    assert [item["image_index"] for item in first["data"]] == [0, 1, 2]
+    assert len({item["b64_json"] for item in first["data"]}) == 3
+
+
+def test_every_option_reaches_the_pipeline(client, pipeline):
+    options = {
+        "negative_prompt": "dog",
+        "n": 2,
+        "seed": 2**64 - 1,
+        "steps": 5,
+        "scheduler": "random",
+        "mask_schedule": "cosine",
+        "temperature": 0.5,
+        "choice_temperature": 3.0,
+        "guidance_scale": 2,
+        "guidance": "interval",
+        "guidance_interval": [0.25, 0.75],
+    }
+    client.post(URL, json={"prompt": "cat", "size": "64x64", **options})
+    [request] = pipeline.drawn
+    options["guidance_interval"] = (0.25, 0.75)
+    assert {name: getattr(request, name) for name in options} == options
+    assert request.size == (64, 64)
+
+
+def test_null_means_the_default(client, pipeline):
+    fields = client.get("/openapi.json").json()["paths"][URL]["post"]["requestBody"]["content"]
+    names = set(fields["application/json"]["schema"]["properties"]) - {"prompt"}
+    assert len(names) > 20
+    assert client.post(URL, json=dict.fromkeys(names) | {"prompt": "cat"}).status_code == 200
+
+
+def test_num_inference_steps_is_another_name_of_steps(client, pipeline, fault):
+    client.post(URL, json={"prompt": "cat", "num_inference_steps": 3})
+    client.post(URL, json={"prompt": "cat", "num_inference_steps": 4, "steps": 4})
+    assert [request.steps for request in pipeline.drawn] == [3, 4]
+    both = {"prompt": "cat", "num_inference_steps": 3, "steps": 4}
+    fault(client.post(URL, json=both), 400, "steps")
+
+
+@pytest.mark.parametrize(
+    ("quality", "steps", "echoed"),
+    [("low", 8, "low"), ("standard", 12, "medium"), ("hd", 16, "high"), ("max", 32, "max")],
+)
+def test_quality_is_a_number_of_steps(client, quality, steps, echoed):
+    body = client.post(URL, json={"prompt": "cat", "quality": quality}).json()
+    assert (body["steps"], body["quality"]) == (steps, echoed)
+
+
+def test_steps_win_over_quality(client):
+    body = client.post(URL, json={"prompt": "cat", "quality": "max", "steps": 2}).json()
+    assert body["steps"] == 2
+    assert "quality" not in body
+
+
+@pytest.mark.parametrize(("name", "kind"), [("webp", "WEBP"), ("jpeg", "JPEG")])
+def test_lossy_formats_heed_the_compression(client, name, kind):
+    options = {"prompt": "cat", "output_format": name, "output_compression": 50}
+    answer = client.post(URL, json=options)
+    assert images(answer)[0].format == kind
+    assert answer.json()["output_format"] == name
+
+
+def test_png_carries_its_parameters_and_no_clock(client):
+    options = {"prompt": "chat été", "seed": 7}
+    first, second = (client.post(URL, json=options) for _ in range(2))
+    assert first.json()["data"] == second.json()["data"]
+    notes = json.loads(images(first)[0].text["unmask"])
+    assert notes["prompt"] == "chat été"
+    assert (notes["seed"], notes["model"], notes["size"]) == (7, "storybook-64", "64x64")
+
+
+@pytest.mark.parametrize("name", ["storybook-64", "dall-e-3", "gpt-image-2", "chatgpt-image-1"])
+def test_openai_names_mean_the_served_model(client, name):
+    assert client.post(URL, json={"prompt": "cat", "model": name}).json()["model"] == "storybook-64"
+
+
+def test_an_unknown_model_is_told_the_known_one(client, fault):
+    error = fault(client.post(URL, json={"prompt": "cat", "model": "sdxl"}), 404, "model")
+    assert error["code"] == "model_not_found"
+    assert "storybook-64" in error["message"]
+
+
+def test_hints_are_accepted_and_the_safety_identifier_comes_back(client):
+    hints = {"style": "vivid", "user": "u", "moderation": "low", "complexity": "high"}
+    answer = client.post(URL, json={"prompt": "cat", "safety_identifier": "me", **hints})
+    assert answer.json()["safety_identifier"] == "me"
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
+    error = fault(client.post(URL, json={"prompt": "cat", "guidence": 3}), 400, "guidence")
+    assert "did you mean 'guidance'" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [
+        ("prompt", None),
+        ("prompt", ""),
+        ("prompt", "a\0b"),
+        ("prompt", "x" * 1001),
+        ("prompt", ["cat"]),
+        ("n", 0),
+        ("n", 11),
+        ("n", "2"),
+        ("n", True),
+        ("size", "64"),
+        ("size", "64x"),
+        ("size", "64x64x64"),
+        ("size", "64X64"),
+        ("size", "٦٤x٦٤"),
+        ("size", "-64x64"),
+        ("size", "64x64\n"),
+        ("size", "65x64"),
+        ("quality", "ultra"),
+        ("output_format", "gif"),
+        ("output_compression", 101),
+        ("output_compression", 50),  # the format is png
+        ("background", "transparent"),
+        ("response_format", "url"),
+        ("stream", True),
+        ("partial_images", 1),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("seed", 10**400),
+        ("seed", 1.5),
+        ("steps", 0),
+        ("steps", 10**30),
+        ("num_inference_steps", 0.5),
+        ("scheduler", "euler"),
+        ("mask_schedule", "zigzag"),
+        ("guidance", "sometimes"),
+        ("guidance_scale", 1e300),
+        ("guidance_interval", [0.5]),
+        ("guidance_interval", [0.9, 0.1]),
+        ("temperature", -1),
+        ("choice_temperature", "hot"),
+        ("negative_prompt", "\0"),
+        ("safety_identifier", "x" * 257),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(client, fault, param, value):
+    fault(client.post(URL, json={"prompt": "cat", param: value}), 400, param)
+
+
+def test_a_missing_prompt_is_refused(client, fault):
+    fault(client.post(URL, json={}), 400, "prompt")

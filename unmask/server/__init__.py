@@ -1,0 +1,1 @@
+"""The HTTP service: an OpenAI-compatible front (app, routes) before an engine (worker)."""

@@ -1,0 +1,43 @@
+"""The application: routes, errors and the edge around one engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from unmask import __version__
+from unmask.server.edge import Edge
+from unmask.server.engine import Engine
+from unmask.server.errors import add_error_handlers
+from unmask.server.routes import make_router
+from unmask.server.worker import Worker, load_pipeline
+from unmask.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+    """The ASGI app; it starts the engine when the server starts and stops it at the end.
+
+    Without arguments it reads the environment, so ``uvicorn --factory`` can call it.
+    """
+    settings = settings or load_settings()
+    engine = engine or Worker(partial(load_pipeline, settings), settings.max_queue)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        await engine.stop()
+
+    app = FastAPI(
+        title="Unmask",
+        version=__version__,
+        description="Images from masked generative transformers, in the shape of OpenAI's API.",
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect is an answer outside the envelope
+    )
+    app.include_router(make_router(engine, settings.request_timeout_seconds))
+    add_error_handlers(app)
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    return app

@@ -1,0 +1,37 @@
+"""Images to bytes, with the parameters they were drawn from written into a PNG."""
+
+import dataclasses
+import io
+import json
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+if TYPE_CHECKING:
+    from unmask.pipeline import Request
+
+ImageFormat = Literal["png", "webp", "jpeg"]
+
+
+def parameters(request: "Request", model: str) -> str:
+    """The model and the resolved request as JSON: the same request gives the same text."""
+    values = dataclasses.asdict(request) | {"model": model, "size": size_text(request.size)}
+    return json.dumps(values, sort_keys=True)
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """A (width, height) as WxH."""
+    return f"{size[0]}x{size[1]}"
+
+
+def encode(image: Image.Image, image_format: ImageFormat, quality: int, text: str) -> bytes:
+    """The bytes of a file: ``quality`` is read by webp and jpeg, ``text`` goes into a png."""
+    file = io.BytesIO()
+    if image_format == "png":
+        notes = PngInfo()
+        notes.add_itxt("unmask", text)
+        image.save(file, "png", pnginfo=notes)
+    else:
+        image.save(file, image_format, quality=quality)
+    return file.getvalue()

@@ -1,0 +1,97 @@
+"""Every error as OpenAI clients read it: {"error": {"message", "type", "param", "code"}}."""
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from unmask.errors import NotFoundError, RequestError, UnavailableError
+from unmask.server.engine import QueueFullError
+
+RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
+
+CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong; ``param`` names the field to mend, if it is one."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def error_response(
+    status: int,
+    message: str,
+    code: str | None,
+    *,
+    param: str | None = None,
+    kind: str = "invalid_request_error",
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An answer in the envelope."""
+    detail = ErrorDetail(message=message, type=kind, param=param, code=code)
+    return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
+
+
+def internal_error(request_id: str) -> JSONResponse:
+    """The 500 that tells the caller nothing but where to look."""
+    message = f"an unexpected error; the log of the server has it under request {request_id}"
+    # The same request would fail in the same way, so the client library must not try thrice.
+    headers = {"x-should-retry": "false"}
+    return error_response(500, message, "internal_error", kind="server_error", headers=headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the app answer every error that is raised on purpose in the envelope."""
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(UnavailableError, _unavailable)
+    app.add_exception_handler(TimeoutError, _timeout)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    if isinstance(error, NotFoundError):
+        code = f"{error.param}_not_found" if error.param else "not_found"
+        return error_response(404, str(error), code, param=error.param)
+    return error_response(400, str(error), "invalid_value", param=error.param)
+
+
+def _unavailable(_: Request, error: Exception) -> Response:
+    if isinstance(error, QueueFullError):
+        headers = {"retry-after": str(error.retry_after)}
+        return error_response(
+            429, str(error), "queue_full", kind="rate_limit_error", headers=headers
+        )
+    headers = {"retry-after": str(RETRY_SECONDS)}
+    return error_response(503, str(error), "unavailable", kind="server_error", headers=headers)
+
+
+def _timeout(_: Request, error: Exception) -> Response:
+    headers = {"x-should-retry": "false"}
+    return error_response(504, str(error), "timeout", kind="server_error", headers=headers)
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = CODES.get(error.status_code)
+    message = str(error.detail)
+    if error.status_code in (404, 405):  # the router's own words name neither
+        message = f"{message}: {request.method} {request.url.path}"
+    return error_response(
+        error.status_code, message, code, headers=dict(error.headers or {}) or None
+    )

@@ -1,0 +1,42 @@
+"""What the operator can choose: UNMASK_* environment variables, and options put over them."""
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from unmask.errors import ConfigError
+
+LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+
+class Settings(BaseSettings):
+    """The settings of one process; build them with :func:`load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="UNMASK_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 = any free one")
+    model: str | None = Field(None, description="bundled name or folder; unset = the default model")
+    device: str = Field("cpu", min_length=1, description="torch device")
+    threads: int = Field(0, ge=0, description="torch threads; 0 = torch's own choice")
+    max_queue: int = Field(32, ge=1, description="requests that may wait for the worker")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body")
+    request_timeout_seconds: float = Field(300, gt=0, description="longest wait for one request")
+    shutdown_timeout_seconds: int = Field(30, ge=0, description="grace for running requests")
+    log_level: LogLevel = "info"
+
+
+def load_settings(**options: object) -> Settings:
+    """The settings from the environment, with every option that is not None put over them.
+
+    Raises ConfigError when a value is out of bounds; the message names the variable.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the types
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        source = f"option {name}" if name in given else f"UNMASK_{name.upper()}"
+        raise ConfigError(f"{source}: {first['msg']}") from None
