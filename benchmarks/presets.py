@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.config import load
@@ -29,9 +30,7 @@ PLACE_WORDS = ("in the middle", "on the left", "on the right", "at the top", "at
 
 @dataclass(frozen=True)
 class Thing:
-    """An object that a picture should show: its noun and colour, and the part of the picture it is
-    in.
-    """
+    """An object that a picture should show, and the part of the picture that it is in."""
 
     noun: int
     colour: int
@@ -40,31 +39,34 @@ class Thing:
 
 
 class TemplateJudge:
-    """Names objects by the nearest rendering."""
+    """Tells whether the nearest rendering of an object has the right noun, and the right colour."""
 
-    def __init__(self, renderer: SceneRenderer) -> None:
-        self.renderer = renderer
+    def __init__(self, renderer: SceneRenderer, thing: Thing, background: int) -> None:
+        nouns, colours = torch.arange(len(renderer.bank.nouns)), torch.arange(len(COLOURS))
+        self.thing = thing
+        self.nouns = self._render(renderer, nouns, torch.tensor([thing.colour]), background)
+        self.colours = self._render(renderer, torch.tensor([thing.noun]), colours, background)
 
-    def right(self, image: Tensor, thing: Thing, background: int) -> bool:
-        """Whether the nearest noun (in the asked colour) and the nearest colour (of the asked noun)
-        fit.
-        """
-        nouns = torch.arange(len(self.renderer.bank.nouns))
-        noun = self._nearest(image, thing, nouns, torch.tensor([thing.colour]), background)
-        colours = torch.arange(len(COLOURS))
-        colour = self._nearest(image, thing, torch.tensor([thing.noun]), colours, background)
-        return noun == thing.noun and colour == thing.colour
+    def right(self, image: Tensor) -> bool:
+        """Whether noun and colour are those of the thing."""
+        pixels = _half(image[(None, ..., *self.thing.window)])
 
-    def _nearest(
-        self, image: Tensor, thing: Thing, nouns: Tensor, colours: Tensor, background: int
-    ) -> int:
-        """Index of the noun or of the colour, whichever there are several of."""
-        names = torch.cartesian_prod(nouns, colours).view(-1, 2)
-        rows = len(names) * len(thing.boxes)
-        noun, colour = names.repeat_interleave(len(thing.boxes), 0).unbind(1)
-        sprite = torch.stack([self.renderer.sprites_of[int(n)][0] for n in noun])
-        absent = torch.full((rows,), -1)
-        pictures = self.renderer.render(
+        def nearest(templates: Tensor) -> int:
+            return int((templates.float() - pixels).square().mean(-1).amin(1).argmin())
+
+        return (nearest(self.nouns), nearest(self.colours)) == (self.thing.noun, self.thing.colour)
+
+    def _render(
+        self, renderer: SceneRenderer, nouns: Tensor, colours: Tensor, background: int
+    ) -> Tensor:
+        """The windows (names, boxes, pixels) of every name in every box, at half the resolution."""
+        boxes = self.thing.boxes
+        noun, colour = (
+            torch.cartesian_prod(nouns, colours).repeat_interleave(len(boxes), 0).unbind(1)
+        )
+        sprite = torch.stack([renderer.sprites_of[int(n)][0] for n in noun])
+        rows, absent = len(noun), torch.full((len(noun),), -1)
+        pictures = renderer.render(
             Scenes(
                 kind=torch.zeros(rows, dtype=torch.long),
                 background=torch.full((rows,), background),
@@ -73,14 +75,15 @@ class TemplateJudge:
                 sprites=sprite[:, None],
                 nouns=noun[:, None],
                 colours=colour[:, None],
-                boxes=thing.boxes.repeat(len(names), 1)[:, None],
+                boxes=boxes.repeat(rows // len(boxes), 1)[:, None],
                 painting=torch.zeros(rows, 5),
             )
         )
-        window = (..., *thing.window)
-        distance = (pictures[window] - image[window]).square().flatten(1).mean(1)
-        best = int(distance.argmin()) // len(thing.boxes)
-        return int(names[best, 0] if len(nouns) > 1 else names[best, 1])
+        return _half(pictures[(..., *self.thing.window)]).half().unflatten(0, (-1, len(boxes)))
+
+
+def _half(pictures: Tensor) -> Tensor:
+    return F.avg_pool2d(pictures, 2).flatten(1)
 
 
 def things_of(scenes: Scenes, row: int, size: int, snap: int) -> list[Thing]:
@@ -98,8 +101,7 @@ def things_of(scenes: Scenes, row: int, size: int, snap: int) -> list[Thing]:
         box = scenes.boxes[row, slot] * size
         side, unit = box[2] - box[0], float(snap)
         boxes = []
-        shifts = [shift * unit for shift in (-2, -1, 0, 1, 2)]
-        for grow, right, down in itertools.product((-unit, 0.0, unit), shifts, shifts):
+        for grow, right, down in itertools.product((-unit, 0.0, unit), repeat=3):
             corner = (box[:2] + torch.tensor([right, down])).clamp(0, float(size - side - grow))
             boxes.append(torch.cat([corner, corner + side + grow]) / size)
         things.append(
@@ -151,16 +153,16 @@ def main() -> None:
     data = replace(load(TransformerTraining, options.config).data, path=options.data)
     config = replace(data.scenes, seed=HELD_OUT_SEED, kinds=(0.4, 0.0, 0.6), natural=0.0)
     renderer = SceneRenderer(open_bank(data), config)
-    judge, pipeline = TemplateJudge(renderer), Pipeline.load(options.model)
+    pipeline = Pipeline.load(options.model)
     truth, scenes = renderer.draw(options.scenes, 0)
-    everything = [things_of(scenes, row, config.size, config.snap) for row in range(options.scenes)]
+    judges = [
+        (row, TemplateJudge(renderer, thing, int(scenes.background[row])))
+        for row in range(options.scenes)
+        for thing in things_of(scenes, row, config.size, config.snap)
+    ]
 
     def score(images: Tensor) -> float:
-        verdicts = [
-            judge.right(images[row], thing, int(scenes.background[row]))
-            for row in range(options.scenes)
-            for thing in everything[row]
-        ]
+        verdicts = [judge.right(images[row]) for row, judge in judges]
         return sum(verdicts) / len(verdicts)
 
     ceiling = score(pipeline.tokenizer.decode(pipeline.tokenizer.encode(truth)))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from unmask import config
+from unmask.devices import usable_device
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.folder import load_native
@@ -150,7 +151,7 @@ class Pipeline:
         """The model of that name (``available_models``), or of a folder with ``model.json``,
         ``tokenizer/`` and ``transformer/``; NotFoundError or ConfigError if there is none such."""
         folder = _model_folder(name_or_folder)
-        card = _read_card(folder)
+        card, device = _read_card(folder), usable_device(device)
         tokenizer = load_tokenizer(folder / "tokenizer", device)
         backbone, condition = load_native(folder / "transformer", device)
         if backbone.config.codebook_size != tokenizer.codebook_size:

@@ -1,178 +1,172 @@
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from unmask.errors import RequestError, UnavailableError
+from unmask.errors import UnavailableError
 from unmask.server.engine import QueueFullError
 from unmask.server.worker import Worker
 
+URL = "/v1/images/generations"
 
-def _running(
-    pipeline, scenario: Callable[[Worker], Coroutine[None, None, None]], max_queue: int = 4
-) -> None:
-    """Run a scenario with a worker that has loaded the pipeline."""
 
-    async def main() -> None:
-        worker = Worker(lambda: pipeline, max_queue)
-        worker.start()
-        await _soon(lambda: _reason(worker) is None)
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def started(pipeline, max_queue=4):
+    worker = Worker(lambda: pipeline, max_queue)
+    worker.start()
+    while True:
         try:
-            await scenario(worker)
-        finally:
-            await worker.stop()
-
-    asyncio.run(main())
-
-
-async def _soon(true: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
+            worker.model()
+        except UnavailableError:
+            await asyncio.sleep(0.005)
+        else:
+            return worker
 
 
-def _reason(worker: Worker) -> str | None:
-    """Why there is no model; None if there is one."""
-    try:
-        worker.model()
-    except UnavailableError as error:
-        return str(error)
-    return None
+async def submit(worker, pipeline, prompt):
+    task = asyncio.create_task(worker.submit(pipeline.request(prompt, seed=1, steps=3)))
+    await asyncio.sleep(0)  # so that it stands in the queue
+    return task
 
 
-def _prompts(pipeline) -> list[str]:
-    return [request.prompt for request in pipeline.drawn]
+async def entered(gate):
+    assert await asyncio.to_thread(gate.entered.wait, 10)
 
 
-def test_requests_are_drawn_in_the_order_of_their_arrival(pipeline):
-    async def scenario(worker):
-        prompts = [f"prompt {i}" for i in range(6)]
-        await asyncio.gather(*(worker.submit(pipeline.request(prompt)) for prompt in prompts))
-        assert _prompts(pipeline) == prompts
+@pytest.mark.anyio
+async def test_requests_are_drawn_in_the_order_they_came(pipeline):
+    worker = await started(pipeline)
+    tasks = [await submit(worker, pipeline, prompt) for prompt in "abc"]
+    assert [(await task).request.prompt for task in tasks] == ["a", "b", "c"]
+    await worker.stop()
 
-    _running(pipeline, scenario, max_queue=8)
 
-
-def test_a_full_queue_refuses_at_the_door(pipeline, gate):
+@pytest.mark.anyio
+async def test_a_full_queue_refuses_and_forgets_those_who_left(pipeline, gate):
+    worker = await started(pipeline, max_queue=1)
     pipeline.during = gate
-
-    async def scenario(worker):
-        running = asyncio.create_task(worker.submit(pipeline.request("first")))
-        await _soon(gate.entered.is_set)
-        waiting = [asyncio.create_task(worker.submit(pipeline.request("x"))) for _ in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFullError) as caught:
-            await worker.submit(pipeline.request("one too many"))
-        assert caught.value.retry_after >= 1
-        gate.opened.set()
-        await asyncio.gather(running, *waiting)
-
-    _running(pipeline, scenario, max_queue=2)
-
-
-def test_a_request_whose_client_left_is_skipped(pipeline, gate):
-    pipeline.during = gate
-
-    async def scenario(worker):
-        jobs = {
-            name: asyncio.create_task(worker.submit(pipeline.request(name)))
-            for name in ("first", "gone", "stays")
-        }
-        await _soon(gate.entered.is_set)
-        jobs["gone"].cancel()
-        await asyncio.sleep(0.01)
-        gate.opened.set()
-        await asyncio.gather(jobs["first"], jobs["stays"])
-        assert _prompts(pipeline) == ["first", "stays"]
-
-    _running(pipeline, scenario)
+    running = await submit(worker, pipeline, "running")
+    await entered(gate)
+    waiting = await submit(worker, pipeline, "waiting")
+    with pytest.raises(QueueFullError) as refusal:
+        await worker.submit(pipeline.request("refused"))
+    assert 1 <= refusal.value.retry_after <= 60
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    taken = await submit(worker, pipeline, "taken")
+    gate.opened.set()
+    await running
+    await taken
+    assert [request.prompt for request in pipeline.drawn] == ["running", "taken"]
+    await worker.stop()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), RequestError("bad", "prompt")])
-def test_a_failing_request_fails_alone(pipeline, error):
-    def fail_the_bad(step: int) -> None:
+@pytest.mark.anyio
+async def test_a_failing_request_fails_alone(pipeline):
+    def during(step):
         if pipeline.drawn[-1].prompt == "bad":
-            raise error
+            raise MemoryError("too much")
 
-    pipeline.during = fail_the_bad
-
-    async def scenario(worker):
-        results = await asyncio.gather(
-            *(worker.submit(pipeline.request(prompt)) for prompt in ("good", "bad", "fine")),
-            return_exceptions=True,
-        )
-        assert results[1] is error
-        assert [len(results[i].images) for i in (0, 2)] == [1, 1]
-
-    _running(pipeline, scenario)
+    worker = await started(pipeline)
+    pipeline.during = during
+    tasks = [await submit(worker, pipeline, prompt) for prompt in ("good", "bad", "fine")]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], MemoryError)
+    assert [results[i].request.prompt for i in (0, 2)] == ["good", "fine"]
+    await worker.stop()
 
 
-def test_when_the_thread_dies_every_waiter_hears_of_it(pipeline, gate):
-    def die(step: int) -> None:
+@pytest.mark.anyio
+async def test_a_request_given_up_stops_at_the_next_step(pipeline, gate):
+    steps = []
+
+    def during(step):
+        steps.append(pipeline.drawn[-1].prompt)
+        gate(step)
+
+    worker = await started(pipeline)
+    pipeline.during = during
+    running = await submit(worker, pipeline, "left")
+    await entered(gate)
+    running.cancel()
+    after = await submit(worker, pipeline, "next")
+    gate.opened.set()
+    await after
+    assert steps == ["left", "next", "next", "next"]
+    await worker.stop()
+
+
+@pytest.mark.anyio
+async def test_stopping_fails_those_who_wait_and_the_one_being_drawn(pipeline, gate):
+    worker = await started(pipeline)
+    pipeline.during = gate
+    tasks = [await submit(worker, pipeline, prompt) for prompt in "abc"]
+    await entered(gate)
+    stopping = asyncio.create_task(worker.stop())
+    with pytest.raises(UnavailableError, match="stopping"):
+        await tasks[2]
+    gate.opened.set()
+    await stopping
+    for task in tasks:
+        with pytest.raises(UnavailableError, match="stopping"):
+            await task
+    with pytest.raises(UnavailableError, match="stopping"):
+        await worker.submit(pipeline.request("late"))
+    assert len(pipeline.drawn) == 1
+
+
+@pytest.mark.anyio
+async def test_stopping_while_loading_never_becomes_ready(pipeline):
+    loaded = threading.Event()
+    worker = Worker(lambda: loaded.wait(10) and pipeline, 1)
+    worker.start()
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0.01)
+    loaded.set()
+    await stopping
+    with pytest.raises(UnavailableError, match="stopping"):
+        worker.model()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("death", [SystemExit, KeyboardInterrupt])
+async def test_a_death_fails_all_who_wait(pipeline, gate, death):
+    def during(step):
+        gate(step)
+        raise death
+
+    worker = await started(pipeline)
+    pipeline.during = during
+    tasks = [await submit(worker, pipeline, prompt) for prompt in "abc"]
+    await entered(gate)
+    gate.opened.set()
+    for task in tasks:
+        with pytest.raises(UnavailableError, match="died"):
+            await task
+    with pytest.raises(UnavailableError, match="died"):
+        await worker.submit(pipeline.request("late"))
+    assert len(pipeline.drawn) == 1
+    await worker.stop()
+
+
+def test_a_death_is_seen_by_clients_and_probes(client, pipeline, gate, until, fault):
+    def during(step):
         gate(step)
         raise SystemExit
 
-    pipeline.during = die
-
-    async def scenario(worker):
-        jobs = [asyncio.create_task(worker.submit(pipeline.request("x"))) for _ in range(3)]
-        await _soon(gate.entered.is_set)
+    pipeline.during = during
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(client.post, URL, json={"prompt": "cat"}) for _ in range(4)]
+        assert gate.entered.wait(10)
         gate.opened.set()
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert [type(result) for result in results] == [UnavailableError] * 3
-        await _soon(lambda: "died" in (_reason(worker) or ""))
-        with pytest.raises(UnavailableError, match="died"):
-            await worker.submit(pipeline.request("too late"))
-
-    _running(pipeline, scenario)
-
-
-def test_stopping_fails_whatever_waits_or_runs(pipeline, gate):
-    pipeline.during = gate
-
-    async def scenario(worker):
-        jobs = [asyncio.create_task(worker.submit(pipeline.request("x"))) for _ in range(3)]
-        await _soon(gate.entered.is_set)
-        stopping = asyncio.create_task(worker.stop())
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        await stopping
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert [type(result) for result in results] == [UnavailableError] * 3
-
-    _running(pipeline, scenario)
-
-
-def test_before_the_model_is_loaded_requests_are_told_to_wait(pipeline):
-    release = threading.Event()
-
-    def load():
-        release.wait(10)
-        return pipeline
-
-    async def scenario() -> None:
-        worker = Worker(load, 2)
-        worker.start()
-        assert "loading" in (_reason(worker) or "")
-        release.set()
-        await _soon(lambda: _reason(worker) is None)
-        await worker.stop()
-
-    asyncio.run(scenario())
-
-
-def test_a_model_that_cannot_be_loaded_is_told_without_its_paths():
-    def load():
-        raise OSError("/secret/path is missing")
-
-    async def scenario() -> None:
-        worker = Worker(load, 2)
-        worker.start()
-        await _soon(lambda: "could not be loaded" in (_reason(worker) or ""))
-        assert "secret" not in (_reason(worker) or "")
-        await worker.stop()
-
-    asyncio.run(scenario())
+        for answer in answers:
+            assert "died" in fault(answer.result(10), 503)["message"]
+    until(lambda: client.get("/readyz").status_code == 503)
+    assert "died" in fault(client.get("/readyz"), 503)["message"]
+    assert client.get("/livez").status_code == 200
+    fault(client.post(URL, json={"prompt": "cat"}), 503)

@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from unmask import config
+from unmask.devices import usable_device
 from unmask.errors import ConfigError
 from unmask.training.data import DataConfig
 from unmask.training.loop import Loop, Task
@@ -32,7 +31,7 @@ def train(
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
     trained tokenizer, for a transformer. The result is the folder ``out/model``.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     task: Task
     settings: TokenizerTraining | TransformerTraining
     if what == "tokenizer":

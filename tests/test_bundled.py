@@ -1,0 +1,61 @@
+"""The model in the box shows what was asked, as far as a few pixels can tell."""
+
+import numpy as np
+import pytest
+
+from unmask.pipeline import Generated, Pipeline, default_model
+from unmask.training.scenes import BACKGROUNDS
+
+
+@pytest.fixture(name="pipeline", scope="module")
+def _pipeline() -> Pipeline:
+    return Pipeline.load(default_model())
+
+
+def _pixels(generated: Generated) -> np.ndarray:
+    return np.stack([np.asarray(image, dtype=float) for image in generated.images])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", ["white", "black", "blue", "green", "yellow", "pink"])
+def test_backgrounds_have_the_colour_of_the_prompt(pipeline: Pipeline, colour: str) -> None:
+    prompt = f"a red apple in the middle on a {colour} background"
+    pixels = _pixels(pipeline.generate(prompt, seed=1, n=4))
+    corners = pixels[:, [2, 2, -3, -3], [2, -3, 2, -3]].reshape(-1, 3)
+    distances = {
+        name: float(np.median(np.abs(corners - rgb).mean(1))) for name, rgb in BACKGROUNDS.items()
+    }
+    assert min(distances, key=lambda name: distances[name]) == colour
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("colour", "channel"), [("red", 0), ("green", 1), ("blue", 2)])
+def test_objects_have_the_colour_of_the_prompt(
+    pipeline: Pipeline, colour: str, channel: int
+) -> None:
+    prompt = f"a {colour} star in the middle on a white background"
+    pixels = _pixels(pipeline.generate(prompt, seed=2, n=6))
+    middle = np.median(pixels[:, 28:36, 28:36], axis=(0, 1, 2))
+    assert int(middle.argmax()) == channel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "dark_left"), [("left", True), ("right", False)])
+def test_objects_stand_on_the_side_of_the_prompt(
+    pipeline: Pipeline, side: str, dark_left: bool
+) -> None:
+    prompt = f"a blue book on the {side} on a white background"
+    darkness = 255 - _pixels(pipeline.generate(prompt, seed=3, n=6))
+    left, right = darkness[:, :, :32].mean(), darkness[:, :, 32:].mean()
+    assert (left > right) == dark_left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["confidence", "halton", "random"])
+def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
+    pipeline: Pipeline, scheduler: str
+) -> None:
+    prompt = "two pink tulips on a grey background"
+    together = pipeline.generate(prompt, seed=5, n=4, scheduler=scheduler)
+    alone = pipeline.generate(prompt, seed=5, n=1, scheduler=scheduler)
+    assert together.images[0].tobytes() == alone.images[0].tobytes()
