@@ -243,8 +243,10 @@ def available_models() -> list[str]:
 
 
 def default_model() -> str:
-    """The model that is used when none is named."""
-    return available_models()[0]
+    """The model that is used when none is named; NotFoundError if the box is empty."""
+    for name in available_models():
+        return name
+    raise NotFoundError(f"{BUNDLED}: holds no model; name a folder", "model")
 
 
 def read_card(name_or_folder: str | Path) -> ModelCard:
