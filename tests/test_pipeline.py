@@ -111,7 +111,7 @@ def test_a_request_without_a_seed_gets_one_that_repeats_it(pipeline: Pipeline) -
 
 def test_every_step_is_reported(pipeline: Pipeline) -> None:
     heard: list[tuple[int, int]] = []
-    pipeline.generate(PROMPT, steps=4, on_step=lambda done, total: heard.append((done, total)))
+    pipeline.generate(PROMPT, n=2, steps=2, on_step=lambda done, total: heard.append((done, total)))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -11,7 +11,7 @@ def usable_device(name: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=name).add_(1).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(
             f"device {name[:80]!r} cannot be used here; there is: {', '.join(found)}"

@@ -15,10 +15,10 @@ from unmask.devices import usable_device
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.folder import load_native
-from unmask.models.native import Condition, NativeTransformer
+from unmask.models.native import Condition, NativeTransformer, Prefix
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import SEED_BOUND
-from unmask.sampling.plan import MAX_STEPS, PlanOptions, check_range, make_plan
+from unmask.sampling.plan import MAX_STEPS, Plan, PlanOptions, check_range, make_plan
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import GUIDANCE_SCHEDULES, MASK_SCHEDULES
 from unmask.tokenizers.folder import load_tokenizer
@@ -196,26 +196,32 @@ class Pipeline:
         )
 
     def run(self, request: Request, on_step: OnStep | None = None) -> Generated:
-        """Draw a request; ``on_step`` hears of every step."""
+        """Draw a request; ``on_step`` hears of every step of every image.
+
+        Images are drawn one by one: a CPU sums in another order when more rows are multiplied at
+        once, and a sampled token then flips now and again. So image i is the same whatever ``n``.
+        """
         began = time.perf_counter()
-        options = PlanOptions(
-            **{f.name: getattr(request, f.name) for f in dataclasses.fields(PlanOptions)}
-        )
-        grid = self.info.grid
-        plans = [make_plan(options, grid, request.seed, i) for i in range(request.n)]
+        fields = dataclasses.fields(PlanOptions)
+        options = PlanOptions(**{field.name: getattr(request, field.name) for field in fields})
         with torch.inference_mode():
             condition = self.condition([request.prompt, request.negative_prompt or ""])
             prefix = self.backbone.encode(
                 Condition(*(tensor.to(self.device) for tensor in condition))
             )
-            # One encoding serves all pictures of a request.
-            prefix = prefix.select(
-                torch.tensor([0] * request.n + [1] * request.n, device=self.device)
-            )
-            blank = all_masked(request.n, grid[0] * grid[1], self.backbone.mask_id, self.device)
-            tokens = generate_tokens(self.backbone, prefix, plans, blank, on_step)
-            pixels = self.tokenizer.decode(tokens.view(-1, *grid))
-        return Generated(_to_images(pixels), request, time.perf_counter() - began)
+            images = []
+            for i in range(request.n):
+                plan = make_plan(options, self.info.grid, request.seed, i)
+                images.append(self._draw(plan, prefix, _part(on_step, i, request.n)))
+        return Generated(images, request, time.perf_counter() - began)
+
+    def _draw(self, plan: Plan, prefix: Prefix, on_step: OnStep | None) -> Image.Image:
+        rows, columns = plan.grid
+        blank = all_masked(1, rows * columns, self.backbone.mask_id, self.device)
+        tokens = generate_tokens(self.backbone, prefix, [plan], blank, on_step)
+        pixels = self.tokenizer.decode(tokens.view(1, rows, columns))[0]
+        array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(array)
 
     def generate(
         self, prompt: str, *, on_step: OnStep | None = None, **options: Unpack[Options]
@@ -272,6 +278,8 @@ def _read_card(folder: Path) -> ModelCard:
     return config.load(ModelCard, folder / "model.json")
 
 
-def _to_images(pixels: torch.Tensor) -> list[Image.Image]:
-    array = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(each) for each in array]
+def _part(on_step: OnStep | None, part: int, parts: int) -> OnStep | None:
+    """``on_step`` for one of several equal parts of the work."""
+    if on_step is None:
+        return None
+    return lambda done, total: on_step(part * total + done, parts * total)
