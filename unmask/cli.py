@@ -109,7 +109,7 @@ def generate(
         guidance_interval=guidance_interval,
     )
     # disable=None: no bar when stderr is not a terminal
-    with tqdm(total=request.steps, unit="step", leave=False, disable=None) as bar:
+    with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
             bar.total = total

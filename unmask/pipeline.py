@@ -1,25 +1,32 @@
 """A loaded model: from a prompt to pictures."""
 
 import dataclasses
+import math
 import secrets
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from unmask import config
 from unmask.devices import usable_device
+from unmask.editing import Edit, draw_edit
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.folder import load_native
 from unmask.models.native import Condition, NativeTransformer, Prefix
+from unmask.models.subjects import find_subjects
+from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
-from unmask.sampling.noise import SEED_BOUND
+from unmask.sampling.noise import SEED_BOUND, Purpose, uniforms
 from unmask.sampling.plan import MAX_STEPS, Plan, PlanOptions, check_range, make_plan
-from unmask.sampling.schedulers import SCHEDULERS
+from unmask.sampling.schedulers import SCHEDULERS, Subjects
 from unmask.sampling.schedules import GUIDANCE_SCHEDULES, MASK_SCHEDULES
 from unmask.tokenizers.folder import load_tokenizer
 from unmask.tokenizers.vqgan import VQGAN
@@ -27,6 +34,8 @@ from unmask.tokenizers.vqgan import VQGAN
 BUNDLED = Path(__file__).parent / "bundled"
 MAX_IMAGES = 10
 MAX_PROMPT_CHARACTERS = 1000
+MAX_SUBJECTS = 16
+REVISER = "remdm-rescale"  # with eta 1 it masks any tokens alike, as many as it has just revealed
 
 
 @dataclass(frozen=True)
@@ -37,28 +46,58 @@ class ModelCard:
     description: str
     scheduler: str  # the default
     presets: tuple[PlanOptions, ...]
+    steps: int = 12  # the default
 
-    def preset(self, scheduler: str) -> PlanOptions:
-        """The options that suit a scheduler; plain defaults for one that was never tuned."""
-        tuned = {options.scheduler: options for options in self.presets}
-        return tuned.get(scheduler) or PlanOptions(scheduler=scheduler)
+    def preset(self, scheduler: str, steps: int | None = None) -> PlanOptions:
+        """The options that suit a scheduler at so many steps (the card's own if None).
+
+        They are those of the nearest number that was tuned, by ratio; plain defaults for a
+        scheduler that never was.
+        """
+        steps = self.steps if steps is None else steps
+        check_range("steps", steps, 1, MAX_STEPS)
+        tuned = [options for options in self.presets if options.scheduler == scheduler]
+        if not tuned:
+            return PlanOptions(scheduler=scheduler, steps=steps)
+        nearest = min(tuned, key=lambda options: abs(math.log(options.steps / steps)))
+        return dataclasses.replace(nearest, steps=steps)
 
 
 class Options(TypedDict, total=False):
-    """What a caller may leave open; None is as good as absent."""
+    """What a caller may leave open; None is as good as absent. Behind the blank line: PlanOptions,
+    which tells what each means."""
 
     negative_prompt: str | None
     n: int | None
     seed: int | None
     size: tuple[int, int] | None  # width, height
+    edit: Edit | None
+    subjects: Sequence[Sequence[str]] | None  # each object's words; found in the prompt if None
+
     steps: int | None
     scheduler: str | None
     mask_schedule: str | None
+    mask_shares: tuple[float, ...] | None
     temperature: float | None
     choice_temperature: float | None
     guidance_scale: float | None
     guidance: str | None
     guidance_interval: tuple[float, float] | None
+    guidance_power: float | None
+    count_rule: str | None
+    entropy_bound: float | None
+    stable_confidence: float | None
+    stable_divergence: float | None
+    reuse: int | None
+    reuse_after: float | None
+    eta: float | None
+    uncage_base: str | None
+    uncage_weight: float | None
+    uncage_share: float | None
+    uncage_blur: float | None
+    noise_regularisation: float | None
+    differential: float | None
+    zigzag: bool | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +115,7 @@ class ModelInfo:
     schedulers: tuple[str, ...]
     mask_schedules: tuple[str, ...]
     guidances: tuple[str, ...]
+    count_rules: tuple[str, ...]
     max_steps: int
     max_n: int
     max_prompt_characters: int
@@ -89,15 +129,10 @@ class Request:
     negative_prompt: str | None
     n: int
     seed: int
-    size: tuple[int, int]  # width, height
-    steps: int
-    scheduler: str
-    mask_schedule: str
-    temperature: float
-    choice_temperature: float
-    guidance_scale: float
-    guidance: str
-    guidance_interval: tuple[float, float]
+    size: tuple[int, int]  # width, height of the images that come back
+    options: PlanOptions
+    subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
+    edit: Edit | None = None  # what is drawn over; a blank if None
 
 
 @dataclass(frozen=True)
@@ -139,6 +174,7 @@ class Pipeline:
             schedulers=tuple(SCHEDULERS),
             mask_schedules=tuple(MASK_SCHEDULES),
             guidances=tuple(GUIDANCE_SCHEDULES),
+            count_rules=tuple(COUNT_RULES),
             max_steps=MAX_STEPS,
             max_n=MAX_IMAGES,
             max_prompt_characters=MAX_PROMPT_CHARACTERS,
@@ -165,34 +201,32 @@ class Pipeline:
     def request(self, prompt: str, **options: Unpack[Options]) -> Request:
         """The request with every open option filled from the model's preset for the scheduler.
 
-        RequestError tells the field, its bounds and choices.
+        RequestError tells the field, its bounds and choices. Only an edit may have no prompt.
         """
-        native = (self.info.width, self.info.height)
-        size = options.pop("size", None)
-        if size is not None and size != native:
-            raise RequestError(
-                f"size {size[0]}x{size[1]}: this model draws {native[0]}x{native[1]} only", "size"
-            )
-        n = options.pop("n", None)
-        check_range("n", 1 if n is None else n, 1, MAX_IMAGES)
-        seed = options.pop("seed", None)
-        if seed is not None:
-            check_range("seed", seed, 0, SEED_BOUND - 1)
-        negative_prompt = options.pop("negative_prompt", None)
-        self._check_prompt(prompt, "prompt")
-        if negative_prompt is not None and negative_prompt.strip():
-            self._check_prompt(negative_prompt, "negative_prompt")
-        chosen: dict[str, Any] = {
+        given: dict[str, Any] = {
             name: value for name, value in options.items() if value is not None
         }
-        preset = self.card.preset(options.get("scheduler") or self.card.scheduler)
+        edit: Edit | None = given.pop("edit", None)
+        size = self._check_size(given.pop("size", None), edit)
+        n, seed = given.pop("n", 1), given.pop("seed", None)
+        check_range("n", n, 1, MAX_IMAGES)
+        if seed is not None:
+            check_range("seed", seed, 0, SEED_BOUND - 1)
+        negative_prompt = given.pop("negative_prompt", None)
+        if edit is None or prompt.strip():
+            self._check_prompt(prompt, "prompt")
+        if negative_prompt is not None and negative_prompt.strip():
+            self._check_prompt(negative_prompt, "negative_prompt")
+        subjects = self._check_subjects(prompt, given.pop("subjects", None))
         return Request(
             prompt=prompt,
             negative_prompt=negative_prompt,
-            n=1 if n is None else n,
+            n=n,
             seed=secrets.randbits(32) if seed is None else seed,
-            size=native,
-            **vars(dataclasses.replace(preset, **chosen)),
+            size=size,
+            options=self._options(given, edit),
+            subjects=subjects,
+            edit=edit,
         )
 
     def run(self, request: Request, on_step: OnStep | None = None) -> Generated:
@@ -202,26 +236,137 @@ class Pipeline:
         once, and a sampled token then flips now and again. So image i is the same whatever ``n``.
         """
         began = time.perf_counter()
-        fields = dataclasses.fields(PlanOptions)
-        options = PlanOptions(**{field.name: getattr(request, field.name) for field in fields})
         with torch.inference_mode():
-            condition = self.condition([request.prompt, request.negative_prompt or ""])
-            prefix = self.backbone.encode(
-                Condition(*(tensor.to(self.device) for tensor in condition))
-            )
-            images = []
-            for i in range(request.n):
-                plan = make_plan(options, self.info.grid, request.seed, i)
-                images.append(self._draw(plan, prefix, _part(on_step, i, request.n)))
+            prefix = self._encode([request])
+            images = [
+                self._draw(request, i, prefix, _part(on_step, i, request.n))
+                for i in range(request.n)
+            ]
         return Generated(images, request, time.perf_counter() - began)
 
-    def _draw(self, plan: Plan, prefix: Prefix, on_step: OnStep | None) -> Image.Image:
-        rows, columns = plan.grid
-        blank = all_masked(1, rows * columns, self.backbone.mask_id, self.device)
-        tokens = generate_tokens(self.backbone, prefix, [plan], blank, on_step)
-        pixels = self.tokenizer.decode(tokens.view(1, rows, columns))[0]
-        array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return Image.fromarray(array)
+    def draw_batch(self, requests: Sequence[Request]) -> list[Image.Image]:
+        """The first image of each request, all drawn together; edits are not for batches.
+
+        Quicker than one by one, but not to the byte what ``run`` draws: see there.
+        """
+        if any(request.edit is not None for request in requests):
+            raise RequestError("edit: pictures are edited one at a time, with run", "edit")
+        with torch.inference_mode():
+            rows, columns = self.info.grid
+            blank = all_masked(len(requests), rows * columns, self.backbone.mask_id, self.device)
+            plans = [self.plan(request) for request in requests]
+            tokens = generate_tokens(self.backbone, self._encode(requests), plans, blank)
+            return self._pictures(tokens)
+
+    def plan(self, request: Request, image_index: int = 0) -> Plan:
+        """The plan of an image that is drawn on a blank."""
+        return make_plan(
+            request.options,
+            self.info.grid,
+            request.seed,
+            image_index,
+            subjects=self._positions(request),
+        )
+
+    def _draw(
+        self, request: Request, image_index: int, prefix: Prefix, on_step: OnStep | None
+    ) -> Image.Image:
+        edit, cells = request.edit, self.info.grid[0] * self.info.grid[1]
+        if edit is None:
+            blank = all_masked(1, cells, self.backbone.mask_id, self.device)
+            plans = [self.plan(request, image_index)]
+            return self._pictures(generate_tokens(self.backbone, prefix, plans, blank, on_step))[0]
+
+        def draw(tokens: Tensor, unknown: Tensor, window: int) -> Tensor:
+            revising = edit.kind == "revise"
+            plan = make_plan(
+                request.options,
+                self.info.grid,
+                request.seed,
+                image_index,
+                int(unknown.sum()),
+                window=window,
+                subjects=self._positions(request),
+                revise=edit.share if revising else None,
+            )
+            start = tokens if revising else tokens.masked_fill(unknown, self.backbone.mask_id)
+            return generate_tokens(
+                self.backbone, prefix, [plan], start[None], on_step, unknown[None]
+            )[0]
+
+        def choose(count: int) -> Tensor:
+            return uniforms(request.seed, image_index, count, Purpose.CELLS)
+
+        return draw_edit(edit, self.tokenizer, self.info.grid, draw, choose)
+
+    def _pictures(self, tokens: Tensor) -> list[Image.Image]:
+        pixels = self.tokenizer.decode(tokens.view(-1, *self.info.grid))
+        arrays = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(array) for array in arrays]
+
+    def _encode(self, requests: Sequence[Request]) -> Prefix:
+        """The conditions of the requests, then their null conditions."""
+        prompts = [request.prompt for request in requests]
+        nulls = [request.negative_prompt or "" for request in requests]
+        condition = self.condition(prompts + nulls)
+        return self.backbone.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
+
+    def _options(self, given: dict[str, Any], edit: Edit | None) -> PlanOptions:
+        revising = edit is not None and edit.kind == "revise"
+        scheduler = given.get("scheduler") or (REVISER if revising else self.card.scheduler)
+        shares = given.get("mask_shares")
+        steps = given.get("steps") or (len(shares) if shares else None)
+        preset = self.card.preset(scheduler, given.get("steps", steps))
+        if revising:
+            given = {"eta": 1.0, **given}
+        chosen = dataclasses.replace(preset, **given)
+        if revising:
+            make_plan(chosen, self.info.grid, 0, revise=0.5)  # refuses what cannot revise
+        return chosen
+
+    def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
+        drawn = (self.info.width, self.info.height)
+        if edit is not None:
+            drawn = (edit.pixels.shape[1], edit.pixels.shape[0])
+        if size is not None and size != drawn:
+            what = "this model draws" if edit is None else "the edited image has"
+            raise RequestError(
+                f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
+            )
+        return drawn
+
+    def _check_subjects(
+        self, prompt: str, subjects: Sequence[Sequence[str]] | None
+    ) -> tuple[tuple[str, ...], ...]:
+        """The subjects as given, or as found in the prompt; each word must stand in it."""
+        if subjects is None:
+            return find_subjects(prompt)
+        if len(subjects) > MAX_SUBJECTS or any(not 0 < len(words) <= 16 for words in subjects):
+            raise RequestError(
+                f"subjects: give at most {MAX_SUBJECTS} lists of 1 to 16 words each", "subjects"
+            )
+        checked = tuple(tuple(words) for words in subjects)
+        for word in (word for words in checked for word in words):
+            if not self.condition.positions(prompt, word):
+                raise RequestError(
+                    f"subjects: {word[:80]!r} does not stand in the prompt", "subjects"
+                )
+        return checked
+
+    def _positions(self, request: Request) -> Subjects:
+        """The text positions of each word of each subject; of the n-th mention the n-th place."""
+        mentions: Counter[str] = Counter()
+        found = []
+        for words in request.subjects:
+            places = []
+            for word in words:
+                all_places = self.condition.positions(request.prompt, word)
+                if all_places:
+                    places.append(all_places[min(mentions[word], len(all_places) - 1)])
+                mentions[word] += 1
+            if places:
+                found.append(tuple(places))
+        return tuple(found)
 
     def generate(
         self, prompt: str, *, on_step: OnStep | None = None, **options: Unpack[Options]

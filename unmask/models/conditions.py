@@ -1,5 +1,6 @@
 """From what a user asks for to the ids that a backbone reads."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,10 @@ class ConditionEncoder(Protocol):
 
     def __call__(self, prompts: Sequence[str]) -> Condition:
         """One row a prompt; RequestError if the model cannot read one."""
+        ...
+
+    def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
+        """The positions in the condition of each place where the word stands in the prompt."""
         ...
 
     def save(self, folder: Path) -> None: ...
@@ -82,6 +87,22 @@ class TextCondition:
             ids[row, : len(words)] = torch.tensor(words)
         return Condition(ids, ids != PAD)
 
+    def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
+        encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
+        text = prompt.lower()
+        found = []
+        for match in re.finditer(rf"(?<!\w){re.escape(word.lower())}(?!\w)", text):
+            start, end = match.span()
+            # Token 0 of the condition is the start token.
+            own = [
+                place + 1
+                for place, (first, last) in enumerate(encoding.offsets)
+                if first < end and last > start
+            ]
+            if own:
+                found.append(tuple(own))
+        return found
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "text_tokenizer.json"))
 
@@ -110,6 +131,10 @@ class LabelCondition:
         ids = torch.tensor([[self._id(prompt.strip())] for prompt in prompts])
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
+    def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
+        """None: a label has no words."""
+        return []
+
     def save(self, folder: Path) -> None:
         (folder / "labels.txt").write_text("\n".join(self.labels) + "\n", encoding="utf-8")
 
@@ -132,6 +157,10 @@ class NoCondition:
     def __call__(self, prompts: Sequence[str]) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
+        """None: there is no text."""
+        return []
 
     def save(self, folder: Path) -> None:
         """Nothing to write."""

@@ -7,6 +7,7 @@ are added to it: RoPE alone tells a token its distance to others, but captions s
 the left").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.models.attention import attention_backend, axial_angles, rotate
+from unmask.models.attention import attention_backend, attention_weights, axial_angles, rotate
+from unmask.sampling.backbone import Pass
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,25 @@ class Prefix(NamedTuple):
     def select(self, rows: Tensor) -> "Prefix":
         """The prefixes of some rows, in their order."""
         return Prefix(self.keys[:, rows], self.values[:, rows], self.mask[rows])
+
+
+class Cache(NamedTuple):
+    """What a full pass computed of the image tokens: ``keys`` and ``values`` (layers, rows, heads,
+    tokens, head width), to be reused by local passes (ReCAP, arXiv 2505.19089).
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor) -> "Cache":
+        """The caches of some rows, in their order."""
+        return Cache(self.keys[:, rows], self.values[:, rows])
+
+    @classmethod
+    def join(cls, caches: Sequence["Cache"]) -> "Cache":
+        """The rows of all caches, one behind the other."""
+        keys, values = zip(*caches, strict=True)
+        return cls(torch.cat(keys, 1), torch.cat(values, 1))
 
 
 class RMSNorm(nn.Module):
@@ -151,18 +172,56 @@ class NativeTransformer(nn.Module):
 
     def forward(self, tokens: Tensor, prefix: Prefix) -> Tensor:
         """Logits (rows, tokens, codebook size) for (rows, tokens) ids, ``mask_id`` where masked."""
-        rows, columns = self.config.grid
-        places = self.row_embedding.weight[:, None] + self.column_embedding.weight[None]
-        x = self.token_embedding(tokens) + places.reshape(rows * columns, -1)
+        return self.full(tokens, prefix).logits
+
+    def full(
+        self, tokens: Tensor, prefix: Prefix, *, keep: bool = False, attend: Tensor | None = None
+    ) -> Pass:
+        """A pass over all tokens: see ``sampling.backbone.Backbone``."""
+        x = self.token_embedding(tokens) + self._places()
         x = x.to(self._compute_dtype(x))
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)
+        kept: list[tuple[Tensor, Tensor]] = []
+        maps: list[Tensor] = []
         for i, block in enumerate(self._blocks()):
             query, key, value = block.project(x, self.angles)
+            if keep:
+                kept.append((key, value))
             key = torch.cat([prefix.keys[i], key], 2)
             value = torch.cat([prefix.values[i], value], 2)
+            if attend is not None:
+                weights = attention_weights(query[attend], key[attend], seen[attend])
+                maps.append(weights[..., : prefix.mask.shape[1]].mean(1))
+            x = block.finish(x, block.attend(query, key, value, seen))
+        keys, values = zip(*kept, strict=True) if keep else ((), ())
+        return Pass(
+            logits=self.head(self.norm(x)),
+            cache=Cache(torch.stack(keys), torch.stack(values)) if keep else None,
+            attention=None if attend is None else torch.stack(maps).mean(0),
+        )
+
+    def local(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache) -> Tensor:
+        """Logits (rows, some, codebook size) of the tokens at ``positions`` (rows, some).
+
+        They see the prefix, each other, and all other tokens as ``cache`` holds them.
+        """
+        x = self.token_embedding(tokens) + self._places()[positions]
+        x = x.to(self._compute_dtype(x))
+        angles = self.angles[positions].unsqueeze(1)
+        seen = torch.cat([prefix.mask, prefix.mask.new_ones(len(tokens), self.config.tokens)], 1)
+        for i, block in enumerate(self._blocks()):
+            query, own_key, own_value = block.project(x, angles)
+            index = positions[:, None, :, None].expand_as(own_key)
+            key = torch.cat([prefix.keys[i], cache.keys[i].scatter(2, index, own_key)], 2)
+            value = torch.cat([prefix.values[i], cache.values[i].scatter(2, index, own_value)], 2)
             x = block.finish(x, block.attend(query, key, value, seen))
         logits: Tensor = self.head(self.norm(x))
         return logits
+
+    def _places(self) -> Tensor:
+        """The learned embedding of each place, (tokens, width)."""
+        places = self.row_embedding.weight[:, None] + self.column_embedding.weight[None]
+        return places.flatten(0, 1)
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]

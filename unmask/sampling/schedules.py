@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 from unmask.errors import RequestError, choices
 
@@ -15,34 +17,51 @@ MASK_SCHEDULES: dict[str, MaskSchedule] = {
     "power": lambda progress: 1 - progress**2.5,
 }
 
-# From progress [0, 1), the interval and the full scale to the scale of a step.
-GuidanceSchedule = Callable[[float, tuple[float, float], float], float]
+
+class GuidanceShape(NamedTuple):
+    """What a guidance schedule may depend on besides the progress."""
+
+    interval: tuple[float, float]
+    power: float
+
+
+# From progress [0, 1) to the part of the way from 1 (off) to the full scale.
+GuidanceSchedule = Callable[[float, GuidanceShape], float]
 
 GUIDANCE_SCHEDULES: dict[str, GuidanceSchedule] = {
-    "constant": lambda progress, interval, scale: scale,
-    "linear": lambda progress, interval, scale: 1 + (scale - 1) * progress,
-    "interval": lambda progress, interval, scale: (
-        scale if interval[0] <= progress < interval[1] else 1.0
-    ),
+    "constant": lambda progress, shape: 1.0,
+    "linear": lambda progress, shape: progress,
+    "cosine": lambda progress, shape: (1 - math.cos(math.pi * progress)) / 2,
+    # MaskBit (arXiv 2409.16211): late, then steep.
+    "power-cosine": lambda progress, shape: (1 - math.cos(math.pi * progress**shape.power)) / 2,
+    "interval": lambda progress, shape: float(shape.interval[0] <= progress < shape.interval[1]),
 }
 
+T = TypeVar("T")
 
-def mask_schedule(name: str) -> MaskSchedule:
-    """The mask schedule of that name."""
-    if name not in MASK_SCHEDULES:
+
+def named(kind: str, known: dict[str, T], name: str) -> T:
+    """``known[name]``; RequestError lists the choices if there is no such name."""
+    if name not in known:
+        raise RequestError(f"{kind} {name[:80]!r}: {choices(name[:80], known)}", kind)
+    return known[name]
+
+
+def listed_schedule(shares: Sequence[float]) -> MaskSchedule:
+    """The mask schedule that an explicit list describes: the share masked after each step.
+
+    RequestError unless the shares lie in [0, 1], never rise, and end at 0.
+    """
+    if not shares or any(not 0 <= share <= 1 for share in shares):
         raise RequestError(
-            f"mask_schedule {name[:80]!r}: {choices(name[:80], MASK_SCHEDULES)}", "mask_schedule"
+            f"mask_shares {list(shares)[:20]}: give numbers from 0 to 1, one a step", "mask_shares"
         )
-    return MASK_SCHEDULES[name]
-
-
-def guidance_schedule(name: str) -> GuidanceSchedule:
-    """The guidance schedule of that name."""
-    if name not in GUIDANCE_SCHEDULES:
+    if shares[-1] != 0 or any(later > earlier for earlier, later in pairwise(shares)):
         raise RequestError(
-            f"guidance {name[:80]!r}: {choices(name[:80], GUIDANCE_SCHEDULES)}", "guidance"
+            f"mask_shares {list(shares)[:20]}: they may not rise, and the last must be 0",
+            "mask_shares",
         )
-    return GUIDANCE_SCHEDULES[name]
+    return lambda progress: shares[math.ceil(progress * len(shares) - 1e-9) - 1]
 
 
 def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int, ...]:
@@ -69,8 +88,8 @@ def annealed(start: float, steps: int) -> tuple[float, ...]:
 
 
 def guidance_scales(
-    schedule: GuidanceSchedule, steps: int, interval: Sequence[float], scale: float
+    schedule: GuidanceSchedule, steps: int, shape: GuidanceShape, scale: float
 ) -> tuple[float, ...]:
     """The guidance scale of each step; 1 means a single pass."""
-    low, high = interval
-    return tuple(schedule(i / steps, (low, high), scale) for i in range(steps))
+    parts = [schedule(i / steps, shape) for i in range(steps)]
+    return tuple(scale if part == 1 else 1 + (scale - 1) * part for part in parts)

@@ -1,138 +1,289 @@
 """The one step that every picture goes through, whatever its scheduler, guidance or age."""
 
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Generic
 
 import torch
 from torch import Tensor
 
+from unmask.sampling.backbone import Backbone, Cache, P
+from unmask.sampling.logits import differential, regularising_noise
 from unmask.sampling.noise import request_noise
-from unmask.sampling.plan import Plan
+from unmask.sampling.plan import Plan, PlannedStep
 from unmask.sampling.schedulers import ScoreContext
-
-
-class Prefix(Protocol):
-    """Encoded conditions, one a row."""
-
-    def select(self, rows: Tensor) -> Self: ...
-
-
-P = TypeVar("P", bound=Prefix)
-Contra = TypeVar("Contra", bound=Prefix, contravariant=True)
-
-
-class Backbone(Protocol[Contra]):
-    """Tokens (rows, tokens) and their prefixes to logits (rows, tokens, codebook)."""
-
-    @property
-    def mask_id(self) -> int: ...
-
-    def __call__(self, tokens: Tensor, prefix: Contra, /) -> Tensor: ...
 
 
 @dataclass
 class Row:
-    """One picture on its way: its plan, its noise (steps, 2, tokens), and the next step."""
+    """One picture on its way: its plan, its noise, the next step, and what later steps need.
+
+    Tensors are those of one row: ``noise`` (steps, 2, tokens), all others (tokens, ...).
+    """
 
     plan: Plan
     noise: Tensor
+    unknown: Tensor  # bool, what the plan draws
+    confidence: Tensor  # log p of each revealed token when it was revealed
     step: int = 0
+    ended: bool = False  # by its count rule, before its last step
+    previous: Tensor | None = None  # log probabilities of the step before, if the plan asks
+    targets: Tensor | None = None  # positions of a group of steps, in the order of revealing
+    opened: int = 0  # unknown tokens that were revealed before the group
+    caches: list[Cache] = field(default_factory=list)  # of the condition, and of the null
 
     @classmethod
-    def begin(cls, plan: Plan, device: torch.device) -> "Row":
-        noise = request_noise(plan.seed, plan.image_index, plan.steps, plan.grid[0] * plan.grid[1])
-        return cls(plan, noise.to(device))
+    def begin(cls, plan: Plan, unknown: Tensor) -> "Row":
+        """A row before its first step; ``unknown`` (tokens,) bool tells what the plan draws."""
+        noise = request_noise(
+            plan.seed, plan.image_index, len(plan.steps), plan.tokens, plan.window
+        ).to(unknown.device)
+        return cls(plan, noise, unknown, torch.zeros_like(unknown, dtype=torch.float32))
+
+    @property
+    def now(self) -> PlannedStep:
+        """The numbers of the next step."""
+        return self.plan.steps[self.step]
+
+    @property
+    def done(self) -> bool:
+        return self.ended or self.step >= len(self.plan.steps)
+
+
+@dataclass
+class _Batch(Generic[P]):
+    """Rows that take the same kind of pass, and all that belongs to them."""
+
+    backbone: Backbone[P]
+    tokens: Tensor
+    prefix: P
+    rows: list[Row]
+
+    def each(self, value: Callable[[Row], float]) -> Tensor:
+        """A number of each row, (rows, 1) fp32."""
+        numbers = [value(row) for row in self.rows]
+        return torch.tensor(numbers, device=self.tokens.device, dtype=torch.float32).unsqueeze(-1)
+
+    def where(self, true: Callable[[Row], bool]) -> Tensor:
+        """The indices of the rows for which it is true."""
+        found = [i for i, row in enumerate(self.rows) if true(row)]
+        return torch.tensor(found, device=self.tokens.device, dtype=torch.long)
+
+    def pick(self, rows: Tensor) -> "_Batch[P]":
+        """Some of the rows."""
+        prefix = self.prefix.select(torch.cat([rows, rows + len(self.rows)]))
+        return _Batch(
+            self.backbone, self.tokens[rows], prefix, [self.rows[i] for i in rows.tolist()]
+        )
 
 
 def step(backbone: Backbone[P], tokens: Tensor, prefix: P, rows: list[Row]) -> Tensor:
     """The tokens (rows, tokens) after each row's next step; ``row.step`` moves on by one.
 
-    ``tokens`` holds ``mask_id`` where masked; all else is fixed. ``prefix`` has the conditions of
-    the rows and behind them as many null conditions. Rows may be at different steps of different
-    plans, but must not be done.
+    ``tokens`` holds ``mask_id`` where masked. ``prefix`` has the conditions of the rows and behind
+    them as many null conditions. Rows may be at different steps of different plans, full and local
+    ones, but must not be done. Known tokens never change; revealed ones only if a scheduler
+    remasks.
     """
-    device = tokens.device
-    logits = _guided_logits(backbone, tokens, prefix, rows)
-    noise = torch.stack([row.noise[row.step] for row in rows])
-    temperature = _each([row.plan.temperatures[row.step] for row in rows], device)
-    values = draw_values(logits, temperature.unsqueeze(-1), noise[:, 0])
-    scores = _scores(logits, values, noise[:, 1], rows)
-    counts = torch.tensor([row.plan.counts[row.step] for row in rows], device=device)
-    revealed = choose(scores, tokens == backbone.mask_id, counts)
-    for row in rows:
+    batch = _Batch(backbone, tokens, prefix, rows)
+    full = batch.where(lambda row: not row.now.local)
+    local = batch.where(lambda row: row.now.local)
+    if len(full):
+        tokens = tokens.index_put((full,), _full_step(batch.pick(full)))
+    if len(local):
+        tokens = tokens.index_put((local,), _local_step(batch.pick(local)))
+    for row, state in zip(rows, tokens, strict=True):
         row.step += 1
-    return torch.where(revealed, values, tokens)
+        if row.plan.rule is not None:
+            row.ended = not bool((state == backbone.mask_id).any())
+    return tokens
+
+
+def _full_step(batch: _Batch[P]) -> Tensor:
+    """A step over the whole grid."""
+    rows, masked = batch.rows, batch.tokens == batch.backbone.mask_id
+    logits, attention = _guided(batch)
+    logits = _with_logit_options(logits, rows)
+    noise = torch.stack([row.noise[row.step] for row in rows])
+    drawn = draw_values(logits, batch.each(lambda row: row.now.temperature), noise[:, 0])
+    values = torch.where(masked, drawn, batch.tokens)
+    unknown = torch.stack([row.unknown for row in rows])
+    context = ScoreContext(
+        grid=rows[0].plan.grid,
+        log_probabilities=logits.log_softmax(-1),
+        values=values,
+        uniforms=noise[:, 1],
+        first_uniforms=torch.stack([row.noise[0, 1] for row in rows]),
+        choice_temperature=batch.each(lambda row: row.now.choice_temperature),
+        unknown=unknown,
+        revealed=unknown & ~masked,
+        total=batch.each(lambda row: row.now.total),
+        confidence=torch.stack([row.confidence for row in rows]),
+    )
+    scores = _scores(context, rows, attention)
+    order = ranking(scores, unknown)
+    kept = _kept(context, scores, order, rows)
+    _remember(context, kept, order, rows)
+    return torch.where(kept, values, torch.where(unknown, batch.backbone.mask_id, batch.tokens))
+
+
+def _local_step(batch: _Batch[P]) -> Tensor:
+    """A step over the positions that the last full step chose; it only draws their values anew."""
+    rows, tokens = batch.rows, batch.tokens
+    chosen = [row.targets for row in rows if row.targets is not None]
+    targets = _padded(chosen)
+    everyone, guided = batch.where(lambda row: True), batch.where(lambda row: row.now.null)
+    caches = [row.caches[0] for row in rows] + [rows[i].caches[1] for i in guided.tolist()]
+    running = torch.cat([everyone, guided])
+    logits = batch.backbone.local(
+        tokens.gather(1, targets)[running],
+        targets[running],
+        batch.prefix.select(torch.cat([everyone, guided + len(rows)])),
+        type(caches[0]).join(caches),
+    )
+    logits = _combined(logits.float(), guided, batch)
+    for i, row in enumerate(rows):
+        if row.now.logit_noise:
+            noise = regularising_noise(row.plan, row.step, logits.shape[-1])
+            logits[i] += noise.to(logits.device)[targets[i]]
+    uniforms = torch.stack([row.noise[row.step, 0] for row in rows]).gather(1, targets)
+    drawn = draw_values(logits, batch.each(lambda row: row.now.temperature), uniforms)
+    tokens = tokens.clone()
+    for i, row in enumerate(rows):
+        before, after = row.plan.steps[row.step - 1].total, row.now.total
+        new = slice(before - row.opened, after - row.opened)
+        tokens[i, targets[i, new]] = drawn[i, new]
+        if after - row.opened == len(chosen[i]):
+            row.caches, row.targets = [], None
+    return tokens
 
 
 def draw_values(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
     """A value (rows, tokens) at each position, by the inverse of the cumulative distribution.
 
-    ``temperature`` broadcasts over (rows, tokens, codebook); where it is 0 the likeliest value is
-    taken.
+    ``temperature`` is (rows, 1); where it is 0 the likeliest value is taken.
     """
     greedy = temperature == 0
-    probabilities = (logits / torch.where(greedy, 1.0, temperature)).softmax(-1)
+    probabilities = (logits / torch.where(greedy, 1.0, temperature).unsqueeze(-1)).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     # The sum is 1 but for rounding: scale the uniform by it, so that no draw falls off the end.
     target = uniforms.unsqueeze(-1) * cumulative[..., -1:]
     drawn = torch.searchsorted(cumulative, target).squeeze(-1).clamp_max(logits.shape[-1] - 1)
-    return torch.where(greedy.squeeze(-1), logits.argmax(-1), drawn)
+    return torch.where(greedy, logits.argmax(-1), drawn)
 
 
-def choose(scores: Tensor, masked: Tensor, counts: Tensor) -> Tensor:
-    """Which positions to reveal, (rows, tokens) bool: of the masked ones exactly ``counts`` of
-    highest score.
-
-    Ties go to the lower position.
-    """
+def ranking(scores: Tensor, unknown: Tensor) -> Tensor:
+    """The unknown positions by falling score, then the others, (rows, tokens); ties go to the lower
+    position, and no score is so low that a known position comes before it."""
     lowest = torch.finfo(scores.dtype).min
-    ranked = torch.where(masked, scores.clamp_min(lowest), float("-inf"))
-    order = ranked.sort(dim=-1, descending=True, stable=True).indices
-    places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
-    ranks = torch.empty_like(order).scatter_(-1, order, places)
-    return (ranks < counts.unsqueeze(-1)) & masked
+    ranked = torch.where(unknown, scores.nan_to_num(nan=lowest).clamp_min(lowest), float("-inf"))
+    return ranked.sort(dim=-1, descending=True, stable=True).indices
 
 
-def _guided_logits(backbone: Backbone[P], tokens: Tensor, prefix: P, rows: list[Row]) -> Tensor:
-    """fp32 logits, ``u + s (c - u)`` for the rows that are guided at this step, ``c`` for the
-    others.
-    """
-    device, count = tokens.device, len(rows)
-    scales = [row.plan.guidance_scales[row.step] for row in rows]
-    guided = torch.tensor(
-        [i for i, scale in enumerate(scales) if scale != 1], device=device, dtype=torch.long
+def _guided(batch: _Batch[P]) -> tuple[Tensor, Tensor | None]:
+    """fp32 logits, and the attention of the rows whose scheduler reads it, in their order."""
+    rows = batch.rows
+    guided = batch.where(lambda row: row.now.null)
+    reading = batch.where(lambda row: row.now.scheduler.attends)
+    running = torch.cat([batch.where(lambda row: True), guided + len(rows)])
+    made = batch.backbone.full(
+        torch.cat([batch.tokens, batch.tokens[guided]]),
+        batch.prefix.select(running),
+        keep=any(row.now.opens for row in rows),
+        attend=reading if len(reading) else None,
     )
-    everyone = torch.arange(count, device=device)
-    chosen = prefix.select(torch.cat([everyone, guided + count]))
-    logits = backbone(torch.cat([tokens, tokens[guided]]), chosen).float()
+    if made.cache is not None:
+        null_at = {i: len(rows) + place for place, i in enumerate(guided.tolist())}
+        for i, row in enumerate(rows):
+            if row.now.opens:
+                places = [i, *([null_at[i]] if i in null_at else [])]
+                row.caches = [made.cache.select(torch.tensor([place])) for place in places]
+    return _combined(made.logits.float(), guided, batch), made.attention
+
+
+def _combined(logits: Tensor, guided: Tensor, batch: _Batch[P]) -> Tensor:
+    """``u + s (c - u)`` for the guided rows, whose null logits follow those of all rows."""
+    count = len(batch.rows)
     conditional, null = logits[:count], logits[count:]
-    if len(guided):
-        scale = _each([scales[i] for i in guided.tolist()], device).unsqueeze(-1)
-        conditional[guided] = null + scale * (conditional[guided] - null)
-    return conditional
+    scale = batch.each(lambda row: row.now.guidance_scale)[guided].unsqueeze(-1)
+    own = conditional[guided]
+    # A row may run the null condition for its local steps only: at 1 it must stay what it is.
+    return conditional.index_put(
+        (guided,), torch.where(scale == 1, own, null + scale * (own - null))
+    )
 
 
-def _scores(logits: Tensor, values: Tensor, uniforms: Tensor, rows: list[Row]) -> Tensor:
+def _with_logit_options(logits: Tensor, rows: list[Row]) -> Tensor:
+    for i, row in enumerate(rows):
+        if row.now.logit_noise:
+            noise = regularising_noise(row.plan, row.step, logits.shape[-1])
+            logits[i] += noise.to(logits.device)
+        if row.plan.differential:
+            plain = logits[i].log_softmax(-1)
+            logits[i] = differential(plain, row.previous, row.plan.differential)
+            row.previous = plain
+    return logits
+
+
+def _scores(context: ScoreContext, rows: list[Row], attention: Tensor | None) -> Tensor:
     """Scores of all rows: each scheduler sees its own at once."""
-    log_probabilities = logits.log_softmax(-1)
-    first = torch.stack([row.noise[0, 1] for row in rows])
-    choice = _each([row.plan.choice_temperatures[row.step] for row in rows], logits.device)
-    scores = torch.empty_like(uniforms)
-    kinds = {(row.plan.scheduler, row.plan.grid) for row in rows}
-    for scheduler, grid in kinds:
+    scores = torch.empty_like(context.uniforms)
+    reading = [i for i, row in enumerate(rows) if row.now.scheduler.attends]
+    for scheduler, grid in dict.fromkeys((row.now.scheduler, row.plan.grid) for row in rows):
         own = [
             i
             for i, row in enumerate(rows)
-            if (row.plan.scheduler, row.plan.grid) == (scheduler, grid)
+            if (row.now.scheduler, row.plan.grid) == (scheduler, grid)
         ]
-        scores[own] = scheduler.score(
-            ScoreContext(
-                grid, log_probabilities[own], values[own], uniforms[own], first[own], choice[own]
+        narrow = context.of(own)
+        if scheduler.attends:
+            assert attention is not None
+            narrow = replace(
+                narrow,
+                attention=attention[[reading.index(i) for i in own]],
+                subjects=tuple(rows[i].plan.subjects for i in own),
             )
-        )
+        made = scheduler.score(replace(narrow, grid=grid))
+        fixed = torch.zeros_like(narrow.revealed) if scheduler.remasks else narrow.revealed
+        scores[own] = made.masked_fill(fixed, float("inf"))
     return scores
 
 
-def _each(values: list[float], device: torch.device) -> Tensor:
-    """One number a row, (rows, 1) fp32."""
-    return torch.tensor(values, device=device, dtype=torch.float32).unsqueeze(-1)
+def _kept(context: ScoreContext, scores: Tensor, order: Tensor, rows: list[Row]) -> Tensor:
+    """Which unknown tokens are revealed after the step, (rows, tokens) bool."""
+    places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(-1, order, places)
+    kept = ranks < context.total
+    for i, row in enumerate(rows):
+        if row.plan.rule is not None:
+            # Ahead of the plan already, it still reveals one at least.
+            kept[i] = ranks[i] < max(row.now.total, int(context.revealed[i].sum()) + 1)
+            kept[i] |= row.plan.rule.ready(
+                context.log_probabilities[i],
+                row.previous,
+                scores[i],
+                context.unknown[i] & ~context.revealed[i],
+            )
+    return kept & context.unknown
+
+
+def _remember(context: ScoreContext, kept: Tensor, order: Tensor, rows: list[Row]) -> None:
+    """Keep what the next steps of each row look back at."""
+    for i, row in enumerate(rows):
+        if row.now.scheduler.remasks:
+            new = kept[i] & ~context.revealed[i]
+            logs = context.log_probabilities[i].gather(-1, context.values[i].unsqueeze(-1))
+            row.confidence = torch.where(new, logs.squeeze(-1), row.confidence)
+        if row.plan.rule is not None:
+            row.previous = context.log_probabilities[i]
+        if row.now.opens:
+            row.opened = row.plan.steps[row.step - 1].total if row.step else 0
+            row.targets = order[i, row.opened : row.opened + row.now.opens]
+
+
+def _padded(targets: list[Tensor]) -> Tensor:
+    """All of them as rows of one tensor; short ones repeat their first, which changes nothing."""
+    longest = max(len(each) for each in targets)
+    return torch.stack(
+        [torch.cat([each, each[:1].expand(longest - len(each))]) for each in targets]
+    )

@@ -1,15 +1,15 @@
 """Confidence: positions whose drawn value is likely come first (MaskGIT, arXiv 2202.04200)."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unmask.sampling.noise import gumbel
-from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.schedulers.base import Scheduler, ScoreContext
 
 
-class Confidence:
+@dataclass(frozen=True)
+class Confidence(Scheduler):
     """log p of the drawn value, and Gumbel noise: without noise neighbours would crowd together."""
 
     def score(self, context: ScoreContext) -> Tensor:
-        return context.value_log_probabilities + context.choice_temperature * gumbel(
-            context.uniforms
-        )
+        return context.value_log_probabilities + context.choice_noise

@@ -1,14 +1,16 @@
 """Halton order: tokens revealed together lie far apart (Halton-MaskGIT, arXiv 2503.17076)."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.schedulers.base import Scheduler, ScoreContext
 
 
-class Halton:
+@dataclass(frozen=True)
+class Halton(Scheduler):
     """Minus the rank in the Halton order, which each request shifts around the grid by its own
     noise.
     """

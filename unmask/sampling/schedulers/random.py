@@ -1,12 +1,16 @@
 """Random order: the yardstick that every other scheduler must beat."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.schedulers.base import Scheduler, ScoreContext
 
 
-class Random:
-    """Fresh noise at each step."""
+@dataclass(frozen=True)
+class Random(Scheduler):
+    """Fresh noise at each step. With one token a step it is the first-hitting sampler
+    (arXiv 2409.02908), which draws from just the distribution that the model stands for."""
 
     def score(self, context: ScoreContext) -> Tensor:
         return context.uniforms
