@@ -8,11 +8,12 @@ from unmask import config
 from unmask.devices import usable_device
 from unmask.errors import ConfigError
 from unmask.training.data import DataConfig
+from unmask.training.judge import JudgeTask, JudgeTraining
 from unmask.training.loop import Loop, Task
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 from unmask.training.transformer import TransformerTask, TransformerTraining
 
-What = Literal["tokenizer", "transformer"]
+What = Literal["tokenizer", "transformer", "judge"]
 
 
 def train(
@@ -29,20 +30,22 @@ def train(
     """Train as the configuration at ``path`` says, into the run folder ``out``.
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
-    trained tokenizer, for a transformer. The result is the folder ``out/model``.
+    trained tokenizer, for a transformer or a judge. The result is the folder ``out/model``.
     """
     device = usable_device(device)
     task: Task
-    settings: TokenizerTraining | TransformerTraining
+    settings: TokenizerTraining | TransformerTraining | JudgeTraining
     if what == "tokenizer":
         settings = config.load(TokenizerTraining, path)
         settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
         task = TokenizerTask(settings, device)
+    elif tokenizer is None:
+        raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")
+    elif what == "judge":
+        settings = config.load(JudgeTraining, path)
+        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        task = JudgeTask(settings, tokenizer, device)
     else:
-        if tokenizer is None:
-            raise ConfigError(
-                "a transformer needs --tokenizer, the model folder of a trained tokenizer"
-            )
         settings = config.load(TransformerTraining, path)
         settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
         task = TransformerTask(settings, tokenizer, device, out)
