@@ -98,9 +98,24 @@ def test_an_empty_negative_prompt_is_the_null_condition(pipeline: Pipeline) -> N
 
 def test_open_options_come_from_the_preset_of_the_scheduler(pipeline: Pipeline) -> None:
     request = pipeline.request(PROMPT, scheduler="confidence", temperature=None)
-    assert (request.steps, request.temperature) == (5, 0.7)
-    assert pipeline.request(PROMPT, scheduler="confidence", steps=9).steps == 9
-    assert pipeline.request(PROMPT).scheduler == "halton"
+    assert (request.options.steps, request.options.temperature) == (12, 0.7)
+    assert pipeline.request(PROMPT, scheduler="confidence", steps=9).options.steps == 9
+    assert pipeline.request(PROMPT).options.scheduler == "halton"
+
+
+def test_the_preset_is_that_of_the_nearest_number_of_steps() -> None:
+    presets = tuple(
+        PlanOptions(scheduler=name, steps=steps, temperature=steps / 10)
+        for name, steps in [("halton", 4), ("halton", 16), ("confidence", 4)]
+    )
+    card = ModelCard("tiny", "", "halton", presets, steps=7)
+    for steps, temperature in [(1, 0.4), (4, 0.4), (7, 0.4), (9, 1.6), (32, 1.6)]:
+        chosen = card.preset("halton", steps)
+        assert (chosen.steps, chosen.temperature) == (steps, temperature)
+    assert card.preset("halton").steps == 7
+    assert card.preset("random", 5) == PlanOptions(scheduler="random", steps=5)
+    with pytest.raises(RequestError, match="steps is 0"):
+        card.preset("halton", 0)
 
 
 def test_a_request_without_a_seed_gets_one_that_repeats_it(pipeline: Pipeline) -> None:

@@ -74,3 +74,25 @@ def test_unknown_labels_are_refused_with_the_choices(prompt: str) -> None:
 
 def test_no_condition_is_one_constant_token() -> None:
     assert NoCondition()(["x", ""]).ids.tolist() == [[0], [0]]
+
+
+def test_the_positions_of_a_word_are_those_of_its_text_tokens() -> None:
+    condition = TextCondition.learn(["a red apple", "an extraordinary apple"], 280, 40)
+    prompt = "A red apple and an EXTRAORDINARY apple"
+    ids = condition([prompt]).ids[0].tolist()
+    apples = condition.positions(prompt, "apple")
+    assert len(apples) == 2
+    (extraordinary,) = condition.positions(prompt, "extraordinary")
+    for word, places in [
+        ("apple", apples[0]),
+        ("apple", apples[1]),
+        ("extraordinary", extraordinary),
+    ]:
+        assert condition.tokenizer.decode([ids[place] for place in places]).strip() == word
+    assert condition.positions(prompt, "app") == []
+    assert condition.positions(prompt, "pear") == []
+
+
+def test_labels_have_no_words() -> None:
+    assert LabelCondition(["cat"]).positions("cat", "cat") == []
+    assert NoCondition().positions("cat", "cat") == []

@@ -5,6 +5,7 @@ from torch import Tensor
 from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
 from unmask.models.native import Condition, NativeConfig, NativeTransformer, Prefix
+from unmask.sampling.backbone import Pass
 
 CONFIG = NativeConfig(
     width=32,
@@ -100,6 +101,77 @@ def test_selected_prefixes_are_those_rows(model: NativeTransformer) -> None:
     assert torch.allclose(
         model(tokens[rows], prefix.select(rows)), model(tokens, prefix)[rows], atol=1e-5
     )
+
+
+def _states(model: NativeTransformer) -> tuple[Tensor, Prefix, Pass]:
+    """Tokens of four rows under other conditions, and a full pass over them that kept all."""
+    tokens, prefix = _tokens(4), model.encode(_condition(3, 5, 1, 6))
+    return tokens, prefix, model.full(tokens, prefix, keep=True)
+
+
+def test_a_local_pass_over_all_positions_is_a_full_pass(model: NativeTransformer) -> None:
+    _, prefix, kept = _states(model)
+    others = _tokens(4)  # nothing of the cache is left, so other tokens may come
+    positions = torch.stack([torch.randperm(CONFIG.tokens) for _ in range(4)])
+    local = model.local(others.gather(1, positions), positions, prefix, kept.cache)
+    expected = model(others, prefix).gather(1, positions[..., None].expand_as(local))
+    assert torch.allclose(local, expected, atol=1e-5)
+
+
+def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
+    model: NativeTransformer,
+) -> None:
+    """Only if positions, cache and condition of each row are its own."""
+    tokens, prefix, kept = _states(model)
+    positions = torch.stack([torch.randperm(CONFIG.tokens)[:5] for _ in range(4)])
+    here = tokens.gather(1, positions)
+    local = model.local(here, positions, prefix, kept.cache)
+    expected = kept.logits.gather(1, positions[..., None].expand_as(local))
+    assert torch.allclose(local, expected, atol=1e-5)
+    others = kept.cache.select(torch.tensor([1, 0, 3, 2]))
+    swapped = model.local(here, positions, prefix, others)
+    assert not torch.allclose(swapped, expected, atol=1e-2)
+
+
+def test_a_repeated_position_changes_nothing(model: NativeTransformer) -> None:
+    """Rows with fewer targets than others are filled up with their first."""
+    tokens, prefix, kept = _states(model)
+    positions = torch.tensor([[2, 7, 5]] * 4)
+    padded = torch.tensor([[2, 7, 5, 2, 2]] * 4)
+    plain = model.local(tokens.gather(1, positions), positions, prefix, kept.cache)
+    filled = model.local(tokens.gather(1, padded), padded, prefix, kept.cache)
+    assert torch.allclose(filled[:, :3], plain, atol=1e-5)
+
+
+def test_local_passes_see_what_changed_among_their_positions(model: NativeTransformer) -> None:
+    tokens, prefix, kept = _states(model)
+    positions = torch.tensor([[2, 7]] * 4)
+    here = tokens.gather(1, positions)
+    before = model.local(here, positions, prefix, kept.cache)
+    here[:, 1] = (here[:, 1] + 1) % CONFIG.codebook_size
+    after = model.local(here, positions, prefix, kept.cache)
+    assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-3)
+
+
+def test_caches_can_be_parted_and_joined(model: NativeTransformer) -> None:
+    _, _, kept = _states(model)
+    parts = [kept.cache.select(torch.tensor([row])) for row in range(4)]
+    joined = type(parts[0]).join(parts)
+    assert torch.equal(joined.keys, kept.cache.keys)
+    assert torch.equal(joined.values, kept.cache.values)
+
+
+def test_attention_is_read_of_the_rows_that_ask_and_changes_nothing(
+    model: NativeTransformer,
+) -> None:
+    tokens, prefix, kept = _states(model)
+    read = model.full(tokens, prefix, attend=torch.tensor([2, 0]))
+    assert torch.equal(read.logits, kept.logits)
+    assert read.attention.shape == (2, CONFIG.tokens, 6)
+    assert (read.attention[0, :, 1:] == 0).all()  # row 2 has one text token
+    assert ((read.attention.sum(-1) > 0) & (read.attention.sum(-1) < 1)).all()
+    alone = model.full(tokens[:1], prefix.select(torch.tensor([0])), attend=torch.tensor([0]))
+    assert torch.allclose(alone.attention[0], read.attention[1], atol=1e-6)
 
 
 def test_a_prefix_holds_one_entry_a_layer(model: NativeTransformer) -> None:

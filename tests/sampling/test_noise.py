@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.sampling.noise import gumbel, request_noise
+from unmask.sampling.noise import Purpose, gumbel, normal, request_noise, uniforms
 
 GOLDEN = [0.8720734715461731, 0.2953653931617737, 0.4200976490974426, 0.40539222955703735]
 
@@ -34,3 +34,20 @@ def test_uniforms_lie_strictly_between_zero_and_one() -> None:
 def test_gumbel_is_finite_at_both_ends() -> None:
     ends = torch.tensor([2.0**-24, 1 - 2.0**-24])
     assert gumbel(ends).isfinite().all()
+
+
+def test_streams_of_other_purposes_windows_and_steps_never_meet() -> None:
+    streams = [
+        uniforms(5, 1, 50, purpose, window, step)
+        for purpose in Purpose
+        for window in (0, 1)
+        for step in (0, 1)
+    ]
+    assert len({tuple(stream.tolist()) for stream in streams}) == len(streams)
+
+
+def test_normal_noise_has_the_moments_of_a_gaussian() -> None:
+    drawn = normal(uniforms(0, 0, 100_000, Purpose.LOGITS))
+    assert abs(drawn.mean()) < 0.02
+    assert abs(drawn.std() - 1) < 0.02
+    assert abs((drawn.abs() < 1).float().mean() - 0.6827) < 0.01

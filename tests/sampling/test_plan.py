@@ -4,22 +4,85 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import plan
+from tests.sampling.worlds import counts, plan
 from unmask.errors import RequestError
 from unmask.sampling.plan import PlanOptions
+from unmask.sampling.schedulers import SCHEDULERS
 
 
 @given(st.integers(1, 60), st.integers(0, 16))
-def test_a_plan_has_one_number_a_step_for_everything(steps: int, unknown: int) -> None:
+def test_the_counts_of_a_plan_are_exact(steps: int, unknown: int) -> None:
     made = plan(steps=steps, unknown=unknown, guidance_scale=2.0)
-    lengths = {len(made.temperatures), len(made.choice_temperatures), len(made.guidance_scales)}
-    assert lengths == {made.steps} == {min(steps, unknown)}
-    assert sum(made.counts) == unknown
+    assert len(made.steps) == min(steps, unknown)
+    assert sum(counts(made)) == unknown
+    assert all(count >= 1 for count in counts(made))
 
 
-def test_only_guided_plans_need_a_null_condition() -> None:
-    assert not plan(guidance_scale=1.0).guided
-    assert plan(guidance_scale=3.0).guided
+def test_only_guided_plans_run_the_null_condition() -> None:
+    assert not any(step.null for step in plan(guidance_scale=1.0).steps)
+    assert all(step.null for step in plan(guidance_scale=3.0).steps)
+
+
+@given(st.integers(1, 20), st.integers(0, 8), st.floats(0, 1), st.integers(1, 16))
+def test_groups_of_any_size_reveal_every_token_once(
+    steps: int, reuse: int, after: float, unknown: int
+) -> None:
+    """The published grouping counts some tokens twice when a full step has two local ones."""
+    made = plan(steps=steps, reuse=reuse, reuse_after=after, unknown=unknown)
+    plain = plan(steps=steps, unknown=unknown)
+    assert counts(made) == counts(plain)
+    left = 0
+    for step, count in zip(made.steps, counts(made), strict=True):
+        assert step.local == (left > 0)
+        left = (left or step.opens) - count if step.local or step.opens else 0
+    assert left == 0
+
+
+def test_groups_begin_behind_the_steps_that_run_alone() -> None:
+    made = plan(steps=8, reuse=1, reuse_after=0.5)
+    assert [step.local for step in made.steps] == [False] * 4 + [False, True] * 2
+    assert made.passes == 6 + (made.steps[4].opens + made.steps[6].opens) / 16
+
+
+def test_no_reuse_is_the_plain_plan() -> None:
+    assert plan(steps=8, reuse=0) == plan(steps=8)
+
+
+def test_a_full_step_runs_the_null_condition_that_its_local_steps_need() -> None:
+    made = plan(
+        steps=4, reuse=1, reuse_after=0.0, guidance="interval",
+        guidance_interval=(0.25, 0.5), guidance_scale=3.0,
+    )  # fmt: skip
+    assert [(step.guidance_scale, step.null) for step in made.steps] == [
+        (1, True), (3, True), (1, False), (1, False),
+    ]  # fmt: skip
+
+
+def test_zigzag_undoes_and_redoes_all_steps_but_the_first() -> None:
+    assert counts(plan(steps=3, zigzag=True, mask_shares=(0.75, 0.5, 0.0))) == [
+        4, 4, -4, 4, 8, -8, 8,
+    ]  # fmt: skip
+
+
+def test_listed_shares_are_the_mask_schedule() -> None:
+    assert counts(plan(mask_shares=(0.75, 0.25, 0.0))) == [4, 8, 4]
+    assert counts(plan(mask_shares=(1.0, 1.0, 0.0))) == [1, 1, 14]
+    assert counts(plan(mask_shares=(0.9, 0.5, 0.2, 0.0), unknown=2)) == [1, 1]
+
+
+def test_revising_keeps_a_share_masked_until_the_end() -> None:
+    made = plan(steps=4, scheduler="remdm-rescale", eta=1.0, revise=0.25)
+    assert [step.total for step in made.steps] == [12, 12, 12, 16]
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_only_remasking_schedulers_revise(name: str) -> None:
+    options = PlanOptions(scheduler=name)
+    if SCHEDULERS[name](options).remasks:
+        assert plan(scheduler=name, revise=0.5).steps
+    else:
+        with pytest.raises(RequestError, match="choose one of: p2, remdm-cap"):
+            plan(scheduler=name, revise=0.5)
 
 
 @pytest.mark.parametrize(
@@ -35,15 +98,50 @@ def test_only_guided_plans_need_a_null_condition() -> None:
         ("guidance_scale", 31),
         ("guidance_interval", (0.5, 0.2)),
         ("guidance_interval", (0.0, math.nan)),
+        ("guidance_power", 0.0),
         ("scheduler", "bogus"),
         ("mask_schedule", "bogus"),
         ("guidance", "bogus"),
+        ("count_rule", "bogus"),
+        ("uncage_base", "bogus"),
+        ("mask_shares", ()),
+        ("mask_shares", (0.5, 0.6, 0.0)),
+        ("mask_shares", (0.5, 0.1)),
+        ("mask_shares", (math.nan, 0.0)),
+        ("mask_shares", (0.5,) * 256 + (0.0,)),
+        ("reuse", -1),
+        ("reuse_after", 1.1),
+        ("eta", -1.0),
+        ("uncage_blur", 17.0),
     ],
 )
 def test_values_out_of_bounds_name_their_field(field: str, value: object) -> None:
+    # uncage reads its base only when it is chosen
+    scheduler = "uncage" if field == "uncage_base" else "halton"
     with pytest.raises(RequestError) as caught:
-        PlanOptions(**{field: value})  # type: ignore[arg-type]
+        PlanOptions(**{"scheduler": scheduler, field: value})  # type: ignore[arg-type]
     assert caught.value.param == field
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"scheduler": "p2", "reuse": 1}, "reuse"),
+        ({"scheduler": "remdm-cap", "count_rule": "entropy"}, "count_rule"),
+        ({"scheduler": "p2", "zigzag": True}, "zigzag"),
+        ({"reuse": 1, "zigzag": True}, "zigzag"),
+        ({"reuse": 1, "differential": 0.5}, "differential"),
+        ({"reuse": 1, "count_rule": "stable"}, "count_rule"),
+        ({"count_rule": "stable", "zigzag": True}, "zigzag"),
+        ({"scheduler": "uncage", "uncage_base": "uncage"}, "uncage_base"),
+    ],
+)
+def test_methods_that_cannot_live_together_are_refused(
+    options: dict[str, object], param: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        PlanOptions(**options)  # type: ignore[arg-type]
+    assert caught.value.param == param
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

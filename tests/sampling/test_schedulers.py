@@ -1,11 +1,15 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.errors import RequestError
 from unmask.sampling.noise import gumbel
-from unmask.sampling.schedulers import SCHEDULERS, ScoreContext, find_scheduler
+from unmask.sampling.plan import PlanOptions
+from unmask.sampling.schedulers import SCHEDULERS, Scheduler, ScoreContext, make_scheduler
 from unmask.sampling.schedulers.halton import halton_order, radical_inverse
 
 
@@ -13,6 +17,7 @@ def _context(rows: int, grid: tuple[int, int], seed: int = 0, choice: float = 0.
     random = torch.Generator().manual_seed(seed)
     tokens = grid[0] * grid[1]
     logits = torch.randn(rows, tokens, 7, generator=random)
+    revealed = torch.rand(rows, tokens, generator=random) < 0.3
     return ScoreContext(
         grid=grid,
         log_probabilities=logits.log_softmax(-1),
@@ -20,7 +25,17 @@ def _context(rows: int, grid: tuple[int, int], seed: int = 0, choice: float = 0.
         uniforms=torch.rand(rows, tokens, generator=random).clamp(1e-6, 1 - 1e-6),
         first_uniforms=torch.rand(rows, tokens, generator=random).clamp(1e-6, 1 - 1e-6),
         choice_temperature=torch.full((rows, 1), choice),
+        unknown=torch.ones(rows, tokens, dtype=torch.bool),
+        revealed=revealed,
+        total=torch.full((rows, 1), tokens // 2 + 1.0),
+        confidence=-torch.rand(rows, tokens, generator=random),
+        attention=torch.rand(rows, tokens, 6, generator=random),
+        subjects=((((1,), (2, 3)), ((4,), (5,))),) * rows,
     )
+
+
+def _scheduler(name: str, **options: object) -> Scheduler:
+    return make_scheduler(name, PlanOptions(scheduler=name, **options))  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -43,48 +58,56 @@ def test_radical_inverse_mirrors_digits() -> None:
     assert radical_inverse(4, 3) == pytest.approx(4 / 9)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
 def test_halton_scores_rank_every_cell_once_after_the_shift(
     rows: int, columns: int, seed: int
 ) -> None:
-    scores = SCHEDULERS["halton"].score(_context(3, (rows, columns), seed))
+    scores = _scheduler("halton").score(_context(3, (rows, columns), seed))
     expected = -torch.arange(rows * columns).float().flip(0)
     assert torch.equal(scores.sort().values, expected.expand(3, -1))
 
 
 def test_halton_shifts_differ_between_requests() -> None:
-    scores = SCHEDULERS["halton"].score(_context(8, (8, 8)))
+    scores = _scheduler("halton").score(_context(8, (8, 8)))
     assert len({tuple(row.tolist()) for row in scores}) > 4
 
 
 def test_confidence_without_noise_is_the_log_probability() -> None:
     context = _context(2, (3, 3))
-    assert torch.equal(SCHEDULERS["confidence"].score(context), context.value_log_probabilities)
+    assert torch.equal(_scheduler("confidence").score(context), context.value_log_probabilities)
 
 
 def test_confidence_noise_grows_with_the_choice_temperature() -> None:
     context = _context(2, (3, 3), choice=2.0)
-    noise = SCHEDULERS["confidence"].score(context) - context.value_log_probabilities
+    noise = _scheduler("confidence").score(context) - context.value_log_probabilities
     assert torch.allclose(noise, 2 * gumbel(context.uniforms), atol=1e-5)
 
 
 def test_random_is_the_noise() -> None:
     context = _context(2, (3, 3))
-    assert torch.equal(SCHEDULERS["random"].score(context), context.uniforms)
+    assert torch.equal(_scheduler("random").score(context), context.uniforms)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 def test_scores_of_a_row_depend_on_that_row_alone(name: str) -> None:
     context = _context(4, (5, 3), choice=1.0)
-    alone = ScoreContext(context.grid, *(getattr(context, field)[2:3] for field in _ROW_FIELDS))
-    together = SCHEDULERS[name].score(context)
-    assert torch.equal(together[2:3], SCHEDULERS[name].score(alone))
+    scheduler = _scheduler(name)
+    assert torch.equal(scheduler.score(context)[2:3], scheduler.score(context.of([2])))
 
 
-_ROW_FIELDS = ("log_probabilities", "values", "uniforms", "first_uniforms", "choice_temperature")
+def test_margin_is_the_lead_of_the_likeliest_value() -> None:
+    context = _context(1, (1, 1))
+    best, second = context.log_probabilities[0, 0].exp().sort(descending=True).values[:2]
+    assert torch.allclose(_scheduler("margin").score(context), best - second)
+
+
+def test_entropy_puts_the_surest_first() -> None:
+    context = _context(1, (1, 2))
+    sure = torch.tensor([[[0.0, float("-inf")], [math.log(0.5), math.log(0.5)]]])
+    scores = _scheduler("entropy").score(replace(context, log_probabilities=sure))
+    assert torch.allclose(scores, torch.tensor([[0.0, -math.log(2)]]))
 
 
 def test_an_unknown_scheduler_names_the_nearest() -> None:
     with pytest.raises(RequestError, match="did you mean 'halton'"):
-        find_scheduler("haltom")
+        _scheduler("haltom")

@@ -1,60 +1,83 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from tests.sampling.worlds import FixedLogits, RowNumbers, plan, run
-from unmask.sampling.plan import Plan
+from tests.sampling.worlds import FixedLogits, RowNumbers, counts, plan, run
+from unmask.sampling.plan import Plan, PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.step import Row, choose, draw_values, step
+from unmask.sampling.schedules import GUIDANCE_SCHEDULES
+from unmask.sampling.step import Row, draw_values, ranking, step
 
-CPU = torch.device("cpu")
+SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))
 scheduler_names = st.sampled_from(sorted(SCHEDULERS))
 
 
-@settings(deadline=None)
-@given(
-    scheduler_names,
-    st.integers(1, 6),
-    st.integers(1, 6),
-    st.integers(1, 50),
-    st.integers(0, 2**64 - 1),
-    st.data(),
-)
+def _remasks(scheduler: str) -> bool:
+    return SCHEDULERS[scheduler](PlanOptions(scheduler=scheduler)).remasks
+
+
+@st.composite
+def _worlds(draw: st.DrawFn) -> tuple[Plan, Tensor, bool]:
+    """A plan of any scheduler and options on any grid, what is unknown, and if it remasks."""
+    grid = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    cells = grid[0] * grid[1]
+    unknown = draw(st.lists(st.booleans(), min_size=cells, max_size=cells))
+    options = draw(
+        st.sampled_from([{}, {"noise_regularisation": 2.0}, {"guidance_scale": 3.0}])
+    ) | {"scheduler": draw(scheduler_names), "steps": draw(st.integers(1, 50))}
+    if not _remasks(str(options["scheduler"])):
+        options |= draw(
+            st.sampled_from([{}, {"reuse": 1}, {"reuse": 3, "reuse_after": 0.2}, {"zigzag": True}])
+        )
+    seed = draw(st.integers(0, 2**64 - 1))
+    made = plan(grid, seed, unknown=sum(unknown), subjects=SUBJECTS, **options)
+    remasks = _remasks(str(options["scheduler"])) or bool(options.get("zigzag"))
+    return made, torch.tensor(unknown), remasks
+
+
+@given(_worlds())
 def test_each_step_reveals_just_its_count_and_never_touches_what_is_known(
-    scheduler: str, height: int, width: int, steps: int, seed: int, data: st.DataObject
+    world: tuple[Plan, Tensor, bool],
 ) -> None:
-    cells = height * width
-    unknown = data.draw(st.lists(st.booleans(), min_size=cells, max_size=cells))
-    backbone = FixedLogits(cells, 5)
-    tokens = torch.where(torch.tensor([unknown]), backbone.mask_id, 3)
-    made = plan((height, width), seed, scheduler=scheduler, steps=steps, unknown=sum(unknown))
-    row = Row.begin(made, CPU)
-    for count in made.counts:
-        before = tokens.clone()
+    made, unknown, remasks = world
+    backbone = FixedLogits(made.tokens, 5)
+    tokens = torch.where(unknown, backbone.mask_id, 3)[None]
+    row = Row.begin(made, unknown)
+    for planned, count in zip(made.steps, counts(made), strict=True):
+        before = tokens
         tokens = step(backbone, tokens, RowNumbers(torch.tensor([0, 1])), [row])
-        changed = tokens != before
-        assert int(changed.sum()) == count
-        assert (before[changed] == backbone.mask_id).all()
+        assert int((tokens != backbone.mask_id)[0, unknown].sum()) == planned.total
+        if not remasks:
+            changed = tokens != before
+            assert int(changed.sum()) == count
+            assert (before[changed] == backbone.mask_id).all()
+        assert (tokens[0, ~unknown] == 3).all()
+    assert row.done
     assert (tokens != backbone.mask_id).all()
-    assert (tokens[~torch.tensor([unknown])] == 3).all()
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.permutations(range(5)), scheduler_names)
+@given(st.permutations(range(11)), scheduler_names)
 def test_same_seed_same_tokens_whatever_row_and_batch(order: list[int], scheduler: str) -> None:
     """Rows of other schedulers, steps and guidance sit beside; each comes out as if it were
     alone.
     """
     backbone = FixedLogits(16, 9)
     plans = [
-        plan(seed=3, image_index=0, scheduler=scheduler, steps=5, guidance_scale=3.0),
+        plan(seed=3, scheduler=scheduler, steps=5, guidance_scale=3.0, subjects=SUBJECTS),
         plan(seed=3, image_index=1, scheduler=scheduler, steps=16),
         plan(seed=4, scheduler="halton", steps=1, temperature=0.0),
         plan(
             seed=5, scheduler="random", steps=7, guidance="interval", guidance_interval=(0.3, 0.6)
         ),
         plan(seed=6, scheduler="confidence", steps=12, guidance="linear", guidance_scale=5.0),
+        plan(seed=7, steps=8, reuse=1, guidance_scale=2.0),
+        plan(seed=8, steps=9, reuse=2, reuse_after=0.1),
+        plan(seed=9, steps=4, zigzag=True, noise_regularisation=1.0),
+        plan(seed=10, steps=16, count_rule="entropy", entropy_bound=3.0),
+        plan(seed=11, steps=16, scheduler="uncage", subjects=SUBJECTS),
+        plan(seed=12, steps=6, differential=0.5),
     ]
     together = run(backbone, [plans[i] for i in order])
     for place, i in enumerate(order):
@@ -66,7 +89,7 @@ def test_images_of_one_request_differ() -> None:
     assert len({tuple(row.tolist()) for row in tokens}) == 4
 
 
-@pytest.mark.parametrize("guidance", ["constant", "linear", "interval"])
+@pytest.mark.parametrize("guidance", sorted(GUIDANCE_SCHEDULES))
 def test_guidance_of_one_is_the_single_pass(guidance: str) -> None:
     off, on = FixedLogits(16, 9), FixedLogits(16, 9)
     plain = run(off, [plan(steps=6)])
@@ -115,37 +138,36 @@ def test_no_rows_at_all_is_fine() -> None:
     assert run(FixedLogits(16, 9), plans, empty).shape == (0, 16)
 
 
-def test_ties_go_to_the_lower_position() -> None:
-    chosen = choose(
-        torch.zeros(1, 6), torch.tensor([[True, False, True, True, True, True]]), torch.tensor([3])
-    )
-    assert chosen.tolist() == [[True, False, True, True, False, False]]
+def test_ties_go_to_the_lower_position_and_known_tokens_come_last() -> None:
+    unknown = torch.tensor([[True, False, True, True, True, True]])
+    assert ranking(torch.zeros(1, 6), unknown).tolist() == [[0, 2, 3, 4, 5, 1]]
 
 
-def test_scores_of_minus_infinity_still_count_as_masked() -> None:
-    scores = torch.tensor([[float("-inf"), 5.0, float("-inf"), 1.0]])
-    chosen = choose(scores, torch.tensor([[True, False, True, False]]), torch.tensor([2]))
-    assert chosen.tolist() == [[True, False, True, False]]
+@pytest.mark.parametrize("low", [float("-inf"), float("nan")])
+def test_no_score_sinks_below_the_known_tokens(low: float) -> None:
+    scores = torch.tensor([[low, 5.0, low, 1.0]])
+    unknown = torch.tensor([[True, False, True, False]])
+    assert ranking(scores, unknown)[0, :2].tolist() == [0, 2]
 
 
 def test_drawn_values_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -30.0]).expand(1, 40_000, 4)
     uniforms = (torch.arange(40_000) + 0.5)[None] / 40_000
-    values = draw_values(logits, torch.full((1, 1, 1), 0.5), uniforms)
+    values = draw_values(logits, torch.full((1, 1), 0.5), uniforms)
     shares = torch.bincount(values[0], minlength=4) / 40_000
     assert torch.allclose(shares, (logits[0, 0] / 0.5).softmax(-1), atol=1e-4)
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
     logits = torch.randn(2, 5, 7)
-    values = draw_values(logits, torch.zeros(2, 1, 1), torch.rand(2, 5))
+    values = draw_values(logits, torch.zeros(2, 1), torch.rand(2, 5))
     assert torch.equal(values, logits.argmax(-1))
 
 
 @given(st.sampled_from([2.0**-24, 0.5, 1 - 2.0**-24]))
 def test_extreme_uniforms_stay_inside_the_codebook(uniform: float) -> None:
     logits = torch.randn(1, 3, 1000, generator=torch.Generator().manual_seed(0)) * 50
-    values = draw_values(logits, torch.ones(1, 1, 1), torch.full((1, 3), uniform))
+    values = draw_values(logits, torch.ones(1, 1), torch.full((1, 3), uniform))
     chosen = logits.softmax(-1).gather(-1, values.unsqueeze(-1))
     assert (chosen > 0).all()
 

@@ -7,7 +7,8 @@ import re
 
 # What stands between two noun phrases.
 _BETWEEN = re.compile(
-    r"[,;.:]|\b(?:and|or|with|without|next to|beside|near|behind|beyond|before|in front of|"
+    r"[,;.:]|\b(?:(?:picture|image|photo|photograph|drawing|painting|illustration|sketch) of|"
+    r"and|or|with|without|next to|beside|near|behind|beyond|before|in front of|"
     r"(?:to the )?(?:left|right) of|on top of|above|below|under|underneath|beneath|over|on|in|at|"
     r"inside|into|holding|wearing|riding|is|are|has|that|which|while|of (?=an? ))\b"
 )

@@ -119,6 +119,7 @@ def _full_step(batch: _Batch[P]) -> Tensor:
         revealed=unknown & ~masked,
         total=batch.each(lambda row: row.now.total),
         confidence=torch.stack([row.confidence for row in rows]),
+        subjects=tuple(row.plan.subjects for row in rows),
     )
     scores = _scores(context, rows, attention)
     order = ranking(scores, unknown)
@@ -238,11 +239,7 @@ def _scores(context: ScoreContext, rows: list[Row], attention: Tensor | None) ->
         narrow = context.of(own)
         if scheduler.attends:
             assert attention is not None
-            narrow = replace(
-                narrow,
-                attention=attention[[reading.index(i) for i in own]],
-                subjects=tuple(rows[i].plan.subjects for i in own),
-            )
+            narrow = replace(narrow, attention=attention[[reading.index(i) for i in own]])
         made = scheduler.score(replace(narrow, grid=grid))
         fixed = torch.zeros_like(narrow.revealed) if scheduler.remasks else narrow.revealed
         scores[own] = made.masked_fill(fixed, float("inf"))

@@ -25,8 +25,8 @@ class ScoreContext:
     revealed: Tensor  # (rows, tokens) bool, the unknown tokens that are revealed
     total: Tensor  # (rows, 1), how many of them shall be revealed after this step
     confidence: Tensor  # (rows, tokens), log p of each revealed token when it was revealed
+    subjects: tuple[Subjects, ...]  # one a row
     attention: Tensor | None = None  # (rows, tokens, text positions), if the scheduler reads it
-    subjects: tuple[Subjects, ...] = ()  # one a row
 
     def of(self, rows: list[int]) -> "ScoreContext":
         """The context of some of the rows."""
@@ -35,7 +35,7 @@ class ScoreContext:
             for each in fields(self)
             if isinstance(getattr(self, each.name), Tensor)
         }
-        return replace(self, **chosen)
+        return replace(self, **chosen, subjects=tuple(self.subjects[row] for row in rows))
 
     @property
     def value_log_probabilities(self) -> Tensor:

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from tests.sampling.worlds import FixedLogits, plan, run
+from unmask.sampling.logits import differential, regularising_noise
+
+
+def test_regularising_noise_is_strong_at_both_ends_and_none_half_way() -> None:
+    made = plan((8, 8), steps=9, noise_regularisation=2.0)
+    spreads = [float(regularising_noise(made, i, 50).std()) for i in range(9)]
+    assert spreads[0] == pytest.approx(2, rel=0.05)
+    assert spreads[8] == pytest.approx(2, rel=0.05)
+    assert spreads[4] == pytest.approx(0, abs=1e-6)
+
+
+def test_regularising_noise_is_fixed_by_the_request() -> None:
+    made = plan(steps=4, noise_regularisation=1.0)
+    assert torch.equal(regularising_noise(made, 1, 9), regularising_noise(made, 1, 9))
+    assert not torch.equal(regularising_noise(made, 0, 9), regularising_noise(made, 3, 9))
+    other = plan(steps=4, noise_regularisation=1.0, image_index=1)
+    assert not torch.equal(regularising_noise(made, 0, 9), regularising_noise(other, 0, 9))
+
+
+def test_differential_sampling_favours_what_rose_in_the_steadiest_tokens() -> None:
+    before = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]).log()
+    now = torch.tensor([[0.4, 0.4, 0.2], [0.1, 0.45, 0.45]]).log()
+    made = differential(now, before, 0.5).exp()
+    assert torch.allclose(made[0], torch.tensor([0.0, 1.0, 0.0]), atol=1e-4)
+    assert torch.equal(made[1], now[1].exp())
+    assert differential(now, None, 0.5) is now
+    assert torch.equal(differential(now, before, 0.0), now)
+
+
+@pytest.mark.parametrize("option", ["noise_regularisation", "differential"])
+def test_options_that_are_off_change_nothing_and_on_do(option: str) -> None:
+    backbone = FixedLogits(16, 9)
+    plain = run(backbone, [plan(steps=5)])
+    assert torch.equal(run(backbone, [plan(steps=5, **{option: 0.0})]), plain)
+    # Fixed logits never rise, so all that differential sampling leaves is a tie.
+    assert not torch.equal(run(backbone, [plan(steps=5, **{option: 1.0})]), plain)

@@ -1,0 +1,58 @@
+"""Local steps on fixed logits; tests/models/test_native.py has them on a real backbone."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sampling.worlds import FixedLogits, RowNumbers, counts, plan, run
+from unmask.sampling.step import Row, step
+
+
+@given(st.integers(1, 20), st.integers(0, 99))
+def test_no_reuse_is_the_plain_run(steps: int, seed: int) -> None:
+    backbone = FixedLogits(16, 9)
+    plain = run(backbone, [plan(seed=seed, steps=steps, guidance_scale=2.0)])
+    off = run(backbone, [plan(seed=seed, steps=steps, guidance_scale=2.0, reuse=0)])
+    assert torch.equal(plain, off)
+
+
+@given(st.integers(2, 16), st.integers(1, 5), st.integers(0, 99))
+def test_local_steps_reveal_what_the_full_step_chose(steps: int, reuse: int, seed: int) -> None:
+    made = plan(seed=seed, steps=steps, reuse=reuse, reuse_after=0.3)
+    backbone = FixedLogits(16, 9)
+    tokens, targets = torch.full((1, 16), 9), set()
+    row = Row.begin(made, torch.ones(16, dtype=torch.bool))
+    for planned, count in zip(made.steps, counts(made), strict=True):
+        before = tokens
+        tokens = step(backbone, tokens, RowNumbers(torch.tensor([0, 1])), [row])
+        new = set((tokens != before).nonzero()[:, 1].tolist())
+        assert len(new) == count
+        if planned.opens:
+            assert row.targets is not None
+            targets = set(row.targets.tolist())
+            assert len(targets) == planned.opens
+        if planned.opens or planned.local:
+            assert new <= targets
+    assert row.targets is None
+    assert row.caches == []
+
+
+def test_local_passes_run_on_the_targets_alone() -> None:
+    backbone = FixedLogits(16, 9)
+    made = plan(steps=8, reuse=1, guidance_scale=3.0)
+    run(backbone, [made])
+    assert backbone.passes == 2 * 6
+    assert backbone.positions == 2 * sum(step.opens for step in made.steps)
+    assert made.passes == backbone.passes + backbone.positions / 16
+
+
+def test_a_guided_local_step_behind_an_unguided_full_one_has_both_caches() -> None:
+    # FixedLogits refuses a cache of the wrong condition.
+    made = plan(
+        steps=4, reuse=1, reuse_after=0.0, guidance="interval",
+        guidance_interval=(0.25, 0.5), guidance_scale=3.0,
+    )  # fmt: skip
+    plain = plan(steps=4, guidance="interval", guidance_interval=(0.25, 0.5), guidance_scale=3.0)
+    backbone = FixedLogits(16, 9)
+    # With logits that never change only the positions could differ, and Halton fixes those too.
+    assert torch.equal(run(backbone, [made]), run(backbone, [plain]))
