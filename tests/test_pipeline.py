@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unmask import config
+from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
 from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Generated, ModelCard, Pipeline, available_models, read_card
 from unmask.sampling.plan import PlanOptions
+from unmask.sampling.schedulers import SCHEDULERS
 from unmask.tokenizers.folder import save_tokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
@@ -128,6 +131,101 @@ def test_every_step_is_reported(pipeline: Pipeline) -> None:
     heard: list[tuple[int, int]] = []
     pipeline.generate(PROMPT, n=2, steps=2, on_step=lambda done, total: heard.append((done, total)))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_batch_holds_the_first_image_of_each_request(pipeline: Pipeline) -> None:
+    requests = [
+        pipeline.request(PROMPT, seed=1, scheduler="uncage", steps=3),
+        pipeline.request("two blue squares", seed=2, steps=7, guidance_scale=2.0, reuse=1),
+    ]
+    images = pipeline.draw_batch(requests)
+    # A CPU may sum a batch in another order, which may flip a token of this noisy model.
+    for image, request in zip(images, requests, strict=True):
+        alone = np.asarray(pipeline.run(request).images[0])
+        assert (np.asarray(image) == alone).mean() > 0.5
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_a_mask_of_everything_is_text_to_image(pipeline: Pipeline) -> None:
+    everything = inpaint(_picture(8, 8), Image.new("L", (8, 8), 255))
+    edited = pipeline.generate(PROMPT, seed=4, n=2, edit=everything)
+    assert _bytes(edited) == _bytes(pipeline.generate(PROMPT, seed=4, n=2))
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_pixels_outside_the_mask_come_back_to_the_byte(pipeline: Pipeline, scheduler: str) -> None:
+    picture, mask = _picture(13, 11), Image.new("L", (13, 11))
+    mask.paste(255, (3, 2, 9, 10))
+    edited = pipeline.generate(PROMPT, seed=4, scheduler=scheduler, edit=inpaint(picture, mask))
+    outside = np.asarray(mask) == 0
+    found = np.asarray(edited.images[0])
+    assert (found == np.asarray(picture))[outside].all()
+    assert not (found == np.asarray(picture))[~outside].all()
+
+
+def test_the_size_of_a_request_is_that_of_its_result(pipeline: Pipeline) -> None:
+    edit = outpaint(_picture(8, 8), right=9, top=3)
+    edited = pipeline.generate(PROMPT, seed=4, edit=edit)
+    assert edited.request.size == edited.images[0].size == (17, 11)
+    with pytest.raises(RequestError, match="17x11 only"):
+        pipeline.request(PROMPT, edit=edit, size=(8, 8))
+
+
+def test_windows_and_images_of_an_edit_draw_their_own_noise(pipeline: Pipeline) -> None:
+    blank = inpaint(Image.new("RGB", (24, 8)), Image.new("L", (24, 8), 255))
+    first, second = pipeline.generate("", seed=4, n=2, edit=blank).images
+    pixels = np.asarray(first)
+    assert not np.array_equal(pixels[:, :8], pixels[:, 16:])
+    assert first.tobytes() != second.tobytes()
+
+
+def test_edits_need_no_prompt_and_pictures_do(pipeline: Pipeline) -> None:
+    kept = pipeline.generate("", seed=1, edit=variation(_picture(8, 8), 0.5))
+    assert kept.request.subjects == ()
+    with pytest.raises(RequestError, match="the prompt is empty"):
+        pipeline.request("")
+
+
+def test_revising_takes_a_remasking_scheduler(pipeline: Pipeline) -> None:
+    edit = revise(_picture(8, 8), share=0.25)
+    request = pipeline.request(PROMPT, edit=edit)
+    assert (request.options.scheduler, request.options.eta) == ("remdm-rescale", 1.0)
+    assert pipeline.generate(PROMPT, seed=0, edit=edit, steps=5).images[0].size == (8, 8)
+    with pytest.raises(RequestError, match="cannot revise") as caught:
+        pipeline.request(PROMPT, edit=edit, scheduler="halton")
+    assert caught.value.param == "scheduler"
+
+
+def test_every_step_of_every_window_is_reported(pipeline: Pipeline) -> None:
+    heard: list[tuple[int, int]] = []
+    edit = outpaint(_picture(8, 8), right=8, left=8)
+    pipeline.generate(
+        PROMPT, steps=3, edit=edit, on_step=lambda done, total: heard.append((done, total))
+    )
+    assert heard == [(i + 1, len(heard)) for i in range(len(heard))]
+
+
+def test_subjects_are_found_or_given(pipeline: Pipeline) -> None:
+    prompt = "a red circle and two blue squares"
+    found = pipeline.request(prompt, scheduler="uncage")
+    assert found.subjects == (("red", "circle"), ("blue", "squares"))
+    assert len(pipeline.plan(found).subjects) == 2
+    given = pipeline.request(prompt, subjects=[["circle"], ["squares", "blue"]])
+    assert given.subjects == (("circle",), ("squares", "blue"))
+    for bad in ([["pear"]], [[]], [["red"]] * 17):
+        with pytest.raises(RequestError) as caught:
+            pipeline.request(prompt, subjects=bad)
+        assert caught.value.param == "subjects"
+
+
+def test_the_second_mention_of_a_word_is_the_second_object(pipeline: Pipeline) -> None:
+    request = pipeline.request("a red circle and a red squares", scheduler="uncage")
+    (red, _), (other, _) = pipeline.plan(request).subjects
+    assert red != other
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unmask import config
 from unmask.devices import usable_device
-from unmask.editing import Edit, draw_edit
+from unmask.editing import Edit, draw_edit, masked_cells, plan_windows
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.folder import load_native
@@ -276,9 +276,11 @@ class Pipeline:
             blank = all_masked(1, cells, self.backbone.mask_id, self.device)
             plans = [self.plan(request, image_index)]
             return self._pictures(generate_tokens(self.backbone, prefix, plans, blank, on_step))[0]
+        masked = masked_cells(edit, self.tokenizer.patch, self.info.grid)
+        windows = len(plan_windows(masked, self.info.grid))
+        revising = edit.kind == "revise"
 
         def draw(tokens: Tensor, unknown: Tensor, window: int) -> Tensor:
-            revising = edit.kind == "revise"
             plan = make_plan(
                 request.options,
                 self.info.grid,
@@ -290,14 +292,15 @@ class Pipeline:
                 revise=edit.share if revising else None,
             )
             start = tokens if revising else tokens.masked_fill(unknown, self.backbone.mask_id)
+            heard = _part(on_step, window, windows)
             return generate_tokens(
-                self.backbone, prefix, [plan], start[None], on_step, unknown[None]
+                self.backbone, prefix, [plan], start[None], heard, unknown[None]
             )[0]
 
         def choose(count: int) -> Tensor:
             return uniforms(request.seed, image_index, count, Purpose.CELLS)
 
-        return draw_edit(edit, self.tokenizer, self.info.grid, draw, choose)
+        return draw_edit(edit, self.tokenizer, self.info.grid, draw, choose, self.device)
 
     def _pictures(self, tokens: Tensor) -> list[Image.Image]:
         pixels = self.tokenizer.decode(tokens.view(-1, *self.info.grid))
