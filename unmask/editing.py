@@ -335,21 +335,23 @@ def _seen(edit: Edit) -> Floats:
 def _filled(colours: Floats, known: Mask) -> Floats:
     """The colours with the unknown ones made up of known ones around; mid grey if there are none.
 
-    Unknown pixels take the mean of their 2x2 block's known ones, blocks without any that of the
-    blocks' block, and so on.
+    Each unknown pixel mixes the nearest known ones on its left, right, above and below, the nearer
+    the more; what has none in its row and column comes from those filled before.
     """
-    if known.all():
-        return colours
     if not known.any():
         return np.full_like(colours, 0.5)
-    height, width = known.shape
-    shape = (-(-height // 2), 2, -(-width // 2), 2, -1)
-    odd = ((0, height % 2), (0, width % 2), (0, 0))
-    counts = np.pad(known[..., None].astype(float), odd).reshape(shape).sum(axis=(1, 3))
-    sums = np.pad(colours * known[..., None], odd).reshape(shape).sum(axis=(1, 3))
-    coarse = _filled(sums / np.maximum(counts, 1), counts[..., 0] > 0)
-    around = coarse.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    return np.where(known[..., None], colours, around)
+    while not known.all():  # at most two rounds: after one, a row and a column are all known
+        sums, weights = np.zeros_like(colours), np.zeros((*known.shape, 1))
+        for turn in range(4):
+            turned, places = np.rot90(known, turn), np.arange(known.shape[turn % 2 - 1])
+            nearest = np.maximum.accumulate(np.where(turned, places, -1), axis=1)
+            weight = np.where(nearest < 0, 0, 1.0 / np.maximum(places - nearest, 1) ** 2)
+            found = np.take_along_axis(np.rot90(colours, turn), nearest[..., None], axis=1)
+            sums += np.rot90(found * weight[..., None], -turn)
+            weights += np.rot90(weight[..., None], -turn)
+        colours = np.where(known[..., None], colours, sums / np.where(weights > 0, weights, 1))
+        known = known | (weights[..., 0] > 0)
+    return colours
 
 
 def _redrawn(masked: Mask, strength: float, choose: Callable[[int], Tensor]) -> Mask:
