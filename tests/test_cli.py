@@ -123,3 +123,116 @@ def test_a_grid_is_nearly_square() -> None:
     sheet = grid(images)
     assert sheet.size == (12, 4)
     assert sheet.getpixel((4, 2)) == (4, 0, 0)
+
+
+@pytest.fixture(name="picture")
+def _picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.effect_noise((12, 10), 90).convert("RGB").save(path)
+    return path
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+@pytest.mark.parametrize(
+    ("command", "size"),
+    [
+        (("inpaint", "PICTURE", PROMPT, "--mask", "MASK", "--feather", 1), (12, 10)),
+        (("outpaint", "PICTURE", PROMPT, "--left", 3, "--bottom", 5), (15, 15)),
+        (("restyle", "PICTURE", PROMPT, "--strength", 0.3, "--mask", "MASK"), (12, 10)),
+        (("vary", "PICTURE", "--strength", 0.3), (12, 10)),
+        (("revise", "PICTURE", PROMPT, "--share", 0.2, "--steps", 3), (12, 10)),
+    ],
+)
+def test_pictures_are_edited(
+    monkeypatch: pytest.MonkeyPatch,
+    model: Path,
+    tmp_path: Path,
+    picture: Path,
+    command: tuple[object, ...],
+    size: tuple[int, int],
+) -> None:
+    mask, out = tmp_path / "mask.png", tmp_path / "out.png"
+    Image.new("L", (12, 10)).save(mask)
+    with Image.open(mask) as image:
+        image.paste(255, (4, 4, 9, 9))
+        image.save(mask)
+    files = {"PICTURE": picture, "MASK": mask}
+    filled = [files.get(str(word), word) for word in command]
+    assert _run(monkeypatch, *filled, "--model", model, "--seed", 3, "-o", out) == 0
+    edited, before = _open(out), _open(picture)
+    assert edited.size == size
+    assert json.loads(edited.info["unmask"])["seed"] == 3
+    if "MASK" in command:
+        assert edited.crop((0, 0, 12, 4)).tobytes() == before.crop((0, 0, 12, 4)).tobytes()
+    if command[0] == "outpaint":
+        assert edited.crop((3, 0, 15, 10)).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("inpaint", "none.png", PROMPT), "none.png: No such file"),
+        (("inpaint", "PICTURE", PROMPT), "mask: it is needed"),
+        (("outpaint", "PICTURE", PROMPT), "all of left, right, top, bottom are 0"),
+        (("restyle", "PICTURE", PROMPT, "--strength", 0), "strength is 0"),
+        (("revise", "PICTURE", PROMPT, "--scheduler", "halton"), "cannot revise"),
+    ],
+)
+def test_edits_that_cannot_be_say_why(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    model: Path,
+    picture: Path,
+    command: tuple[object, ...],
+    message: str,
+) -> None:
+    filled = [picture if word == "PICTURE" else word for word in command]
+    assert _run(monkeypatch, *filled, "--model", model, "-o", picture.with_name("o.png")) == 2
+    assert message in capsys.readouterr().err
+    assert not picture.with_name("o.png").exists()
+
+
+def test_any_sampling_option_can_be_set(
+    monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.png"
+    settings = ("reuse=1", "mask_shares=[0.9,0.5,0]", "count_rule=planned", "reuse_after=0")
+    common = ("generate", "a red circle and two blue squares", "--model", model, "-o", out)
+    given = [word for each in settings for word in ("--set", each)]
+    _run(monkeypatch, *common, *given, "--subject", "red circle", "--subject", "squares")
+    told = json.loads(_open(out).info["unmask"])
+    assert told["reuse"] == 1
+    assert told["mask_shares"] == [0.9, 0.5, 0]
+    assert told["subjects"] == [["red", "circle"], ["squares"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reuse", "give NAME=VALUE"),
+        ("reus=1", "did you mean 'reuse'"),
+        ("reuse=many", "expected int, got 'many'"),
+        ("reuse=-1", "must lie between 0 and 256"),
+    ],
+)
+def test_options_that_cannot_be_set_say_why(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    model: Path,
+    text: str,
+    message: str,
+) -> None:
+    assert _run(monkeypatch, "generate", PROMPT, "--model", model, "--set", text) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "options") == 0
+    assert "reuse = 0, 0 to 256" in capsys.readouterr().out

@@ -1,13 +1,18 @@
-"""The command line: draw, list models, serve and train.
+"""The command line: draw, edit, list models, serve, train and evaluate.
 
 torch, the web framework and the trainers are imported in the commands that need them, so that
 ``unmask --help`` answers at once.
 """
 
+import json
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from PIL import Image
@@ -16,7 +21,8 @@ from unmask import __version__
 from unmask.errors import RequestError, UnmaskError, choices
 
 if TYPE_CHECKING:
-    from unmask.pipeline import Generated
+    from unmask.editing import Edit
+    from unmask.pipeline import Generated, Options
     from unmask.server.encoding import ImageFormat
 
 commands = typer.Typer(
@@ -33,6 +39,7 @@ FORMATS: "dict[str, ImageFormat]" = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
 }
+MAX_FILE_BYTES = 64 << 20  # of pictures to edit
 QUALITY = 95  # of webp and jpeg files; more only makes them larger
 
 
@@ -60,64 +67,243 @@ def _root(
     pass
 
 
-@commands.command()
-def generate(
-    prompt: str,
-    model: Annotated[str | None, typer.Option(help="Bundled name or folder.")] = None,
-    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
-    n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Random if absent.")] = None,
-    steps: Annotated[int | None, typer.Option()] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Which tokens a step reveals.")] = None,
+@dataclass
+class Drawing:
+    """The options of every command that draws, and the drawing."""
+
+    model: Annotated[str | None, typer.Option(help="Bundled name or folder.")] = None
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu"
+    n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1
+    seed: Annotated[int | None, typer.Option(help="Random if absent.")] = None
+    steps: Annotated[int | None, typer.Option(help="More take longer.")] = None
+    scheduler: Annotated[str | None, typer.Option(help="Which tokens a step reveals.")] = None
     mask_schedule: Annotated[
         str | None, typer.Option(help="How many stay masked after a step.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 = off.")] = None,
+    ] = None
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 = off.")] = None
     guidance_schedule: Annotated[
-        str | None, typer.Option(help="The scale over the steps: constant, linear or interval.")
-    ] = None,
+        str | None, typer.Option(help="How the scale runs over the steps.")
+    ] = None
     guidance_interval: Annotated[
         tuple[float, float] | None, typer.Option(help="First and last part of the steps guided.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None,
-    choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None,
+    ] = None
+    temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None
+    choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None
+    negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: any sampling option; 'unmask options' lists them."),
+    ] = None
     output: Annotated[Path, typer.Option("--output", "-o", help="png, webp or jpg file.")] = Path(
         "out.png"
-    ),
-    separate: Annotated[bool, typer.Option(help="One file an image, not one grid.")] = False,
-) -> None:
-    """Draw images from PROMPT into a file; several make a grid."""
-    image_format = _check_output(output)
-    from tqdm import tqdm
-
-    from unmask.pipeline import Pipeline, default_model
-
-    pipeline = Pipeline.load(model or default_model(), device)
-    request = pipeline.request(
-        prompt,
-        negative_prompt=negative,
-        n=n,
-        seed=seed,
-        steps=steps,
-        scheduler=scheduler,
-        mask_schedule=mask_schedule,
-        temperature=temperature,
-        choice_temperature=choice_temperature,
-        guidance_scale=guidance,
-        guidance=guidance_schedule,
-        guidance_interval=guidance_interval,
     )
-    # disable=None: no bar when stderr is not a terminal
-    with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
+    separate: Annotated[bool, typer.Option(help="One file an image, not one grid.")] = False
 
-        def on_step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def draw(self, prompt: str, edit: "Edit | None" = None) -> None:
+        """Draw, show how far it is, and write the files."""
+        image_format = _check_output(self.output)
+        from tqdm import tqdm
 
-        generated = pipeline.run(request, on_step)
-    for path in _write(generated, pipeline.info.name, output, image_format, separate):
-        print(f"{path}  seed {request.seed}  {generated.seconds:.2f} s")
+        from unmask.pipeline import Pipeline, default_model
+
+        pipeline = Pipeline.load(self.model or default_model(), self.device)
+        request = pipeline.request(prompt, **self._options(edit))
+        # disable=None: no bar when stderr is not a terminal
+        with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
+
+            def on_step(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            generated = pipeline.run(request, on_step)
+        for path in _write(generated, pipeline.info.name, self.output, image_format, self.separate):
+            print(f"{path}  seed {request.seed}  {generated.seconds:.2f} s")
+
+    def _options(self, edit: "Edit | None") -> "Options":
+        options: Options = {
+            "edit": edit,
+            "negative_prompt": self.negative,
+            "n": self.n,
+            "seed": self.seed,
+            "subjects": None if self.subject is None else [each.split() for each in self.subject],
+            "steps": self.steps,
+            "scheduler": self.scheduler,
+            "mask_schedule": self.mask_schedule,
+            "temperature": self.temperature,
+            "choice_temperature": self.choice_temperature,
+            "guidance_scale": self.guidance,
+            "guidance": self.guidance_schedule,
+            "guidance_interval": self.guidance_interval,
+        }
+        for text in self.set or []:
+            name, value = _parse_option(text)
+            options[name] = value  # type: ignore[literal-required]  # checked against PlanOptions
+        return options
+
+
+def draws(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of Drawing behind the command's own, and hand them over as ``drawing``."""
+    own = [
+        each
+        for name, each in signature(command, eval_str=True).parameters.items()
+        if name != "drawing"
+    ]
+    shared = signature(Drawing, eval_str=True).parameters
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        drawing = Drawing(**{name: given.pop(name) for name in shared})
+        command(**given, drawing=drawing)
+
+    keyword = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
+    run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
+    return run
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    """The name and the value of ``NAME=VALUE``, as PlanOptions types it."""
+    from unmask.config import from_mapping
+    from unmask.sampling.plan import PlanOptions
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"--set {text!r}: give NAME=VALUE", "set")
+    try:
+        parsed: object = json.loads(value)
+    except ValueError:
+        parsed = value  # a name, which JSON would quote
+    # The scheduler is checked where all options come together.
+    return name, getattr(from_mapping(PlanOptions, {name: parsed}), name)
+
+
+@commands.command()
+@draws
+def generate(prompt: str, *, drawing: Drawing) -> None:
+    """Draw images from PROMPT into a file; several make a grid."""
+    drawing.draw(prompt)
+
+
+ImagePath = Annotated[Path, typer.Argument(help="png, webp or jpg file.", metavar="IMAGE")]
+MaskPath = Annotated[
+    Path | None, typer.Option(help="Image of the same size: white, or alpha 0, is drawn anew.")
+]
+Feather = Annotated[int, typer.Option(help="Pixels over which the mask fades in, inside it.")]
+Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar="PIXELS")]
+
+
+@commands.command()
+@draws
+def inpaint(
+    image: ImagePath, prompt: str, mask: MaskPath = None, feather: Feather = 0, *, drawing: Drawing
+) -> None:
+    """Draw PROMPT where the mask says; every other pixel of IMAGE stays as it is.
+
+    Without a mask the transparent part of IMAGE is drawn.
+    """
+    from unmask import editing
+
+    drawing.draw(prompt, editing.inpaint(_read(image), _read_mask(mask), feather))
+
+
+@commands.command()
+@draws
+def outpaint(
+    image: ImagePath,
+    prompt: str,
+    left: Pixels = 0,
+    right: Pixels = 0,
+    top: Pixels = 0,
+    bottom: Pixels = 0,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw on beyond the edges of IMAGE."""
+    from unmask import editing
+
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    drawing.draw(prompt, editing.outpaint(_read(image), **sides, feather=feather))
+
+
+@commands.command()
+@draws
+def restyle(
+    image: ImagePath,
+    prompt: str,
+    strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
+    mask: MaskPath = None,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Image to image: draw a share of IMAGE's tokens anew under PROMPT."""
+    from unmask import editing
+
+    edit = editing.image_to_image(_read(image), strength, _read_mask(mask), feather)
+    drawing.draw(prompt, edit)
+
+
+@commands.command()
+@draws
+def vary(
+    image: ImagePath,
+    prompt: Annotated[str, typer.Option(help="What it shows, if you can say.")] = "",
+    strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw variations of IMAGE."""
+    from unmask import editing
+
+    drawing.draw(prompt, editing.variation(_read(image), strength))
+
+
+@commands.command()
+@draws
+def revise(
+    image: ImagePath,
+    prompt: str,
+    share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.25,
+    mask: MaskPath = None,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step."""
+    from unmask import editing
+
+    drawing.draw(prompt, editing.revise(_read(image), share, _read_mask(mask), feather))
+
+
+def _read(path: Path) -> Image.Image:
+    from unmask.editing import MAX_PIXELS
+    from unmask.images import ImageLimits, read_image
+
+    try:
+        return read_image(path.read_bytes(), "image", ImageLimits(MAX_FILE_BYTES, MAX_PIXELS))
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}", "image") from None
+
+
+def _read_mask(path: Path | None) -> Image.Image | None:
+    return None if path is None else _read(path)
+
+
+@commands.command()
+def options() -> None:
+    """List the sampling options that --set takes, with their defaults and bounds."""
+    from dataclasses import fields
+
+    from unmask.sampling.plan import PlanOptions
+
+    for each in fields(PlanOptions):
+        low, high = each.metadata.get("low"), each.metadata.get("high")
+        bounds = "" if low is None else f", {low} to {high}"
+        print(f"{each.name} = {each.default}{bounds}\n    {each.metadata['help']}")
 
 
 def _check_output(path: Path) -> "ImageFormat":
@@ -215,7 +401,7 @@ def serve(
 
 @commands.command()
 def train(
-    what: Annotated[Literal["tokenizer", "transformer"], typer.Argument()],
+    what: Annotated[Literal["tokenizer", "transformer", "judge"], typer.Argument()],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
     data: Annotated[Path | None, typer.Option(help="Captioned images or sprites.")] = None,
@@ -224,7 +410,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str | None, typer.Option(help="torch device; a GPU if there is one.")] = None,
 ) -> None:
-    """Train a tokenizer, or a transformer on its tokens."""
+    """Train a tokenizer, a transformer on its tokens, or the judge of what it draws."""
     from unmask.training import run
 
     run.train(
