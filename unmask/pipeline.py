@@ -237,7 +237,7 @@ class Pipeline:
         """
         began = time.perf_counter()
         with torch.inference_mode():
-            prefix = self._encode([request])
+            prefix = self.encode([request])
             images = [
                 self._draw(request, i, prefix, _part(on_step, i, request.n))
                 for i in range(request.n)
@@ -255,7 +255,7 @@ class Pipeline:
             rows, columns = self.info.grid
             blank = all_masked(len(requests), rows * columns, self.backbone.mask_id, self.device)
             plans = [self.plan(request) for request in requests]
-            tokens = generate_tokens(self.backbone, self._encode(requests), plans, blank)
+            tokens = generate_tokens(self.backbone, self.encode(requests), plans, blank)
             return self._pictures(tokens)
 
     def plan(self, request: Request, image_index: int = 0) -> Plan:
@@ -307,7 +307,7 @@ class Pipeline:
         arrays = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(array) for array in arrays]
 
-    def _encode(self, requests: Sequence[Request]) -> Prefix:
+    def encode(self, requests: Sequence[Request]) -> Prefix:
         """The conditions of the requests, then their null conditions."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
