@@ -21,7 +21,8 @@ class Settings(BaseSettings):
     device: str = Field("cpu", min_length=1, description="torch device")
     threads: int = Field(0, ge=0, description="torch threads; 0 = torch's own choice")
     max_queue: int = Field(32, ge=1, description="requests that may wait for the worker")
-    max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body that is no form")
+    max_upload_bytes: int = Field(20 << 20, ge=1, description="largest form, its files included")
     request_timeout_seconds: float = Field(300, gt=0, description="longest wait for one request")
     shutdown_timeout_seconds: int = Field(30, ge=0, description="grace for running requests")
     log_level: LogLevel = "info"

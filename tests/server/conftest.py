@@ -24,12 +24,22 @@ from unmask.settings import Settings
 MODEL = "storybook-64"
 
 
+class AnyWords:
+    """Takes every prompt, and finds every word that stands in it."""
+
+    def __call__(self, prompts: list[str]) -> None:
+        pass
+
+    def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
+        return [(1,)] if word in prompt else []
+
+
 class FakePipeline(Pipeline):
     """Plain pictures whose colour depends on everything that a picture depends on."""
 
     def __init__(self) -> None:
         self.card = ModelCard(MODEL, "Draws nothing well.", "halton", ())
-        self.condition = lambda prompts: None
+        self.condition = AnyWords()
         self.drawn: list[Request] = []
         self.during: Callable[[int], None] = lambda step: None  # called within every step
         self.info = ModelInfo(
@@ -44,6 +54,7 @@ class FakePipeline(Pipeline):
             schedulers=("confidence", "halton", "random"),
             mask_schedules=("arccos", "cosine"),
             guidances=("constant", "interval", "linear"),
+            count_rules=("planned",),
             max_steps=MAX_STEPS,
             max_n=10,
             max_prompt_characters=1000,
@@ -51,15 +62,21 @@ class FakePipeline(Pipeline):
 
     def run(self, request, on_step=None):
         self.drawn.append(request)
-        for step in range(request.steps):
+        steps = request.options.steps
+        for step in range(steps):
             self.during(step)
             if on_step:
-                on_step(step + 1, request.steps)
+                on_step(step + 1, steps)
         return Generated([self.draw(request, i) for i in range(request.n)], request, 0.01)
 
     def draw(self, request: Request, index: int) -> Image.Image:
-        key = f"{request.prompt} {request.seed} {request.steps} {index}"
-        return Image.new("RGB", request.size, zlib.crc32(key.encode()) & 0xFFFFFF)
+        key = f"{request.prompt} {request.seed} {request.options.steps} {index}"
+        image = Image.new("RGB", request.size, zlib.crc32(key.encode()) & 0xFFFFFF)
+        if request.edit is not None:
+            sent = Image.fromarray(request.edit.pixels)
+            image = image.convert("RGBA" if request.edit.keeps_alpha else "RGB")
+            image.paste(sent, mask=Image.fromarray(~request.edit.mask))
+        return image
 
 
 class Gate:

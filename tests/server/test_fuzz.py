@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unmask.server.schemas import ImageBody
+from unmask.server.schemas import GenerationBody
 
 URL = "/v1/images/generations"
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -24,7 +24,7 @@ scalars = (
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3)
 )
-names = st.sampled_from(sorted(ImageBody.model_fields)) | st.text(max_size=12)
+names = st.sampled_from(sorted(GenerationBody.model_fields)) | st.text(max_size=12)
 bodies = st.dictionaries(names, values, max_size=4)
 valid_but_for_some = bodies.map(lambda body: {"prompt": "cat"} | body)
 
@@ -48,7 +48,7 @@ def test_any_json_is_served_or_refused(client, fault, body):
 
 @pytest.mark.slow
 @FUZZ
-@given(name=st.sampled_from(sorted(ImageBody.model_fields)), value=scalars)
+@given(name=st.sampled_from(sorted(GenerationBody.model_fields)), value=scalars)
 def test_any_value_of_any_field_is_served_or_refused(client, fault, name, value):
     body = json.dumps({"prompt": "cat"} | {name: value}, ensure_ascii=False)
     post(client, fault, body.encode(errors="surrogatepass"))

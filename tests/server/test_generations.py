@@ -1,9 +1,12 @@
 import base64
+import dataclasses
 import io
 import json
 
 import pytest
 from PIL import Image
+
+from unmask.sampling.plan import PlanOptions
 
 URL = "/v1/images/generations"
 
@@ -29,35 +32,78 @@ def test_a_prompt_alone_is_enough(client):
     assert "safety_identifier" not in body
 
 
-def test_the_answer_tells_what_is_needed_to_draw_it_again(client):
-    first = client.post(URL, json={"prompt": "a red cat", "n": 3, "temperature": 0.7}).json()
-    names = ["seed", "steps", "scheduler", "mask_schedule", "temperature", "choice_temperature"]
-    names += ["guidance_scale", "guidance", "guidance_interval"]
-    again = {name: first[name] for name in names} | {"prompt": "a red cat", "n": 3}
-    assert client.post(URL, json=again).json()["data"] == first["data"]
+# A value of every sampling option that is not its default and goes with all the others here.
+CHOSEN = {
+    "steps": 5,
+    "scheduler": "random",
+    "mask_schedule": "cosine",
+    "mask_shares": [0.5, 0.25, 0.0],
+    "temperature": 0.5,
+    "choice_temperature": 3.0,
+    "guidance_scale": 2.0,
+    "guidance": "interval",
+    "guidance_interval": [0.25, 0.75],
+    "guidance_power": 2.0,
+    "count_rule": "entropy",
+    "entropy_bound": 0.25,
+    "stable_confidence": 0.5,
+    "stable_divergence": 0.5,
+    "reuse_after": 0.25,
+    "eta": 0.5,
+    "uncage_base": "random",
+    "uncage_weight": 2.0,
+    "uncage_share": 0.5,
+    "uncage_blur": 1.0,
+    "noise_regularisation": 0.5,
+    "differential": 0.5,
+}
+
+
+def plain(options: PlanOptions) -> dict[str, object]:
+    """Options as they stand in JSON, without those that are not set."""
+    values = json.loads(json.dumps(dataclasses.asdict(options)))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline):
+    prompt = {"prompt": "a red cat", "n": 3}
+    first = client.post(URL, json={**prompt, **CHOSEN}).json()
+    names = {field.name for field in dataclasses.fields(PlanOptions)} | {"seed", "subjects"}
+    again = {name: first[name] for name in names if name in first}
+    assert first["subjects"] == [["red", "cat"]]
+    assert client.post(URL, json={**prompt, **again}).json()["data"] == first["data"]
+    one, other = pipeline.drawn
+    assert one == other
     assert [item["image_index"] for item in first["data"]] == [0, 1, 2]
     assert len({item["b64_json"] for item in first["data"]}) == 3
 
 
 def test_every_option_reaches_the_pipeline(client, pipeline):
-    options = {
-        "negative_prompt": "dog",
-        "n": 2,
-        "seed": 2**64 - 1,
-        "steps": 5,
-        "scheduler": "random",
-        "mask_schedule": "cosine",
-        "temperature": 0.5,
-        "choice_temperature": 3.0,
-        "guidance_scale": 2,
-        "guidance": "interval",
-        "guidance_interval": [0.25, 0.75],
-    }
-    client.post(URL, json={"prompt": "cat", "size": "64x64", **options})
+    others = {"negative_prompt": "dog", "n": 2, "seed": 2**64 - 1}
+    subjects = {"subjects": [["cat"], ["red"]]}
+    size = {"size": "64x64"}
+    answer = client.post(URL, json={"prompt": "red cat", **others, **subjects, **size, **CHOSEN})
+    assert answer.status_code == 200, answer.text
     [request] = pipeline.drawn
-    options["guidance_interval"] = (0.25, 0.75)
-    assert {name: getattr(request, name) for name in options} == options
+    assert {name: getattr(request, name) for name in others} == others
+    assert request.subjects == (("cat",), ("red",))
     assert request.size == (64, 64)
+    chosen = plain(request.options)
+    assert {name: chosen[name] for name in CHOSEN} == CHOSEN
+    assert {name: answer.json()[name] for name in chosen} == chosen
+
+
+@pytest.mark.parametrize(("name", "value"), [("reuse", 2), ("zigzag", True)])
+def test_options_that_go_with_few_others_reach_the_pipeline_too(client, pipeline, name, value):
+    assert client.post(URL, json={"prompt": "cat", name: value}).json()[name] == value
+    assert getattr(pipeline.drawn[0].options, name) == value
+
+
+def test_no_option_is_left_out_here():
+    names = {field.name for field in dataclasses.fields(PlanOptions)}
+    assert names == {*CHOSEN, "reuse", "zigzag"}
+    defaults = plain(PlanOptions())
+    assert not [name for name in CHOSEN if CHOSEN[name] == defaults.get(name)]
 
 
 def test_null_means_the_default(client, pipeline):
@@ -70,7 +116,7 @@ def test_null_means_the_default(client, pipeline):
 def test_num_inference_steps_is_another_name_of_steps(client, pipeline, fault):
     client.post(URL, json={"prompt": "cat", "num_inference_steps": 3})
     client.post(URL, json={"prompt": "cat", "num_inference_steps": 4, "steps": 4})
-    assert [request.steps for request in pipeline.drawn] == [3, 4]
+    assert [request.options.steps for request in pipeline.drawn] == [3, 4]
     both = {"prompt": "cat", "num_inference_steps": 3, "steps": 4}
     fault(client.post(URL, json=both), 400, "steps")
 
@@ -170,6 +216,18 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
         ("guidance_scale", 1e300),
         ("guidance_interval", [0.5]),
         ("guidance_interval", [0.9, 0.1]),
+        ("guidance_interval", [0.1, 10**400]),
+        ("mask_shares", []),
+        ("mask_shares", [0.5, "0.1"]),
+        ("mask_shares", [0.1, 0.5]),
+        ("count_rule", "all"),
+        ("eta", -1),
+        ("reuse", 1.0),
+        ("zigzag", 1),
+        ("subjects", "cat"),
+        ("subjects", [["dog"]]),
+        ("subjects", [[]]),
+        ("subjects", [["cat"]] * 17),
         ("temperature", -1),
         ("choice_temperature", "hot"),
         ("negative_prompt", "\0"),

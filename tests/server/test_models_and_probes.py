@@ -30,7 +30,13 @@ def test_the_api_is_documented(client):
         "/v1/models",
         "/v1/models/{model_id}",
         URL,
+        "/v1/images/edits",
+        "/v1/images/outpaint",
+        "/v1/images/variations",
     }
+    form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert form["schema"]["required"] == ["image", "prompt"]
+    assert {"mask", "feather", "strength", "scheduler"} <= set(form["schema"]["properties"])
     assert "422" not in str(paths)
 
 

@@ -1,10 +1,12 @@
 """The official client, unchanged, against a live server."""
 
 import base64
+import io
 import threading
 
 import openai
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -68,3 +70,49 @@ def test_it_sees_a_full_queue_as_a_rate_limit(ai, pipeline, gate):
     [refusal] = refusals
     assert refusal.code == "queue_full"
     assert 1 <= int(refusal.response.headers["retry-after"]) <= 60
+
+
+def picture(mode: str, colour: object) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.new(mode, (40, 24), colour).save(file, "png")
+    file.seek(0)
+    file.name = "picture.png"
+    return file
+
+
+def test_it_edits(ai, pipeline):
+    answer = ai.images.edit(
+        image=picture("RGB", "red"),
+        mask=picture("RGBA", (0, 0, 0, 0)),
+        prompt="a red cat",
+        model="gpt-image-2",
+        n=2,
+        size="auto",
+        output_format="webp",
+        input_fidelity="high",
+        extra_body={"seed": 7, "guidance_interval": [0.25, 0.5], "zigzag": True, "feather": 3},
+    )
+    assert [base64.b64decode(item.b64_json)[8:12] for item in answer.data] == [b"WEBP"] * 2
+    assert (answer.size, answer.seed, answer.zigzag) == ("40x24", 7, True)
+    assert answer.guidance_interval == [0.25, 0.5]
+    assert (answer.edit["kind"], answer.edit["feather"]) == ("inpaint", 3)
+    ai.images.edit(image=[picture("RGB", "red")], prompt="a red cat")
+    assert [request.edit.kind for request in pipeline.drawn] == ["inpaint", "revise"]
+
+
+def test_it_shows_why_an_edit_was_refused(ai):
+    with pytest.raises(openai.BadRequestError, match="twice") as refusal:
+        ai.images.edit(image=[picture("RGB", "red"), picture("RGB", "red")], prompt="cat")
+    assert refusal.value.param == "image"
+    mask = picture("RGBA", (0, 0, 0, 255))
+    with pytest.raises(openai.BadRequestError, match="alpha channel") as refusal:
+        ai.images.edit(image=picture("RGB", "red"), mask=mask, prompt="cat")
+    assert refusal.value.param == "mask"
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_it_makes_variations(ai, pipeline):
+    answer = ai.images.create_variation(image=picture("RGB", "red"), n=2, model="dall-e-2")
+    assert len(answer.data) == 2
+    assert answer.edit["kind"] == "variation"
+    assert pipeline.drawn[0].prompt == ""

@@ -37,7 +37,9 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
-    app.include_router(make_router(engine, settings.request_timeout_seconds))
+    app.include_router(make_router(engine, settings))
     add_error_handlers(app)
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
+    )
     return app

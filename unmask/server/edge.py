@@ -18,12 +18,14 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class Edge:
     """ASGI middleware. Every answer that leaves it has an x-request-id and no traceback.
 
-    A body over the limit is refused, whether its length was announced or is found while reading.
+    A body over the limit is refused, whether its length was announced or is found while reading;
+    forms, which hold files, have a limit of their own.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_upload_bytes: int) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -44,34 +46,39 @@ class Edge:
                 tags["x-content-type-options"] = "nosniff"
             await send(message)
 
-        if self._announced(headers) > self.max_body_bytes:
-            refusal = error_response(413, self._too_large(), "body_too_large")
+        is_form = headers.get("content-type", "").lstrip().lower().startswith("multipart/")
+        limit = self.max_upload_bytes if is_form else self.max_body_bytes
+        if _announced(headers) > limit:
+            refusal = error_response(413, _too_large(limit), "body_too_large")
             await refusal(scope, receive, send_tagged)
             return
         try:
-            await self.app(scope, self._limited(receive), send_tagged)
+            await self.app(scope, _limited(receive, limit), send_tagged)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:  # too late for an envelope: let the server cut the connection
                 raise
             await internal_error(request_id)(scope, receive, send_tagged)
 
-    def _announced(self, headers: Headers) -> int:
-        length = headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
-    def _limited(self, receive: Receive) -> Receive:
-        read = 0
+def _announced(headers: Headers) -> int:
+    length = headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
-        async def receive_limited() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.max_body_bytes:
-                raise HTTPException(413, self._too_large())
-            return message
 
-        return receive_limited
+def _limited(receive: Receive, limit: int) -> Receive:
+    read = 0
 
-    def _too_large(self) -> str:
-        return f"the body is larger than the {self.max_body_bytes} bytes that are read"
+    async def receive_limited() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > limit:
+            raise HTTPException(413, _too_large(limit))
+        return message
+
+    return receive_limited
+
+
+def _too_large(limit: int) -> str:
+    return f"the body is larger than the {limit} bytes that are read"

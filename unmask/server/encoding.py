@@ -1,22 +1,27 @@
 """Images to bytes, with the parameters they were drawn from written into a PNG."""
 
-import dataclasses
 import io
 import json
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from typing import Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-if TYPE_CHECKING:
-    from unmask.pipeline import Request
+from unmask.pipeline import Request
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 
 
-def parameters(request: "Request", model: str) -> str:
-    """The model and the resolved request as JSON: the same request gives the same text."""
-    values = dataclasses.asdict(request) | {"model": model, "size": size_text(request.size)}
+def parameters(request: Request, model: str) -> str:
+    """The model and the resolved request as JSON: the same request gives the same text.
+
+    Of an edited picture there is a digest, not its pixels.
+    """
+    values = vars(request) | asdict(request.options)
+    del values["options"]
+    values |= {"model": model, "size": size_text(request.size)}
+    values["edit"] = request.edit.summary() if request.edit else None
     return json.dumps(values, sort_keys=True)
 
 

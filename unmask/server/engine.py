@@ -1,11 +1,9 @@
 """What the routes know of the thing that draws: a model to ask and a place to hand requests in."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from unmask.errors import UnavailableError
-
-if TYPE_CHECKING:  # the pipeline imports torch, which the front has no need of
-    from unmask.pipeline import Generated, Pipeline, Request
+from unmask.pipeline import Generated, Pipeline, Request
 
 
 class QueueFullError(UnavailableError):
@@ -25,14 +23,14 @@ class Engine(Protocol):
     async def stop(self) -> None:
         """Fail whatever still waits, and return when no more work is done."""
 
-    def model(self) -> "Pipeline":
+    def model(self) -> Pipeline:
         """The loaded model, to be asked for ``info`` and ``request`` only.
 
         Raises UnavailableError, which says why, whenever ``submit`` would not take a request:
         so an engine is ready exactly when this returns.
         """
 
-    async def submit(self, request: "Request") -> "Generated":
+    async def submit(self, request: Request) -> Generated:
         """The images of a request; cancelling the wait gives the request up.
 
         Raises QueueFullError at once when too many wait, UnavailableError when the engine is not

@@ -3,32 +3,47 @@
 import asyncio
 import base64
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import partial
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from unmask.errors import NotFoundError
+from unmask import pipeline
+from unmask.editing import Edit
+from unmask.errors import NotFoundError, RequestError
 from unmask.server.encoding import encode, parameters, size_text
 from unmask.server.engine import Engine
 from unmask.server.errors import ErrorBody
+from unmask.server.forms import (
+    Form,
+    form_reader,
+    form_schema,
+    make_edit,
+    make_outpaint,
+    make_variation,
+)
 from unmask.server.schemas import (
     STEPS,
+    EditBody,
+    EditSummary,
+    GenerationBody,
     ImageAnswer,
     ImageBody,
     ImageData,
+    ImagesAnswer,
     ModelCard,
     ModelList,
+    OutpaintBody,
     Status,
     Timings,
+    VariationBody,
     read_body,
 )
-
-if TYPE_CHECKING:
-    from unmask import pipeline
+from unmask.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -38,7 +53,7 @@ ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-")
 BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": ImageBody.model_json_schema()}},
+        "content": {"application/json": {"schema": GenerationBody.model_json_schema()}},
     }
 }
 
@@ -48,13 +63,13 @@ async def image_body(request: Request) -> ImageBody:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "send the header Content-Type: application/json")
-    return read_body(await request.body())
+    return read_body(await request.body(), GenerationBody)
 
 
-def make_router(engine: Engine, timeout_seconds: float) -> APIRouter:
+def make_router(engine: Engine, settings: Settings) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
-    created = int(time.time())
+    created, max_bytes = int(time.time()), settings.max_upload_bytes
 
     @router.get("/livez", tags=["probes"])
     async def live() -> Status:
@@ -80,62 +95,104 @@ def make_router(engine: Engine, timeout_seconds: float) -> APIRouter:
             raise _no_such_model(model_id, info)
         return _card(info, created)
 
-    @router.post(
-        "/v1/images/generations",
-        tags=["images"],
-        openapi_extra=BODY,
-        response_model_exclude_none=True,
-    )
-    async def generate(
-        request: Request, body: Annotated[ImageBody, Depends(image_body)]
-    ) -> ImageAnswer:
-        """Draw images from a prompt."""
+    async def answer(
+        request: Request, body: ImageBody, make: Callable[[], Edit] | None = None
+    ) -> ImagesAnswer:
+        """Draw what the body asks for, over the picture that ``make`` reads, if any."""
         model = engine.model()
         if not _serves(model.info, body.model):
             raise _no_such_model(str(body.model), model.info)
-        resolved = _resolve(body, model)
+        edit = await run_in_threadpool(make) if make is not None else None
+        resolved = await run_in_threadpool(_resolve, body, model, edit)
         arrived = time.perf_counter()
         work = engine.submit(resolved)
-        generated = await _unless_gone(request, work, timeout_seconds)
+        generated = await _unless_gone(request, work, settings.request_timeout_seconds)
         queued = time.perf_counter() - arrived - generated.seconds
         return await run_in_threadpool(_answer, body, model.info.name, generated, max(queued, 0))
+
+    images = partial(
+        router.post, tags=["images"], response_model=ImageAnswer, response_model_exclude_none=True
+    )
+
+    @images("/v1/images/generations", openapi_extra=BODY)
+    async def generate(
+        request: Request, body: Annotated[ImageBody, Depends(image_body)]
+    ) -> ImagesAnswer:
+        """Draw images from a prompt."""
+        return await answer(request, body)
+
+    @images("/v1/images/edits", openapi_extra=form_schema(EditBody, ["image", "mask"]))
+    async def edit(
+        request: Request,
+        form: Annotated[Form[EditBody], Depends(form_reader(EditBody, ["image", "mask"]))],
+    ) -> ImagesAnswer:
+        """Draw over a picture.
+
+        - With a mask it is inpainting: what the mask selects is drawn anew, unseen. A mask image
+          with an alpha channel selects where alpha is 0, one without where it is white. Without a
+          mask image the picture's own pixels of alpha 0 are the mask, if it has any.
+        - With a strength, that share of the tokens (under the mask, if there is one) is drawn anew.
+        - With a share, or without any of these, the picture is revised towards the prompt.
+        """
+        return await answer(request, form.body, partial(make_edit, form, max_bytes))
+
+    @images("/v1/images/outpaint", openapi_extra=form_schema(OutpaintBody))
+    async def outpaint(
+        request: Request, form: Annotated[Form[OutpaintBody], Depends(form_reader(OutpaintBody))]
+    ) -> ImagesAnswer:
+        """Draw more of a picture beyond its sides."""
+        return await answer(request, form.body, partial(make_outpaint, form, max_bytes))
+
+    @images("/v1/images/variations", openapi_extra=form_schema(VariationBody))
+    async def variation(
+        request: Request, form: Annotated[Form[VariationBody], Depends(form_reader(VariationBody))]
+    ) -> ImagesAnswer:
+        """Draw a share of a picture's tokens anew, with a prompt or without."""
+        return await answer(request, form.body, partial(make_variation, form, max_bytes))
 
     return router
 
 
-def _serves(info: "pipeline.ModelInfo", name: str | None) -> bool:
+def _serves(info: pipeline.ModelInfo, name: str | None) -> bool:
     return name is None or name == info.name or name.startswith(ALIASES)
 
 
-def _no_such_model(name: str, info: "pipeline.ModelInfo") -> NotFoundError:
+def _no_such_model(name: str, info: pipeline.ModelInfo) -> NotFoundError:
     return NotFoundError(f"there is no model {name[:64]!r}: choose {info.name!r}", "model")
 
 
-def _card(info: "pipeline.ModelInfo", created: int) -> ModelCard:
+def _card(info: pipeline.ModelInfo, created: int) -> ModelCard:
     values = asdict(info)
     size = size_text((values.pop("width"), values.pop("height")))
     return ModelCard(id=values.pop("name"), created=created, size=size, **values)
 
 
-def _resolve(body: ImageBody, model: "pipeline.Pipeline") -> "pipeline.Request":
+def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.Request:
     steps = body.given_steps
     if body.used_quality:
         steps = min(STEPS[body.used_quality], model.info.max_steps)
+    if edit is not None and edit.keeps_alpha:
+        _check_transparency(body)
     return model.request(
         body.prompt,
         negative_prompt=body.negative_prompt,
-        n=1 if body.n is None else body.n,
+        n=body.n,
         seed=body.seed,
         size=body.width_height,
-        steps=steps,
-        scheduler=body.scheduler,
-        mask_schedule=body.mask_schedule,
-        temperature=body.temperature,
-        choice_temperature=body.choice_temperature,
-        guidance_scale=body.guidance_scale,
-        guidance=body.guidance,
-        guidance_interval=body.guidance_interval,
+        edit=edit,
+        subjects=body.subjects,
+        **{**body.sampling, "steps": steps},
     )
+
+
+def _check_transparency(body: ImageBody) -> None:
+    """RequestError for what a picture with transparency outside its mask cannot be."""
+    if body.image_format == "jpeg":
+        message = "jpeg holds no transparency, and the image has some outside the mask: choose png"
+        raise RequestError(f"output_format: {message} or webp", "output_format")
+    if body.background == "opaque":
+        message = "the image has transparency outside the mask, which is kept: choose auto"
+        raise RequestError(f"background: {message}", "background")
 
 
 async def _unless_gone(
@@ -158,8 +215,8 @@ async def _unless_gone(
 
 
 def _answer(
-    body: ImageBody, model: str, generated: "pipeline.Generated", queued: float
-) -> ImageAnswer:
+    body: ImageBody, model: str, generated: pipeline.Generated, queued: float
+) -> ImagesAnswer:
     request = generated.request
     text = parameters(request, model)
     started = time.perf_counter()
@@ -174,19 +231,15 @@ def _answer(
     return ImageAnswer(
         created=int(time.time()),
         data=data,
+        background="transparent" if request.edit and request.edit.keeps_alpha else "opaque",
         output_format=body.image_format,
         quality=body.used_quality,
         size=size_text(request.size),
         safety_identifier=body.safety_identifier,
         model=model,
         seed=request.seed,
-        steps=request.steps,
-        scheduler=request.scheduler,
-        mask_schedule=request.mask_schedule,
-        temperature=request.temperature,
-        choice_temperature=request.choice_temperature,
-        guidance_scale=request.guidance_scale,
-        guidance=request.guidance,
-        guidance_interval=request.guidance_interval,
+        subjects=request.subjects,
+        edit=EditSummary(**request.edit.summary()) if request.edit else None,
+        **asdict(request.options),
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )

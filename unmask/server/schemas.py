@@ -1,11 +1,41 @@
-"""The bodies of requests and answers: OpenAI's image fields, and ours beside them."""
+"""The bodies of requests and answers: OpenAI's image fields, and ours beside them.
 
+The sampling fields are those of PlanOptions: they are read off it, never listed here.
+"""
+
+import json
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
+from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER
 from unmask.errors import RequestError, choices
+from unmask.sampling.plan import PlanOptions
 from unmask.server.encoding import ImageFormat
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -16,15 +46,32 @@ STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 LEGACY = {"standard": "medium", "hd": "high"}
 
 
+def _finite(hint: Any) -> Any:
+    """The type with every float in it bound to be a number."""
+    if hint is float:
+        return Finite
+    parts = tuple(_finite(part) for part in get_args(hint))
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, parts)
+    return get_origin(hint)[parts] if get_origin(hint) is tuple else hint
+
+
+# Name: (type, what it means), in the order of PlanOptions.
+SAMPLING: dict[str, tuple[Any, str]] = {
+    option.name: (_finite(get_type_hints(PlanOptions)[option.name]), option.metadata["help"])
+    for option in fields(PlanOptions)
+}
+
+
 class ImageBody(BaseModel):
-    """The body of POST /v1/images/generations. Absent and null both mean: the model's default."""
+    """What all bodies share. Absent and null both mean: the model's default."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     prompt: str
     model: str | None = None
     n: int | None = Field(None, description="number of images; image i is drawn from (seed, i)")
-    size: str | None = Field(None, description="WxH, or auto: the size the model was trained at")
+    size: str | None = Field(None, description="WxH, or auto: the size that is drawn anyway")
     quality: Quality | None = Field(None, description=f"steps, unless steps is given: {STEPS}")
     output_format: ImageFormat | None = None
     output_compression: int | None = Field(None, ge=0, le=100, description="webp and jpeg only")
@@ -41,15 +88,10 @@ class ImageBody(BaseModel):
 
     negative_prompt: str | None = None
     seed: int | None = Field(None, description="random if absent; the answer tells it")
-    steps: int | None = None
     num_inference_steps: int | None = Field(None, description="another name of steps")
-    scheduler: str | None = None
-    mask_schedule: str | None = None
-    temperature: Finite | None = None
-    choice_temperature: Finite | None = None
-    guidance_scale: Finite | None = None
-    guidance: str | None = None
-    guidance_interval: tuple[Finite, Finite] | None = None
+    subjects: list[list[str]] | None = Field(
+        None, description="the words of each object in the prompt; found there if absent"
+    )
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
@@ -88,7 +130,8 @@ class ImageBody(BaseModel):
 
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
-        if None not in (a := self.steps, b := self.num_inference_steps) and a != b:
+        a, b = self.sampling.get("steps"), self.num_inference_steps
+        if None not in (a, b) and a != b:
             raise RequestError(f"steps is {a} but num_inference_steps is {b}: give one", "steps")
         return self
 
@@ -118,9 +161,16 @@ class ImageBody(BaseModel):
         return int(width), int(height)
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling fields that are given, by their names."""
+        given = {name: getattr(self, name, None) for name in SAMPLING}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
     def given_steps(self) -> int | None:
         """The steps asked for under either name."""
-        return self.num_inference_steps if self.steps is None else self.steps
+        steps: int | None = self.sampling.get("steps", self.num_inference_steps)
+        return steps
 
     @property
     def used_quality(self) -> str | None:
@@ -130,21 +180,106 @@ class ImageBody(BaseModel):
         return LEGACY.get(self.quality, self.quality)
 
 
-def read_body(raw: bytes) -> ImageBody:
-    """The body that the bytes hold; raises RequestError naming the first field that is wrong."""
+Body = TypeVar("Body", bound=ImageBody)
+
+
+def _with_sampling(body: type[Body]) -> type[Body]:
+    """The body and a field for each of PlanOptions, all of which may be left out."""
+    sampling: dict[str, Any] = {
+        name: (hint | None, Field(None, description=meaning))
+        for name, (hint, meaning) in SAMPLING.items()
+    }
+    made: type[Body] = create_model(body.__name__, __base__=body, __doc__=body.__doc__, **sampling)
+    return made
+
+
+@_with_sampling
+class GenerationBody(ImageBody):
+    """The body of POST /v1/images/generations. Absent and null both mean: the default."""
+
+
+@_with_sampling
+class EditBody(ImageBody):
+    """The fields of POST /v1/images/edits, beside its files."""
+
+    strength: Finite | None = Field(
+        None, description="share of the tokens that are drawn anew, the rest are kept (0, 1]"
+    )
+    share: Finite | None = Field(
+        None,
+        description="of the tokens that are masked at a time while the picture is revised (0, 1]; "
+        f"{DEFAULT_SHARE} if there is neither a mask, nor transparency, nor a strength",
+    )
+    feather: int | None = Field(None, description=f"px, blends inside the mask, 0 to {MAX_FEATHER}")
+    input_fidelity: Literal["high", "low"] | None = Field(None, description="a hint, ignored")
+
+
+@_with_sampling
+class OutpaintBody(ImageBody):
+    """The fields of POST /v1/images/outpaint, beside its file."""
+
+    left: int | None = Field(None, description="px to draw on the left of the image")
+    right: int | None = Field(None, description="px to draw on its right")
+    top: int | None = Field(None, description="px to draw above it")
+    bottom: int | None = Field(None, description="px to draw below it")
+    feather: int | None = Field(
+        None, description=f"px, blends what is drawn into the image's rim, 0 to {MAX_FEATHER}"
+    )
+
+
+@_with_sampling
+class VariationBody(ImageBody):
+    """The fields of POST /v1/images/variations, beside its file."""
+
+    prompt: str = ""
+    strength: Finite | None = Field(
+        None,
+        description="share of the tokens that are drawn anew, the rest are kept (0, 1]; "
+        f"{DEFAULT_STRENGTH} if absent",
+    )
+
+
+def read_body(raw: bytes | str, kind: type[Body]) -> Body:
+    """The body that the JSON holds; raises RequestError naming the first field that is wrong."""
     try:
-        return ImageBody.model_validate_json(raw)
+        return kind.model_validate_json(raw)
     except ValidationError as error:
-        raise _first_fault(error) from None
+        raise _first_fault(error, kind) from None
 
 
-def _first_fault(error: ValidationError) -> RequestError:
+def read_fields(texts: Mapping[str, str], kind: type[Body]) -> Body:
+    """The body that the text fields of a form hold, checked like any JSON body.
+
+    What is not a text is written as in JSON: ``2``, ``true``, ``[0.25, 0.75]``.
+    """
+    schema = kind.model_json_schema()["properties"]
+    members = []
+    for name, text in texts.items():
+        value = json.dumps(text)
+        if name in schema and not _takes_text(schema[name]):
+            try:
+                from_json(text)
+            except ValueError:
+                raise RequestError(
+                    f"{name}: {text[:40]!r} is no JSON; write 2, true, [0.2, 0.7] or the like",
+                    name,
+                ) from None
+            value = text  # one whole JSON value, so it may stand in JSON as it is
+        members.append(f"{json.dumps(name)}: {value}")
+    return read_body("{" + ", ".join(members) + "}", kind)
+
+
+def _takes_text(schema: dict[str, Any]) -> bool:
+    return any(choice.get("type") == "string" for choice in schema.get("anyOf", [schema]))
+
+
+def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
     fault = error.errors(include_url=False, include_input=False)[0]
     if not fault["loc"]:
         return RequestError(f"the body must be a JSON object as in /docs: {fault['msg']}")
     param = str(fault["loc"][0])[:64]
     if fault["type"] == "extra_forbidden":
-        known = choices(param, ImageBody.model_fields)
+        known = choices(param, kind.model_fields)
         return RequestError(f"unknown field {param!r}: {known}", param)
     reason = fault["msg"].removeprefix("Value error, ")
     return RequestError(f"{param}: {reason}", param)
@@ -166,12 +301,22 @@ class Timings(BaseModel):
     encode: float
 
 
-class ImageAnswer(BaseModel):
+class EditSummary(BaseModel):
+    """What was drawn over: enough to tell one edit from another."""
+
+    kind: str
+    feather: int
+    sha256: str
+    strength: float | None = None
+    share: float | None = None
+
+
+class ImagesAnswer(BaseModel):
     """OpenAI's ImagesResponse, then the values the images were drawn from."""
 
     created: int
     data: list[ImageData]
-    background: Literal["opaque"] = "opaque"
+    background: Literal["opaque", "transparent"]
     output_format: ImageFormat
     quality: str | None
     size: str
@@ -179,15 +324,17 @@ class ImageAnswer(BaseModel):
 
     model: str
     seed: int
-    steps: int
-    scheduler: str
-    mask_schedule: str
-    temperature: float
-    choice_temperature: float
-    guidance_scale: float
-    guidance: str
-    guidance_interval: tuple[float, float]
     timings: Timings
+    subjects: tuple[tuple[str, ...], ...]
+    edit: EditSummary | None
+
+
+_resolved: dict[str, Any] = {
+    name: (hint | None, Field(description=meaning)) for name, (hint, meaning) in SAMPLING.items()
+}
+ImageAnswer = create_model(
+    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
+)
 
 
 class ModelCard(BaseModel):
@@ -206,6 +353,7 @@ class ModelCard(BaseModel):
     schedulers: tuple[str, ...]
     mask_schedules: tuple[str, ...]
     guidances: tuple[str, ...]
+    count_rules: tuple[str, ...]
     max_steps: int
     max_n: int
     max_prompt_characters: int

@@ -7,14 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+
+import torch
 
 from unmask.errors import UnavailableError
+from unmask.pipeline import Generated, Pipeline, Request, default_model
 from unmask.server.engine import QueueFullError
 from unmask.settings import Settings
-
-if TYPE_CHECKING:
-    from unmask.pipeline import Generated, Pipeline, Request
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +21,8 @@ STOPPING = "the server is stopping"
 JOIN_SECONDS = 10  # a thread that is still loading weights after this is left to die with us
 
 
-def load_pipeline(settings: Settings) -> "Pipeline":
+def load_pipeline(settings: Settings) -> Pipeline:
     """The pipeline that the settings ask for; raises NotFoundError or ConfigError."""
-    import torch  # here, so that naming this function costs no seconds
-
-    from unmask.pipeline import Pipeline, default_model
-
     if settings.threads:
         torch.set_num_threads(settings.threads)
     return Pipeline.load(settings.model or default_model(), settings.device)
@@ -36,7 +31,7 @@ def load_pipeline(settings: Settings) -> "Pipeline":
 class _Job:
     """A request, the promise of its images, and whether anyone still wants them."""
 
-    def __init__(self, request: "Request") -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.promise: Future[Generated] = Future()
         self.abandoned = False
@@ -49,7 +44,7 @@ class _Job:
 class Worker:
     """An Engine with one thread, which serves requests in the order they came."""
 
-    def __init__(self, load: Callable[[], "Pipeline"], max_queue: int) -> None:
+    def __init__(self, load: Callable[[], Pipeline], max_queue: int) -> None:
         """``load`` makes the pipeline, in the thread; ``max_queue`` requests may wait."""
         self._load = load
         self._max_queue = max_queue
@@ -75,14 +70,14 @@ class Worker:
         self._close(STOPPING)
         await asyncio.to_thread(self._thread.join, JOIN_SECONDS)
 
-    def model(self) -> "Pipeline":
+    def model(self) -> Pipeline:
         """The loaded pipeline; raises UnavailableError with the reason when there is none."""
         pipeline = self._pipeline
         if pipeline is None:
             raise UnavailableError(self._reason)
         return pipeline
 
-    async def submit(self, request: "Request") -> "Generated":
+    async def submit(self, request: Request) -> Generated:
         """The images of a request, drawn after all that came before it; see Engine.submit."""
         job = _Job(request)
         self._enqueue(job)
@@ -116,7 +111,7 @@ class Worker:
             # The name only: the text of a foreign error may hold paths.
             self._close(f"{failure} ({type(error).__name__}): see the log of the server")
 
-    def _open(self, pipeline: "Pipeline") -> None:
+    def _open(self, pipeline: Pipeline) -> None:
         with self._changed:
             if not self._stopping:
                 self._pipeline = pipeline
@@ -133,7 +128,7 @@ class Worker:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             return None if self._stopping else self._waiting.popleft()
 
-    def _serve(self, pipeline: "Pipeline", job: _Job) -> None:
+    def _serve(self, pipeline: Pipeline, job: _Job) -> None:
         if job.abandoned or not job.promise.set_running_or_notify_cancel():
             return
 
