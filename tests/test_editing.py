@@ -325,6 +325,19 @@ def test_the_feather_rises_from_the_edge_of_the_mask_inwards():
     assert (grey(result) == row).all()
 
 
+def test_the_feather_is_even_along_a_slanted_edge():
+    across = np.arange(60) - np.arange(60)[:, None] * 0.6
+
+    def white(tokens: Tensor, unknown: Tensor, window: int) -> Tensor:
+        return torch.full_like(tokens, 255)
+
+    mask = across > 0
+    result = grey(run(inpaint(Image.new("RGB", (60, 60)), as_image(mask), 9), draw=white))
+    expected = np.clip(across / np.hypot(1, 0.6) / 10, 0, 1) * 255
+    inner = np.s_[12:-12, 12:-12]  # nearer the border the edge ends
+    assert abs(result.astype(float) - expected)[inner].max() < 26  # one pixel's worth
+
+
 def test_a_whole_picture_has_no_edge_to_feather():
     image = noise(20, 12)
     everything = as_image(np.ones((12, 20), bool))

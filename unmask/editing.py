@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 
 from unmask.errors import RequestError
@@ -382,14 +382,18 @@ def _composed(edit: Edit, seen: Floats, drawn: Floats) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _depth(mask: Mask, feather: int) -> NDArray[np.int_]:
-    """How many pixels inside the mask each lies, up to ``feather`` + 1; its edge is 1 deep.
+def _depth(mask: Mask, feather: int) -> Floats:
+    """How many pixels inside the mask each lies, up to ``feather`` + 1; outside of it 0.
 
     The border of the picture is no edge of the mask.
     """
-    inside = Image.fromarray(mask.astype(np.uint8))
-    depth = mask.astype(int)
-    for _ in range(feather):
-        inside = inside.filter(ImageFilter.MinFilter(3))
-        depth += np.asarray(inside)
+    deepest, places = feather + 1.0, np.arange(mask.shape[1])
+    before = np.maximum.accumulate(np.where(mask, -np.inf, places), axis=1)
+    behind = np.minimum.accumulate(np.where(mask, np.inf, places)[:, ::-1], axis=1)[:, ::-1]
+    across = np.minimum(np.minimum(places - before, behind - places), deepest)
+    rows = np.pad(across**2, ((feather, feather), (0, 0)), constant_values=deepest**2)
+    nearest = np.full(mask.shape, deepest**2)
+    for shift in range(2 * feather + 1):
+        np.minimum(nearest, rows[shift:][: len(mask)] + (shift - feather) ** 2, out=nearest)
+    depth: Floats = np.sqrt(nearest)
     return depth
