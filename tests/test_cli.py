@@ -197,6 +197,20 @@ def test_edits_that_cannot_be_say_why(
     assert not picture.with_name("o.png").exists()
 
 
+def test_a_jpeg_cannot_keep_transparency(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    model: Path,
+    tmp_path: Path,
+) -> None:
+    clear = tmp_path / "clear.png"
+    Image.new("RGBA", (8, 8), (10, 20, 30, 128)).save(clear)
+    common = ("outpaint", clear, PROMPT, "--left", 2, "--model", model, "-o")
+    assert _run(monkeypatch, *common, tmp_path / "o.jpg") == 2
+    assert "jpeg has no transparency" in capsys.readouterr().err
+    assert _run(monkeypatch, *common, tmp_path / "o.png") == 0
+
+
 def test_any_sampling_option_can_be_set(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,12 @@ class Drawing:
 
         pipeline = Pipeline.load(self.model or default_model(), self.device)
         request = pipeline.request(prompt, **self._options(edit))
+        if edit is not None and edit.keeps_alpha and image_format == "jpeg":
+            raise RequestError(
+                f"output {self.output}: jpeg has no transparency and the image does; "
+                "choose png or webp",
+                "output",
+            )
         # disable=None: no bar when stderr is not a terminal
         with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
 
@@ -267,7 +273,7 @@ def vary(
 def revise(
     image: ImagePath,
     prompt: str,
-    share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.25,
+    share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.5,
     mask: MaskPath = None,
     feather: Feather = 0,
     *,

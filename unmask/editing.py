@@ -21,7 +21,7 @@ from unmask.tokenizers.base import Tokenizer
 
 MAX_PIXELS = 1 << 21  # of a result: each window of it is a run of the model
 MAX_FEATHER = 256
-DEFAULT_SHARE = 0.25
+DEFAULT_SHARE = 0.5
 DEFAULT_STRENGTH = 0.5
 OPAQUE = 255
 

@@ -8,8 +8,11 @@ UnmaskError
 └── UnavailableError       try again later: the server is full, starting or broken (HTTP 503)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UnmaskError(Exception):
@@ -46,3 +49,10 @@ def choices(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}choose one of: {', '.join(names)}"
+
+
+def named(param: str, known: Mapping[str, T], name: str) -> T:
+    """``known[name]``; RequestError for ``param``, with the choices, if there is none."""
+    if name not in known:
+        raise RequestError(f"{param} {name[:80]!r}: {choices(name[:80], known)}", param)
+    return known[name]

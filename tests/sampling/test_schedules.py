@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.errors import RequestError
 from unmask.sampling.schedules import (
     GUIDANCE_SCHEDULES,
     MASK_SCHEDULES,
@@ -10,7 +9,6 @@ from unmask.sampling.schedules import (
     annealed,
     guidance_scales,
     listed_schedule,
-    named,
     reveal_counts,
 )
 
@@ -84,9 +82,3 @@ def test_listed_shares_hold_between_their_steps() -> None:
 
 def test_annealing_ends_at_zero() -> None:
     assert annealed(4.0, 4) == (3, 2, 1, 0)
-
-
-def test_unknown_names_list_the_choices() -> None:
-    with pytest.raises(RequestError, match="choose one of: arccos") as caught:
-        named("mask_schedule", MASK_SCHEDULES, "bogus")
-    assert caught.value.param == "mask_schedule"

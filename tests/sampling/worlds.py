@@ -56,7 +56,7 @@ class FixedLogits:
         # What was kept from a condition may only be read by a pass under the same condition.
         assert torch.equal(prefix.rows, cache.rows)
         assert tokens.shape == positions.shape
-        self.positions += positions.numel()
+        self.positions += sum(len(row.unique()) for row in positions)  # a short row is filled up
         return self.logits[prefix.rows[:, None], positions]
 
 

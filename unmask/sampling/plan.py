@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
-from unmask.errors import RequestError
+from unmask.errors import RequestError, named
 from unmask.sampling.counts import COUNT_RULES, CountRule
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.schedulers import SCHEDULERS, Inversion, Scheduler, Subjects, make_scheduler
@@ -16,7 +16,6 @@ from unmask.sampling.schedules import (
     annealed,
     guidance_scales,
     listed_schedule,
-    named,
     reveal_counts,
 )
 
@@ -86,6 +85,7 @@ class PlanOptions:
         named("guidance", GUIDANCE_SCHEDULES, self.guidance)
         named("count_rule", COUNT_RULES, self.count_rule)
         scheduler = make_scheduler(self.scheduler, self)
+        named("uncage_base", SCHEDULERS, self.uncage_base)
         if self.mask_shares is not None:
             check_range("mask_shares", len(self.mask_shares), 1, MAX_STEPS)
             listed_schedule(self.mask_shares)

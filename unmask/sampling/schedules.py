@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from unmask.errors import RequestError, choices
+from unmask.errors import RequestError
 
 # From progress (0, 1] to the share of unknown tokens that is still masked, falling from 1 to 0.
 MaskSchedule = Callable[[float], float]
@@ -36,15 +36,6 @@ GUIDANCE_SCHEDULES: dict[str, GuidanceSchedule] = {
     "power-cosine": lambda progress, shape: (1 - math.cos(math.pi * progress**shape.power)) / 2,
     "interval": lambda progress, shape: float(shape.interval[0] <= progress < shape.interval[1]),
 }
-
-T = TypeVar("T")
-
-
-def named(kind: str, known: dict[str, T], name: str) -> T:
-    """``known[name]``; RequestError lists the choices if there is no such name."""
-    if name not in known:
-        raise RequestError(f"{kind} {name[:80]!r}: {choices(name[:80], known)}", kind)
-    return known[name]
 
 
 def listed_schedule(shares: Sequence[float]) -> MaskSchedule:

@@ -13,6 +13,10 @@ from unmask.sampling.noise import request_noise
 from unmask.sampling.plan import Plan, PlannedStep
 from unmask.sampling.schedulers import ScoreContext
 
+# Of a local pass. A CPU multiplies fewer than 16 rows with other kernels, which sum in another
+# order: what a request draws would depend on how many run beside it.
+FEWEST_POSITIONS = 16
+
 
 @dataclass
 class Row:
@@ -280,7 +284,7 @@ def _remember(context: ScoreContext, kept: Tensor, order: Tensor, rows: list[Row
 
 def _padded(targets: list[Tensor]) -> Tensor:
     """All of them as rows of one tensor; short ones repeat their first, which changes nothing."""
-    longest = max(len(each) for each in targets)
+    longest = max(FEWEST_POSITIONS, *(len(each) for each in targets))
     return torch.stack(
         [torch.cat([each, each[:1].expand(longest - len(each))]) for each in targets]
     )

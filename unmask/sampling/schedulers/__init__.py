@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from unmask.errors import RequestError, choices
+from unmask.errors import RequestError, named
 from unmask.sampling.schedulers.base import Scheduler, ScoreContext, Subjects
 from unmask.sampling.schedulers.confidence import Confidence
 from unmask.sampling.schedulers.entropy import Entropy
@@ -23,9 +23,7 @@ __all__ = ["SCHEDULERS", "Inversion", "Scheduler", "ScoreContext", "Subjects", "
 
 def make_scheduler(name: str, options: "PlanOptions", param: str = "scheduler") -> Scheduler:
     """The scheduler of that name, set as the options say; RequestError lists the choices."""
-    if name not in SCHEDULERS:
-        raise RequestError(f"{param} {name[:80]!r}: {choices(name[:80], SCHEDULERS)}", param)
-    return SCHEDULERS[name](options)
+    return named(param, SCHEDULERS, name)(options)
 
 
 def _eta(options: "PlanOptions", default: float) -> float:
