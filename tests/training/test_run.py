@@ -4,17 +4,24 @@ import pytest
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.training.run import train
+from unmask.training.judge import JudgeTraining
+from unmask.training.run import What, train
 from unmask.training.tokenizer import TokenizerTraining
 from unmask.training.transformer import TransformerTraining
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+KINDS: dict[str, type[TokenizerTraining | TransformerTraining | JudgeTraining]] = {
+    "tokenizer": TokenizerTraining,
+    "transformer": TransformerTraining,
+    "judge": JudgeTraining,
+}
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.toml")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(set(CONFIGS.glob("*/*.toml")) - set(CONFIGS.glob("eval/*"))), ids=str
+)
 def test_every_configuration_in_the_repository_is_valid(path: Path) -> None:
-    kind = TokenizerTraining if path.stem == "tokenizer" else TransformerTraining
-    assert config.load(kind, path).loop.steps > 0
+    assert config.load(KINDS[path.stem], path).loop.steps > 0
 
 
 @pytest.mark.parametrize("size", ["small", "full", "folder"])
@@ -26,9 +33,10 @@ def test_tokenizer_and_transformer_of_a_size_see_the_same_data(size: str) -> Non
     assert tokenizer.data.scenes.size == transformer.data.scenes.size
 
 
-def test_a_transformer_without_a_tokenizer_is_told_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--tokenizer"):
-        train("transformer", CONFIGS / "small" / "transformer.toml", tmp_path)
+@pytest.mark.parametrize("what", ["transformer", "judge"])
+def test_what_needs_a_tokenizer_is_told_what_to_give(what: What, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"a {what} needs --tokenizer"):
+        train(what, CONFIGS / "small" / f"{what}.toml", tmp_path)
 
 
 def test_a_missing_configuration_names_the_file(tmp_path: Path) -> None:

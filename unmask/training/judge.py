@@ -38,7 +38,9 @@ from unmask.training.tokenizer import HELD_OUT_SEED
 BREAKS = ("halves", "shuffled", "bent", "blurred")
 PART = 8  # pixels: objects are shuffled in parts of this side, that of a token
 BREAKING = 2  # the stream of seeds that breaks draw from, beside those of ``seeds.py``
-TINTED = 0.04  # mean change of the pixels below which another half makes no visible difference
+# Mean change of the pixels below which nothing is broken: another half of the same look, or the
+# parts of a plain square in another order.
+VISIBLE = {"halves": 0.04, "shuffled": 0.01, "bent": 0.01, "blurred": 0.01}
 HELD_OUT_SCENES = 1024
 
 
@@ -110,13 +112,16 @@ class JudgeTask:
                 f"data.scenes.size: {config.data.scenes.size} is no multiple of the tokenizer's "
                 f"patch {self.tokenizer.patch}"
             )
-        self.source, self.held_out = (
-            _renderer(config.data, seed, device) for seed in (config.loop.seed, HELD_OUT_SEED)
+        # Transformers learn from objects that are aligned with the tokens: every other batch.
+        rasters = (config.data.scenes.snap, self.tokenizer.patch)
+        self.sources, self.held_out = (
+            [_renderer(config.data, raster, seed, device) for raster in rasters]
+            for seed in (config.loop.seed, HELD_OUT_SEED)
         )
         torch.manual_seed(config.loop.seed)
         judge = Judge(
             JudgeConfig(
-                nouns=self.source.bank.nouns,
+                nouns=self.sources[0].bank.nouns,
                 colours=tuple(COLOURS),
                 backgrounds=tuple(BACKGROUNDS),
                 channels=config.model.channels,
@@ -127,7 +132,8 @@ class JudgeTask:
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.config.loss
-        images, truth = broken_scenes(self.source, self.config.loop.batch, index, weights.broken)
+        source = self.sources[index % len(self.sources)]
+        images, truth = broken_scenes(source, self.config.loop.batch, index, weights.broken)
         images = self._some_decoded(images).contiguous(memory_format=torch.channels_last)
         terms = judge_losses(module(images), _to(truth, self.device))
         loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
@@ -137,7 +143,7 @@ class JudgeTask:
         """Held-out scenes with broken objects among them; what is whole has a box, green if its
         noun and colours are right."""
         assert isinstance(average, Judge)
-        images, truth = broken_scenes(self.held_out, 48, 0, self.config.loss.broken)
+        images, truth = broken_scenes(self.held_out[-1], 48, 0, self.config.loss.broken)
         images = round_trip(self.tokenizer, images)
         pictures = images.cpu().clone()
         for row, sight in enumerate(average.look(images)):
@@ -172,7 +178,8 @@ class JudgeTask:
         wholes, truths = [], []
         for index in range(HELD_OUT_SCENES // 128):
             # Not the batches that the figures are measured on.
-            images, truth = broken_scenes(self.held_out, 128, 1000 + index, 0.5)
+            source = self.held_out[index % len(self.held_out)]
+            images, truth = broken_scenes(source, 128, 1000 + index, 0.5)
             with torch.no_grad():
                 maps = average(round_trip(self.tokenizer, images))
             y, x = _centre_cells(truth.boxes, maps.whole.shape[-2:])
@@ -186,7 +193,7 @@ class JudgeTask:
         sets = []
         for name, share in (("plain", 0.0), ("broken", 0.5)):
             parts = [
-                broken_scenes(self.held_out, 128, index, share)
+                broken_scenes(self.held_out[index % len(self.held_out)], 128, index, share)
                 for index in range(HELD_OUT_SCENES // 128)
             ]
             images = torch.cat([images for images, _ in parts])
@@ -236,18 +243,19 @@ def broken_scenes(
         kind = BREAKS[max(int(kinds[row, slot]) - 1, 0)]
         if kind == "halves":
             mixed = _halves(crop, strange[row, :, top:bottom, left:right], random)
-            if float((mixed - crop).abs().mean()) < TINTED:
-                continue
+        else:
+            mixed = {"shuffled": _shuffled, "bent": _bent, "blurred": _blurred}[kind](crop, random)
+        if float((mixed - crop).abs().mean()) < VISIBLE[kind]:
+            continue
+        images[row, :, top:bottom, left:right] = mixed
+        if kind == "halves":
             if int(other.nouns[row, slot]) != int(scenes.nouns[row, slot]):
                 whole[row, slot] = False
                 nouns[row, slot] = (nouns[row, slot] + other_nouns[row, slot]) / 2
             colours[row, slot] = torch.maximum(colours[row, slot], other_colours[row, slot])
             coloured[row, slot] &= bool(other.colours[row, slot] >= 0)
         else:
-            tamper = {"shuffled": _shuffled, "bent": _bent, "blurred": _blurred}[kind]
-            mixed = tamper(crop, random)
             whole[row, slot] = False
-        images[row, :, top:bottom, left:right] = mixed
     return images, Truth(present, whole, boxes.float(), nouns, colours, coloured, scenes.background)
 
 
@@ -348,8 +356,8 @@ def round_trip(tokenizer: VQGAN, images: Tensor) -> Tensor:
     return tokenizer.decode(tokenizer.encode(images))
 
 
-def _renderer(data: DataConfig, seed: int, device: str) -> SceneRenderer:
-    source = open_source(data, seed, device)
+def _renderer(data: DataConfig, snap: int, seed: int, device: str) -> SceneRenderer:
+    source = open_source(replace(data, scenes=replace(data.scenes, snap=snap)), seed, device)
     assert isinstance(source, SceneSource)
     return source.renderer
 
@@ -394,15 +402,15 @@ def _halves(crop: Tensor, other: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _shuffled(crop: Tensor, random: torch.Generator) -> Tensor:
-    """The crop with its parts of 8x8 pixels in another order, no part where it was."""
-    mixed = crop.clone()
-    rows, columns = crop.shape[1] // PART, crop.shape[2] // PART
-    places = [(y * PART, x * PART) for y in range(rows) for x in range(columns)]
+    """The crop with its parts of 8x8 pixels (or quarters) in another order, none where it was."""
+    mixed, side = crop.clone(), min(PART, crop.shape[1] // 2)
+    rows, columns = crop.shape[1] // side, crop.shape[2] // side
+    places = [(y * side, x * side) for y in range(rows) for x in range(columns)]
     order = torch.randperm(len(places), generator=random).tolist()
     for target, source in zip(order, order[1:] + order[:1], strict=True):
         (y, x), (from_y, from_x) = places[target], places[source]
-        part = crop[:, from_y : from_y + PART, from_x : from_x + PART]
-        mixed[:, y : y + PART, x : x + PART] = part
+        part = crop[:, from_y : from_y + side, from_x : from_x + side]
+        mixed[:, y : y + side, x : x + side] = part
     return mixed
 
 
