@@ -1,0 +1,200 @@
+"""Prompts whose fulfilment a judge can check, in the six categories of GenEval (arXiv 2310.11513).
+
+Prompt i of a category depends on the seed, the category and i alone: fewer prompts are the first
+of more, and every setting is asked the same.
+"""
+
+import hashlib
+import random
+from dataclasses import dataclass, replace
+
+import torch
+
+from unmask.errors import ConfigError, RequestError
+from unmask.training.captions import plural, with_article
+from unmask.training.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    RELATIONS,
+    SceneRenderer,
+    Scenes,
+    held_out,
+)
+
+CATEGORIES = ("single", "two objects", "counting", "colours", "position", "attribution")
+POSITIONS = {
+    # The words, the relation of the scenes, and whether it holds from the second to the first.
+    "to the left of": ("left of", False),
+    "to the right of": ("left of", True),
+    "above": ("above", False),
+    "below": ("above", True),
+}
+NUMBERS = {2: "two", 3: "three"}
+MOST_TRIES = 100_000
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A noun, and its colour if one is asked for."""
+
+    noun: str
+    colour: str | None = None
+
+    @property
+    def phrase(self) -> str:
+        """The words without an article: ``red apple``."""
+        return f"{self.colour} {self.noun}" if self.colour else self.noun
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what a picture must show.
+
+    ``things`` are one, of which ``count`` are asked for, or two; then ``position`` (a key of
+    ``POSITIONS``) may tell where the first is, seen from the second. Colours are judged in the
+    categories colours and attribution only. ``held_out``: some pair of a colour and a noun, or the
+    relation, is one that training never draws. ``key`` names the prompt among all of a seed.
+    """
+
+    key: str
+    text: str
+    category: str
+    things: tuple[Thing, ...]
+    count: int = 1
+    position: str | None = None
+    background: str | None = None
+    held_out: bool = False
+
+    def image_seed(self, seed: int, image: int) -> int:
+        """The seed of an image of this prompt: the same in every setting."""
+        digest = hashlib.sha256(f"{seed}/{self.key}/{image}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
+def make_prompts(
+    nouns: tuple[str, ...], percent: int, seed: int, count: int, held_out_count: int = 0
+) -> list[Prompt]:
+    """``count`` prompts a category that training may have met, then ``held_out_count`` a category
+    that it cannot have met, ``percent`` of the combinations being held out.
+
+    RequestError if there are no two nouns, or nothing that could be held out.
+    """
+    if len(nouns) < 2:
+        raise RequestError(f"nouns: {len(nouns)}; the categories with two objects need 2", "nouns")
+    if held_out_count and percent < 1:
+        raise RequestError(
+            f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
+        )
+    return [
+        _make(category, nouns, percent, seed, number, unseen)
+        for unseen, many in ((False, count), (True, held_out_count))
+        for category in CATEGORIES
+        for number in range(many)
+    ]
+
+
+def fitting_scenes(prompts: list[Prompt], renderer: SceneRenderer, index: int) -> Scenes:
+    """One scene a prompt that shows what it asks for, in the layouts that training draws.
+
+    Another ``index`` gives other scenes. ConfigError if the bank lacks a noun.
+    """
+    nouns = renderer.bank.nouns
+    unknown = sorted({thing.noun for prompt in prompts for thing in prompt.things} - set(nouns))
+    if unknown:
+        raise ConfigError(f"the sprites show no {', '.join(unknown)}; give those of the training")
+    rng = random.Random(index)
+    pools = {
+        kind: _layouts(renderer, kind, 8 * len(prompts) + 64, index) for kind in range(len(KINDS))
+    }
+    used = dict.fromkeys(pools, 0)
+    rows = []
+    for prompt in prompts:
+        kind = KINDS.index(
+            "pair" if len(prompt.things) == 2 else "count" if prompt.count > 1 else "single"
+        )
+        while not _fits(pools[kind], used[kind] % len(pools[kind].kind), prompt):
+            used[kind] += 1
+        rows.append(_filled(pools[kind], used[kind] % len(pools[kind].kind), prompt, renderer, rng))
+        used[kind] += 1
+    names = Scenes.__dataclass_fields__
+    return Scenes(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
+
+
+def _make(
+    category: str, nouns: tuple[str, ...], percent: int, seed: int, number: int, unseen: bool
+) -> Prompt:
+    key = f"{category}/{'held-out' if unseen else 'seen'}/{number}"
+    rng = random.Random(f"{seed}/{key}")
+    for _ in range(MOST_TRIES):
+        prompt = _draw(category, nouns, percent, rng)
+        if prompt.held_out == unseen:
+            return replace(prompt, key=key)
+    raise RequestError(
+        f"held_out_percent is {percent}: no prompt of {category!r} is "
+        f"{'held out' if unseen else 'left for training'} with {len(nouns)} nouns",
+        "held_out_percent",
+    )
+
+
+def _draw(category: str, nouns: tuple[str, ...], percent: int, rng: random.Random) -> Prompt:
+    pair = category in ("two objects", "position", "attribution")
+    judged = category in ("colours", "attribution")
+    colours: list[str] | list[None] = [None, None]
+    if judged or rng.random() < 0.5:
+        colours = rng.sample(list(COLOURS), 2)
+    chosen = zip(rng.sample(nouns, 2 if pair else 1), colours, strict=False)
+    things = tuple(Thing(noun, colour) for noun, colour in chosen)
+    count = rng.choice(list(NUMBERS)) if category == "counting" else 1
+    position = rng.choice(list(POSITIONS)) if category == "position" else None
+    background = rng.choice(list(BACKGROUNDS)) if rng.random() < 0.5 else None
+    if pair:
+        first, second = (with_article(thing.phrase) for thing in things)
+        text = f"{first} {position or 'and'} {second}"
+    elif count > 1:
+        colour = f"{things[0].colour} " if things[0].colour else ""
+        text = f"{NUMBERS[count]} {colour}{plural(things[0].noun)}"
+    else:
+        text = with_article(things[0].phrase)
+    if background:
+        text += f" on {with_article(background + ' background')}"
+    unseen = any(thing.colour and held_out(percent, thing.colour, thing.noun) for thing in things)
+    if position:
+        relation, turned = POSITIONS[position]
+        a, b = (thing.noun for thing in (reversed(things) if turned else things))
+        unseen = unseen or held_out(percent, a, relation, b)
+    return Prompt("", text, category, things, count, position, background, unseen)
+
+
+def _layouts(renderer: SceneRenderer, kind: int, count: int, index: int) -> Scenes:
+    """Scenes of one kind, for their boxes."""
+    weights = tuple(float(other == kind) for other in range(len(KINDS)))
+    config = replace(renderer.config, kinds=weights, most=max(NUMBERS))
+    return SceneRenderer(renderer.bank, config).imagine(count, index)
+
+
+def _fits(layouts: Scenes, row: int, prompt: Prompt) -> bool:
+    if prompt.position:
+        return RELATIONS[int(layouts.relation[row])] == POSITIONS[prompt.position][0]
+    return prompt.count == 1 or int((layouts.nouns[row] >= 0).sum()) == prompt.count
+
+
+def _filled(
+    layouts: Scenes, row: int, prompt: Prompt, renderer: SceneRenderer, rng: random.Random
+) -> Scenes:
+    """The layout of a row with what the prompt asks for in it."""
+    turned = prompt.position is not None and POSITIONS[prompt.position][1]
+    things = list(reversed(prompt.things)) if turned else list(prompt.things)
+    things *= prompt.count
+    names = Scenes.__dataclass_fields__
+    scene = {name: getattr(layouts, name)[row : row + 1].clone() for name in names}
+    sprites: dict[str, int] = {}
+    for slot, thing in enumerate(things):
+        noun = renderer.bank.nouns.index(thing.noun)
+        choices = renderer.sprites_of[noun].tolist()
+        scene["nouns"][0, slot] = noun
+        scene["sprites"][0, slot] = sprites.setdefault(thing.noun, rng.choice(choices))
+        scene["colours"][0, slot] = list(COLOURS).index(thing.colour) if thing.colour else -1
+    if prompt.background:
+        scene["background"][0] = list(BACKGROUNDS).index(prompt.background)
+    return Scenes(**scene)
