@@ -1,0 +1,268 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unmask import config
+from unmask.errors import ConfigError, RequestError
+from unmask.evaluation.evaluate import (
+    CEILING,
+    EvaluationConfig,
+    Result,
+    Setting,
+    difference,
+    draw_prompts,
+    evaluate,
+    score,
+    weights_hash,
+)
+from unmask.evaluation.judge import Judge
+from unmask.evaluation.prompts import make_prompts
+from unmask.evaluation.search import SearchConfig
+from unmask.pipeline import Pipeline, Request
+from unmask.training.data import DataConfig
+from unmask.training.scenes import SceneConfig, SceneRenderer
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
+SETTINGS = EvaluationConfig(
+    data=DataConfig("scenes", SceneConfig(16, held_out_percent=30)),
+    schedulers=("halton", "random"),
+    steps=(2,),
+    prompts=2,
+    held_out_prompts=1,
+    images=2,
+    batch=5,
+)
+IMAGES = 6 * 3 * 2  # a setting
+
+
+def _mean_colours(images: Tensor) -> Tensor:
+    """Features that need no package."""
+    return images.mean((2, 3))
+
+
+class _Counting:
+    """Remembers the requests of every batch that a pipeline draws."""
+
+    def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batches: list[list[Request]] = []
+        draw = pipeline.draw_batch
+
+        def counted(requests: Sequence[Request]) -> list[Image.Image]:
+            self.batches.append(list(requests))
+            return draw(requests)
+
+        monkeypatch.setattr(pipeline, "draw_batch", counted)
+
+
+@pytest.fixture(name="counting")
+def _counting(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> _Counting:
+    return _Counting(pipeline, monkeypatch)
+
+
+def _evaluate(
+    pipeline: Pipeline,
+    judge: Judge,
+    out: Path,
+    settings: EvaluationConfig = SETTINGS,
+    renderer: SceneRenderer | None = None,
+) -> list[Result]:
+    return evaluate(pipeline, judge, settings, out, renderer=renderer, features=_mean_colours)
+
+
+def test_every_setting_leaves_its_figures_and_a_sheet(
+    pipeline: Pipeline, judge: Judge, renderer: SceneRenderer, tmp_path: Path
+) -> None:
+    results = _evaluate(pipeline, judge, tmp_path, renderer=renderer)
+    assert [result.name for result in results] == [CEILING, "halton-2", "random-2"]
+    for result in results:
+        assert config.load(Result, tmp_path / f"{result.name}.json") == result
+        assert (tmp_path / f"{result.name}.png").is_file()
+        assert [len(record.right) for record in result.records] == [2] * 18
+        assert result.frechet is not None
+        assert result.diversity is not None
+    ceiling, halton, _ = results
+    assert ceiling.frechet is not None
+    assert halton.frechet is not None
+    assert 0 < ceiling.frechet < halton.frechet
+    assert (ceiling.passes, ceiling.seconds) == (None, None)
+    assert halton.passes == 2
+    assert halton.seconds is not None
+    assert halton.seconds > 0
+    assert halton.inputs.options is not None
+    assert halton.inputs.options.scheduler == "halton"
+
+
+def test_without_sprites_or_features_there_are_no_distances(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path
+) -> None:
+    (halton, _) = _evaluate(pipeline, judge, tmp_path / "a")
+    assert halton.frechet is None
+    assert halton.diversity is not None
+    (halton, _) = evaluate(pipeline, judge, SETTINGS, tmp_path / "b")
+    assert (halton.frechet, halton.diversity) == (None, None)
+
+
+def test_each_image_has_the_same_prompt_and_seed_in_every_setting(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path, counting: _Counting
+) -> None:
+    _evaluate(pipeline, judge, tmp_path)
+    drawn = [(request.prompt, request.seed) for batch in counting.batches for request in batch]
+    assert drawn[:IMAGES] == drawn[IMAGES:]
+    assert len({seed for _, seed in drawn}) == IMAGES
+    assert {len(batch) for batch in counting.batches} == {5, 1}
+
+
+def test_a_setting_that_is_done_is_not_drawn_again(
+    pipeline: Pipeline, judge: Judge, renderer: SceneRenderer, tmp_path: Path, counting: _Counting
+) -> None:
+    first = _evaluate(pipeline, judge, tmp_path, renderer=renderer)
+    counting.batches.clear()
+    assert _evaluate(pipeline, judge, tmp_path, renderer=renderer) == first
+    assert counting.batches == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 1},
+        {"seed": 1},
+        {"prompts": 3},
+        {"precision": "bf16"},
+        {"settings": (Setting.of("extra", scheduler="random"),)},
+    ],
+)
+def test_only_what_a_change_concerns_is_drawn_again(
+    pipeline: Pipeline,
+    judge: Judge,
+    tmp_path: Path,
+    counting: _Counting,
+    change: dict[str, object],
+) -> None:
+    _evaluate(pipeline, judge, tmp_path)
+    counting.batches.clear()
+    settings = replace(SETTINGS, **change)  # type: ignore[arg-type]
+    _evaluate(pipeline, judge, tmp_path, settings)
+    drawn = sum(map(len, counting.batches))
+    own = 6 * (settings.prompts + settings.held_out_prompts) * settings.images
+    assert drawn == own * (1 if "settings" in change else 2)
+
+
+def test_other_weights_are_drawn_again(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path, counting: _Counting
+) -> None:
+    _evaluate(pipeline, judge, tmp_path)
+    counting.batches.clear()
+    next(pipeline.backbone.parameters()).data.add_(1e-3)
+    _evaluate(pipeline, judge, tmp_path)
+    assert sum(map(len, counting.batches)) == 2 * IMAGES
+
+
+def test_a_broken_result_is_drawn_again(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path, counting: _Counting
+) -> None:
+    first = _evaluate(pipeline, judge, tmp_path)
+    counting.batches.clear()
+    (tmp_path / "halton-2.json").write_text('{"name": "halt')
+    again = _evaluate(pipeline, judge, tmp_path)
+    assert sum(map(len, counting.batches)) == IMAGES
+    assert again[0].records == first[0].records
+
+
+def test_the_options_of_a_setting_reach_the_plan(pipeline: Pipeline) -> None:
+    prompts = make_prompts(("circle", "square"), 0, 0, 1)
+    costs = [
+        draw_prompts(
+            pipeline, prompts, overrides, seed=0, images=1, batch=4, precision="fp32"
+        ).passes
+        for overrides in ({"steps": 3}, {"steps": 3, "guidance_scale": 2.0})
+    ]
+    assert costs == [3, 6]
+
+
+def test_pictures_are_those_of_their_prompts(pipeline: Pipeline) -> None:
+    prompts = make_prompts(("circle", "square"), 0, 0, 1)
+    drawn = draw_prompts(
+        pipeline, prompts, {"steps": 2}, seed=5, images=2, batch=3, precision="fp32"
+    )
+    request = pipeline.request(prompts[4].text, seed=prompts[4].image_seed(5, 1), steps=2)
+    alone = torch.tensor(list(pipeline.run(request).images[0].tobytes())).view(16, 16, 3)
+    near = (drawn.pictures[4, 1] * 255).round().permute(1, 2, 0).long() - alone
+    assert near.abs().float().median() <= 1  # a batch may sum in another order
+
+
+def test_scores_are_apart_for_what_is_held_out(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path
+) -> None:
+    records = _evaluate(pipeline, judge, tmp_path)[0].records
+    chosen = [replace(each, right=(not each.held_out,) * 2) for each in records]
+    assert score(chosen) == (1, 1, 1)
+    assert score(chosen, held_out=True) == (0, 0, 0)
+    assert score([each for each in chosen if not each.held_out], held_out=True) is None
+    worse = [replace(each, right=(False, not each.held_out)) for each in records]
+    assert difference(chosen, worse) == (0.5, 0.5, 0.5)
+
+
+def test_results_on_other_prompts_are_not_compared(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path
+) -> None:
+    records = _evaluate(pipeline, judge, tmp_path)[0].records
+    with pytest.raises(ValueError, match="other prompts"):
+        difference(records, records[::-1])
+
+
+def test_an_option_that_cannot_be_names_its_bounds(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, settings=(Setting.of("hot", temperature=99.0),))
+    with pytest.raises(RequestError, match="temperature is 99"):
+        _evaluate(pipeline, judge, tmp_path, settings)
+    with pytest.raises(ConfigError, match=r"temperatur: unknown field.*temperature"):
+        Setting.of("odd", temperatur=1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schedulers": ()}, "give settings"),
+        ({"prompts": 0}, "prompts: 0; the least is 1"),
+        ({"images": 0}, "images: 0"),
+        ({"baseline": "best"}, "no setting 'best'"),
+        ({"settings": (Setting.of("halton-2"),)}, "halton-2 is a name that is taken"),
+        ({"settings": (Setting.of("ceiling"),)}, "ceiling is a name that is taken"),
+        ({"settings": (Setting.of("../x"),)}, "no file name"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(SETTINGS, **change)  # type: ignore[arg-type]
+
+
+def test_a_hash_tells_weights_apart(judge: Judge) -> None:
+    assert weights_hash(judge) == weights_hash(judge)
+    assert weights_hash(judge) != weights_hash(judge, text="stricter")
+    assert weights_hash(judge.stem) != weights_hash(judge.deep)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_configuration_in_the_repository_is_valid(path: Path) -> None:
+    config.load(SearchConfig if path.stem == "search" else EvaluationConfig, path)
+
+
+def test_a_setting_of_a_file_keeps_what_it_sets(tmp_path: Path) -> None:
+    path = tmp_path / "eval.toml"
+    path.write_text(
+        '[data]\nkind = "scenes"\n[[settings]]\nname = "soft"\n'
+        'options = { scheduler = "p2", eta = 1, guidance_interval = [0.2, 0.8], zigzag = false }\n'
+    )
+    (setting,) = config.load(EvaluationConfig, path).all_settings
+    assert setting.overrides == {
+        "scheduler": "p2",
+        "eta": 1.0,
+        "guidance_interval": (0.2, 0.8),
+        "zigzag": False,
+    }

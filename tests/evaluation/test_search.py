@@ -1,0 +1,146 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from unmask import config
+from unmask.errors import ConfigError
+from unmask.evaluation import search as rooms
+from unmask.evaluation.judge import Judge
+from unmask.evaluation.search import (
+    Journal,
+    SearchConfig,
+    Trial,
+    candidates,
+    halve,
+    search,
+    write_presets,
+)
+from unmask.pipeline import ModelCard, Pipeline
+from unmask.sampling.plan import PlanOptions
+
+SETTINGS = SearchConfig(
+    schedulers=("halton",),
+    steps=(2, 3),
+    temperatures=(0.3, 0.6, 0.9),
+    choice_schedulers=("confidence",),
+    candidates=5,
+    prompts=(1, 2, 4),
+    held_out_percent=30,
+    precision="fp32",
+)
+
+
+def test_candidates_vary_what_is_searched_and_nothing_else() -> None:
+    preset = PlanOptions(scheduler="halton", steps=8, reuse=2)
+    made = candidates(SETTINGS, preset)
+    assert made[0] == preset
+    assert len(set(made)) == 6
+    for each in made:
+        same = {"choice_temperature", "reuse", "steps", "scheduler", "guidance"}
+        assert all(getattr(each, name) == getattr(preset, name) for name in same)
+    assert made == candidates(SETTINGS, preset)
+    chosen = candidates(replace(SETTINGS, candidates=500), replace(preset, scheduler="confidence"))
+    assert {each.choice_temperature for each in chosen} == {4.5, 1.0, 2.0, 4.0, 8.0}
+
+
+def test_halving_finds_the_best_with_few_draws() -> None:
+    drawn: list[tuple[float, int]] = []
+
+    def tried(options: PlanOptions, count: int) -> Trial:
+        drawn.append((options.temperature, count))
+        return Trial(options, (1 - abs(options.temperature - 0.6),) * count)
+
+    options = [PlanOptions(temperature=value / 10) for value in range(1, 11)]
+    best = halve(options, SETTINGS, tried)
+    assert best.options.temperature == 0.6
+    assert len(best.shares) == 24
+    assert [sum(count == n for _, count in drawn) for n in (6, 12, 24)] == [10, 4, 2]
+
+
+def test_of_equal_candidates_the_preset_stays() -> None:
+    options = [PlanOptions(temperature=value) for value in (0.5, 0.1, 0.9)]
+    best = halve(options, SETTINGS, lambda each, count: Trial(each, (0.5,) * count))
+    assert best.options == options[0]
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_was(
+    pipeline: Pipeline, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = search(pipeline, judge, SETTINGS, tmp_path / "whole")
+    assert [trial.options.steps for trial in whole] == [2, 3]
+    drawn: list[int] = []
+    draw = rooms.draw_prompts
+
+    def stops(*arguments: object, **named: object) -> object:
+        if len(drawn) == 9:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return draw(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rooms, "draw_prompts", stops)
+    with pytest.raises(KeyboardInterrupt):
+        search(pipeline, judge, SETTINGS, tmp_path / "parts")
+    drawn.clear()
+    monkeypatch.setattr(rooms, "draw_prompts", draw)
+    with (tmp_path / "parts" / "trials.jsonl").open("a") as file:
+        file.write('{"options": {"st')  # killed while it wrote
+    assert search(pipeline, judge, SETTINGS, tmp_path / "parts") == whole
+    lines = [(tmp_path / name / "trials.jsonl").read_text() for name in ("whole", "parts")]
+    assert lines[0] == lines[1]
+
+
+def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    Journal.open(path, "this").add(Trial(PlanOptions(), (0.5, 1.0)))
+    assert Journal.open(path, "this").trials == {PlanOptions(): Trial(PlanOptions(), (0.5, 1.0))}
+    with pytest.raises(ConfigError, match="another search"):
+        Journal.open(path, "that")
+
+
+def test_presets_take_the_place_of_those_of_their_scheduler_and_steps(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    kept = PlanOptions(scheduler="random", steps=12, temperature=0.3)
+    old = PlanOptions(scheduler="halton", steps=12, temperature=0.3)
+    config.save_json(ModelCard("tiny", "What it is.", "halton", (kept, old)), path)
+    new = (
+        PlanOptions(scheduler="halton", steps=12, temperature=0.9),
+        PlanOptions(scheduler="halton", steps=4, reuse=1),
+    )
+    write_presets(path, new)
+    card = config.load(ModelCard, path)
+    assert set(card.presets) == {kept, *new}
+    assert card.preset("halton", 11).temperature == 0.9
+    assert (card.name, card.description, card.scheduler) == ("tiny", "What it is.", "halton")
+    short = next(each for each in json.loads(path.read_text())["presets"] if each["steps"] == 4)
+    assert short == {
+        "steps": 4,
+        "scheduler": "halton",
+        "mask_schedule": "arccos",
+        "temperature": 1.0,
+        "choice_temperature": 4.5,
+        "guidance_scale": 1.0,
+        "reuse": 1,
+    }
+
+
+def test_a_folder_without_a_card_takes_no_presets(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.json: no such file"):
+        write_presets(tmp_path / "model.json", (PlanOptions(),))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schedulers": ()}, "schedulers: give one"),
+        ({"temperatures": ()}, "temperatures: give one"),
+        ({"prompts": (4, 2)}, "rising"),
+        ({"prompts": (0, 2)}, "rising"),
+        ({"kept": 1.0}, "kept"),
+        ({"candidates": 0}, "candidates: 0"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(SETTINGS, **change)  # type: ignore[arg-type]

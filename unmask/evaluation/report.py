@@ -1,0 +1,156 @@
+"""Results as a table in Markdown and as plots."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unmask.evaluation.evaluate import CEILING, Record, Result, difference, score
+from unmask.evaluation.prompts import CATEGORIES
+from unmask.evaluation.statistics import Interval
+from unmask.evaluation.verdict import TAGS
+
+
+def write_report(results: Sequence[Result], out: Path, baseline: str | None = None) -> str:
+    """The table, written to ``out/table.md`` too, with ``score.png`` and ``distance.png`` beside
+    it; ``baseline`` is the first setting unless named."""
+    text = table(results, baseline)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(text, encoding="utf-8")
+    plot(results, lambda result: score(result.records), "score", out / "score.png")
+    plot(
+        results, _distance, "Frechet distance on EfficientNet-lite0 features", out / "distance.png"
+    )
+    return text
+
+
+def table(results: Sequence[Result], baseline: str | None = None) -> str:
+    """Two tables in Markdown: scores and costs, then how pictures fail."""
+    ceiling = next((each for each in results if each.name == CEILING), None)
+    settings = [each for each in results if each.name != CEILING]
+    base = next((each for each in settings if baseline in (None, each.name)), None)
+    inputs = results[0].inputs
+    pictures = len(results[0].records) * inputs.images
+    lines = [
+        f"{inputs.prompts} prompts a category that training may have met and "
+        f"{inputs.held_out_prompts} held-out ones, {inputs.images} images a prompt, seed "
+        f"{inputs.seed}, {inputs.precision}. Scores: means over the six categories with bootstrap "
+        "95 % intervals over prompts; the gap is paired with "
+        f"{base.name if base else 'nothing'}. Distance: Frechet distance on EfficientNet-lite0 "
+        f"features of {pictures} pictures to as many true scenes after the tokenizer; the number "
+        f"biases it. Seconds an image, drawn in batches of {inputs.batch}.",
+        "",
+    ]
+    heads = [
+        "setting", "score", "of the ceiling", "gap", *CATEGORIES, "held out", "distance",
+        "diversity", "passes", "seconds",
+    ]  # fmt: skip
+    rows = []
+    for result in results:
+        own, unseen = score(result.records), score(result.records, held_out=True)
+        most = score(ceiling.records) if ceiling else None
+        compared = base is not None and result is not base and result is not ceiling
+        rows.append(
+            [
+                result.name,
+                own.text if own else "",
+                f"{own.mean / most.mean:.3f}" if own and most and most.mean else "",
+                _signed(difference(result.records, base.records)) if compared and base else "",
+                *(_number(category_share(result.records, each), 3) for each in CATEGORIES),
+                unseen.text if unseen else "",
+                _number(result.frechet, 1),
+                _number(result.diversity, 2),
+                _number(result.passes, 1),
+                _number(result.seconds, 3),
+            ]
+        )
+    lines += _markdown(heads, rows)
+    lines += ["", "Shares of all pictures with each failure, and of right backgrounds:", ""]
+    rows = [
+        [
+            result.name,
+            *(f"{tag_share(result.records, tag):.3f}" for tag in TAGS),
+            _number(background_share(result.records), 3),
+        ]
+        for result in results
+    ]
+    lines += _markdown(["setting", *TAGS, "background"], rows)
+    return "\n".join(lines) + "\n"
+
+
+def category_share(records: Sequence[Record], category: str) -> float | None:
+    """The share of right pictures in a category, held-out prompts left out; None without any."""
+    shares = [each.share for each in records if each.category == category and not each.held_out]
+    return sum(shares) / len(shares) if shares else None
+
+
+def tag_share(records: Sequence[Record], tag: str) -> float:
+    """The share of all pictures that have a tag."""
+    tagged = [tag in tags for record in records for tags in record.tags]
+    return sum(tagged) / len(tagged)
+
+
+def background_share(records: Sequence[Record]) -> float | None:
+    """The share of right backgrounds where one was asked for; None if none was."""
+    right = [each for record in records for each in record.background if each is not None]
+    return sum(right) / len(right) if right else None
+
+
+def plot(
+    results: Sequence[Result], value: Callable[[Result], Interval | None], label: str, path: Path
+) -> None:
+    """Draw a value against steps, a line a family of settings; the ceiling as a dashed line.
+
+    A setting named ``NAME-STEPS`` belongs to the family NAME, any other is alone.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    families: dict[str, list[tuple[int, Interval]]] = {}
+    for result in results:
+        own = value(result)
+        if own is None:
+            continue
+        if result.inputs.options is None:
+            axes.axhline(own.mean, color="grey", linestyle="--", label=result.name)
+            continue
+        steps = result.inputs.options.steps
+        families.setdefault(result.name.removesuffix(f"-{steps}"), []).append((steps, own))
+    for name, points in families.items():
+        points.sort()
+        steps_of, values = zip(*points, strict=True)
+        means = [each.mean for each in values]
+        errors = [
+            [each.mean - each.low for each in values],
+            [each.high - each.mean for each in values],
+        ]
+        axes.errorbar(steps_of, means, yerr=errors, marker="o", capsize=2, label=name)
+    ticks = sorted({steps for points in families.values() for steps, _ in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axes.set(xlabel="steps", ylabel=label)
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def _distance(result: Result) -> Interval | None:
+    if result.frechet is None:
+        return None
+    return Interval(result.frechet, result.frechet, result.frechet)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(gap: Interval) -> str:
+    return f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
