@@ -81,7 +81,15 @@ def choose(count: int) -> Tensor:
 
 def run(edit: Edit, grid=(3, 3), tokenizer=None, draw=None) -> Image.Image:
     chooser = no_choice if edit.strength == 1 else choose
-    return draw_edit(edit, tokenizer or GreyTokenizer(), grid, draw or Drawing(), chooser)
+    steps = draw_edit(edit, tokenizer or GreyTokenizer(), grid, chooser)
+    draw = draw or Drawing()
+    try:
+        window = next(steps)
+        while True:
+            assert window.part < window.parts
+            window = steps.send(draw(window.tokens, window.unknown, window.part))
+    except StopIteration as end:
+        return end.value
 
 
 def grey(image: Image.Image) -> np.ndarray:

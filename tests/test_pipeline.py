@@ -137,12 +137,11 @@ def test_a_batch_holds_the_first_image_of_each_request(pipeline: Pipeline) -> No
     requests = [
         pipeline.request(PROMPT, seed=1, scheduler="uncage", steps=3),
         pipeline.request("two blue squares", seed=2, steps=7, guidance_scale=2.0, reuse=1),
+        pipeline.request("", seed=3, edit=variation(_picture(20, 9), 0.5)),
+        pipeline.request(PROMPT, seed=4, edit=revise(_picture(8, 8), 0.5)),
     ]
     for image, request in zip(pipeline.draw_batch(requests), requests, strict=True):
         assert image.tobytes() == pipeline.run(request).images[0].tobytes()
-    edit = pipeline.request(PROMPT, edit=variation(_picture(8, 8), 0.5))
-    with pytest.raises(RequestError, match="one at a time"):
-        pipeline.draw_batch([edit])
 
 
 def _picture(width: int, height: int) -> Image.Image:

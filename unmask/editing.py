@@ -5,9 +5,9 @@ lies around. The pixels outside the mask come back byte for byte, whatever the t
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +31,15 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Corner = tuple[int, int]  # row and column, in tokens, of a window's first token
 
-# draw(tokens (cells,) int64, unknown (cells,) bool, window) -> the window's finished tokens
-Draw = Callable[[Tensor, Tensor, int], Tensor]
+
+class Window(NamedTuple):
+    """A window of the picture that waits to be drawn: its tokens (cells,) int64, row by row, and
+    which of them are unknown (cells,) bool. The unknown ones hold what the picture has there."""
+
+    tokens: Tensor
+    unknown: Tensor
+    part: int
+    parts: int  # windows in all, of which those with nothing to draw are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,17 +211,15 @@ def draw_edit(
     edit: Edit,
     tokenizer: Tokenizer,
     grid: tuple[int, int],
-    draw: Draw,
     choose: Callable[[int], Tensor],
     device: torch.device | str = "cpu",
-) -> Image.Image:
-    """The picture with what the edit masks drawn by ``draw``, RGB or, if it keeps alpha, RGBA.
+) -> Generator[Window, Tensor, Image.Image]:
+    """Yields one window after another, and is sent back its finished tokens (cells,); known ones
+    are taken as they were. Returns the picture with what the edit masks drawn, RGB or, if it keeps
+    alpha, RGBA.
 
-    ``draw(tokens, unknown, window)`` gets the tokens of a window (row by row) and which of them it
-    is to draw, and gives them back finished; the known ones are taken as they were. The unknown
-    ones hold what the picture has there, which "revise" starts from. ``choose(count)`` gives
-    uniforms in (0, 1), which pick the tokens that a strength below 1 draws anew. The tokenizer
-    lives on ``device``.
+    ``choose(count)`` gives uniforms in (0, 1), which pick the tokens that a strength below 1 draws
+    anew. The tokenizer lives on ``device``.
     """
     patch, (rows, columns) = tokenizer.patch, grid
     mask, masked = _padded(edit.mask, patch, grid), masked_cells(edit, patch, grid)
@@ -226,7 +231,8 @@ def draw_edit(
     # decoder sees nothing of what lies beyond.
     say = np.multiply.outer(_tent(rows * patch), _tent(columns * patch))[..., None].astype(float)
     sums, says = np.zeros(canvas.shape), np.zeros((*mask.shape, 1))
-    for window, (row, column) in enumerate(plan_windows(masked, grid)):
+    corners = plan_windows(masked, grid)
+    for index, (row, column) in enumerate(corners):
         cells = np.s_[row : row + rows, column : column + columns]
         area = np.s_[
             row * patch : (row + rows) * patch, column * patch : (column + columns) * patch
@@ -236,8 +242,8 @@ def draw_edit(
         fresh = unknown[cells] & ~finished[cells]
         if fresh.any():
             start, where = torch.from_numpy(now).flatten(), torch.from_numpy(fresh).flatten()
-            drawn = draw(start.to(device), where.to(device), window).cpu().view(rows, columns)
-            now = np.where(fresh, drawn.numpy(), now)
+            drawn = yield Window(start.to(device), where.to(device), index, len(corners))
+            now = np.where(fresh, drawn.cpu().view(rows, columns).numpy(), now)
         tokens[cells] = now
         finished[cells] |= masked[cells]
         decoded = tokenizer.decode(torch.from_numpy(now)[None].to(device))[0]

@@ -5,10 +5,10 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from PIL import Image
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unmask import config
 from unmask.devices import usable_device
-from unmask.editing import Edit, draw_edit, masked_cells, plan_windows
+from unmask.editing import Edit, Window, draw_edit
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.folder import load_native
@@ -144,6 +144,17 @@ class Generated:
     seconds: float
 
 
+class Start(NamedTuple):
+    """Tokens (cells,) that a plan is to finish, and which of them it may change (cells,) bool; the
+    part-th of so many that an image takes."""
+
+    plan: Plan
+    tokens: Tensor
+    unknown: Tensor
+    part: int = 0
+    parts: int = 1
+
+
 class Pipeline:
     """A tokenizer, a backbone and a condition encoder that belong together."""
 
@@ -232,78 +243,81 @@ class Pipeline:
     def run(self, request: Request, on_step: OnStep | None = None) -> Generated:
         """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
         began = time.perf_counter()
-        with torch.inference_mode():
-            if request.edit is None:
-                images = self._draw([(request, i) for i in range(request.n)], on_step)
-            else:
-                images = [
-                    self._edit(request, request.edit, i, _part(on_step, i, request.n))
-                    for i in range(request.n)
-                ]
+        images = self._draw([(request, i) for i in range(request.n)], on_step)
         return Generated(images, request, time.perf_counter() - began)
 
     def draw_batch(self, requests: Sequence[Request]) -> list[Image.Image]:
-        """The first image of each request, all drawn together: the same bytes as one by one.
+        """The first image of each request, all drawn together: the same bytes as one by one."""
+        return self._draw([(request, 0) for request in requests])
 
-        RequestError if one of them edits a picture: those are for ``run``.
-        """
-        if any(request.edit is not None for request in requests):
-            raise RequestError("edit: pictures are edited one at a time, with run", "edit")
-        with torch.inference_mode():
-            return self._draw([(request, 0) for request in requests])
+    def drawing(self, request: Request, image_index: int) -> Generator[Start, Tensor, Image.Image]:
+        """Drawing one image: yields what its tokens start from, is sent them finished, and returns
+        the image; an edit does so window by window."""
+        if request.edit is None:
+            cells = self.info.grid[0] * self.info.grid[1]
+            blank = all_masked(1, cells, self.backbone.mask_id, self.device)[0]
+            plan = self.plan(request, image_index)
+            tokens = yield Start(plan, blank, blank == self.backbone.mask_id)
+            return self._picture(tokens)
 
-    def plan(self, request: Request, image_index: int = 0) -> Plan:
-        """The plan of an image that is drawn on a blank."""
+        def choose(count: int) -> Tensor:
+            return uniforms(request.seed, image_index, count, Purpose.CELLS)
+
+        revising = request.edit.kind == "revise"
+        windows = draw_edit(request.edit, self.tokenizer, self.info.grid, choose, self.device)
+        try:
+            window = next(windows)
+            while True:
+                plan = self.plan(request, image_index, window)
+                masked = window.tokens.masked_fill(window.unknown, self.backbone.mask_id)
+                start = window.tokens if revising else masked
+                tokens = yield Start(plan, start, window.unknown, window.part, window.parts)
+                window = windows.send(tokens)
+        except StopIteration as end:
+            image: Image.Image = end.value
+            return image
+
+    def plan(self, request: Request, image_index: int = 0, window: Window | None = None) -> Plan:
+        """The plan of an image on a blank, or of a window of an edit."""
         return make_plan(
             request.options,
             self.info.grid,
             request.seed,
             image_index,
+            None if window is None else int(window.unknown.sum()),
+            window=0 if window is None else window.part,
             subjects=self._positions(request),
+            revise=request.edit.share if request.edit is not None else None,
         )
 
+    @torch.inference_mode()
     def _draw(
         self, wanted: list[tuple[Request, int]], on_step: OnStep | None = None
     ) -> list[Image.Image]:
-        """Images of requests, by their index, on blanks."""
-        cells = self.info.grid[0] * self.info.grid[1]
-        blank = all_masked(len(wanted), cells, self.backbone.mask_id, self.device)
-        plans = [self.plan(request, index) for request, index in wanted]
+        """Images of requests, by their index."""
         requests = list(dict.fromkeys(request for request, _ in wanted))
-        place = torch.tensor([requests.index(request) for request, _ in wanted], device=self.device)
-        prefix = self.encode(requests).select(torch.cat([place, place + len(requests)]))
-        tokens = generate_tokens(self.backbone, prefix, plans, blank, on_step)
-        return [self._picture(own) for own in tokens]
-
-    def _edit(
-        self, request: Request, edit: Edit, image_index: int, on_step: OnStep | None
-    ) -> Image.Image:
-        prefix = self.encode([request])
-        masked = masked_cells(edit, self.tokenizer.patch, self.info.grid)
-        windows = len(plan_windows(masked, self.info.grid))
-        revising = edit.kind == "revise"
-
-        def draw(tokens: Tensor, unknown: Tensor, window: int) -> Tensor:
-            plan = make_plan(
-                request.options,
-                self.info.grid,
-                request.seed,
-                image_index,
-                int(unknown.sum()),
-                window=window,
-                subjects=self._positions(request),
-                revise=edit.share if revising else None,
+        prefix = self.encode(requests)
+        drawings = [self.drawing(request, index) for request, index in wanted]
+        starts = {place: next(drawing) for place, drawing in enumerate(drawings)}
+        images: dict[int, Image.Image] = {}
+        while starts:
+            own = torch.tensor([requests.index(wanted[i][0]) for i in starts], device=self.device)
+            first = next(iter(starts.values()))
+            finished = generate_tokens(
+                self.backbone,
+                prefix.select(torch.cat([own, own + len(requests)])),
+                [start.plan for start in starts.values()],
+                torch.stack([start.tokens for start in starts.values()]),
+                _part(on_step, first.part, first.parts),
+                torch.stack([start.unknown for start in starts.values()]),
             )
-            start = tokens if revising else tokens.masked_fill(unknown, self.backbone.mask_id)
-            heard = _part(on_step, window, windows)
-            return generate_tokens(
-                self.backbone, prefix, [plan], start[None], heard, unknown[None]
-            )[0]
-
-        def choose(count: int) -> Tensor:
-            return uniforms(request.seed, image_index, count, Purpose.CELLS)
-
-        return draw_edit(edit, self.tokenizer, self.info.grid, draw, choose, self.device)
+            for place, tokens in zip(list(starts), finished, strict=True):
+                try:
+                    starts[place] = drawings[place].send(tokens)
+                except StopIteration as end:
+                    images[place] = end.value
+                    del starts[place]
+        return [images[place] for place in range(len(wanted))]
 
     def _picture(self, tokens: Tensor) -> Image.Image:
         """Alone: a CPU's convolutions round in another way when they see more images at once."""
