@@ -82,7 +82,7 @@ def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(client, p
         ({}, {"mask": MASK}, ("inpaint", 0, 1.0, None)),
         ({"feather": "2"}, {"mask": MASK}, ("inpaint", 2, 1.0, None)),
         ({}, {"mask": file(left_half("L", 255, 0))}, ("inpaint", 0, 1.0, None)),
-        ({}, {}, ("revise", 0, 1.0, 0.25)),
+        ({}, {}, ("revise", 0, 1.0, 0.5)),
         ({"share": "0.1"}, {}, ("revise", 0, 1.0, 0.1)),
         ({"share": "1", "feather": "4"}, {"mask": MASK}, ("revise", 4, 1.0, 1.0)),
         ({"strength": "0.5"}, {}, ("image_to_image", 0, 0.5, None)),
