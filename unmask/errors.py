@@ -5,6 +5,7 @@ UnmaskError
 │   └── NotFoundError      name something that exists: model, route (HTTP 404)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
+├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)
 └── UnavailableError       try again later: the server is full, starting or broken (HTTP 503)
 """
 
@@ -37,6 +38,10 @@ class ConfigError(UnmaskError):
 
 class DataError(UnmaskError):
     """Training data is missing or malformed; the message names the file and line."""
+
+
+class DrawingError(UnmaskError):
+    """A picture could not be drawn, and would not be if asked again."""
 
 
 class UnavailableError(UnmaskError):

@@ -161,6 +161,13 @@ def test_caches_can_be_parted_and_joined(model: NativeTransformer) -> None:
     assert torch.equal(joined.values, kept.cache.values)
 
 
+def test_prefixes_can_be_parted_and_joined(model: NativeTransformer) -> None:
+    prefix = model.encode(_condition(3, 5, 1))
+    joined = Prefix.join([prefix.select(torch.tensor([row])) for row in range(3)])
+    for ours, theirs in zip(joined, prefix, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_attention_is_read_of_the_rows_that_ask_and_changes_nothing(
     model: NativeTransformer,
 ) -> None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.sampling.worlds import FixedLogits, RowNumbers, counts, plan, run
+from unmask.errors import DrawingError
 from unmask.sampling.plan import Plan, PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import GUIDANCE_SCHEDULES
@@ -180,3 +181,17 @@ def test_low_precision_logits_are_widened_before_sampling(dtype: torch.dtype) ->
     wide.logits = backbone.logits.float()
     made = plan(steps=5, guidance_scale=2.0)
     assert torch.equal(run(backbone, [made]), run(wide, [made]))
+
+
+def test_logits_that_are_no_numbers_are_told_by_their_row_alone() -> None:
+    backbone = FixedLogits(16, 9, conditions=4)
+    backbone.logits[1, 3, 2] = float("nan")
+    rows = [Row.begin(plan(seed=i, steps=4), torch.ones(16, dtype=torch.bool)) for i in range(2)]
+    tokens = torch.full((2, 16), 9)
+    for _ in range(4):
+        tokens = step(backbone, tokens, RowNumbers(torch.arange(4)), rows)
+    assert [bool(row.sound) for row in rows] == [True, False]
+    assert torch.equal(tokens[:1], run(backbone, [plan(seed=0, steps=4)]))
+    backbone.logits[0, 0, 0] = float("nan")
+    with pytest.raises(DrawingError, match="not numbers"):
+        run(backbone, [plan(steps=4)])

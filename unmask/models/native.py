@@ -69,6 +69,12 @@ class Prefix(NamedTuple):
         """The prefixes of some rows, in their order."""
         return Prefix(self.keys[:, rows], self.values[:, rows], self.mask[rows])
 
+    @classmethod
+    def join(cls, prefixes: Sequence["Prefix"]) -> "Prefix":
+        """The rows of all prefixes, one behind the other."""
+        keys, values, masks = zip(*prefixes, strict=True)
+        return cls(torch.cat(keys, 1), torch.cat(values, 1), torch.cat(masks))
+
 
 class Cache(NamedTuple):
     """What a full pass computed of the image tokens: ``keys`` and ``values`` (layers, rows, heads,

@@ -11,6 +11,11 @@ class Prefix(Protocol):
 
     def select(self, rows: Tensor) -> Self: ...
 
+    @classmethod
+    def join(cls, prefixes: Sequence[Self]) -> Self:
+        """The rows of all of them, one behind the other."""
+        ...
+
 
 class Cache(Protocol):
     """Keys and values of every image token, one a row: what local passes reuse."""

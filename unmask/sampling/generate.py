@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unmask.errors import DrawingError
 from unmask.sampling.backbone import Backbone, P
 from unmask.sampling.plan import Plan
 from unmask.sampling.step import Row, step
@@ -24,7 +25,7 @@ def generate_tokens(
 ) -> Tensor:
     """The finished tokens (rows, tokens) of a batch; ``prefix`` as in ``step``.
 
-    ``tokens`` holds what is known, and ``mask_id`` where a plan shall draw. A plan that revises
+    DrawingError if a row's logits are not numbers. ``tokens`` holds what is known, and ``mask_id`` where a plan shall draw. A plan that revises
     starts from tokens that are all there: ``unknown`` (rows, tokens) bool tells which may change.
     """
     unknown = tokens == backbone.mask_id if unknown is None else unknown
@@ -41,6 +42,8 @@ def generate_tokens(
         tokens = tokens.index_put((active,), step(backbone, tokens[active], own, running))
         if on_step is not None:
             on_step(done + 1, total)
+    if not all(row.sound for row in rows):
+        raise DrawingError("the model's logits are not numbers, so nothing can be drawn from them")
     return tokens
 
 

@@ -35,6 +35,7 @@ class Row:
     targets: Tensor | None = None  # positions of a group of steps, in the order of revealing
     opened: int = 0  # unknown tokens that were revealed before the group
     caches: list[Cache] = field(default_factory=list)  # of the condition, and of the null
+    sound: Tensor = field(default_factory=lambda: torch.tensor(True))  # no logit was NaN so far
 
     @classmethod
     def begin(cls, plan: Plan, unknown: Tensor) -> "Row":
@@ -107,6 +108,7 @@ def _full_step(batch: _Batch[P]) -> Tensor:
     """A step over the whole grid."""
     rows, masked = batch.rows, batch.tokens == batch.backbone.mask_id
     logits, attention = _guided(batch)
+    _check(logits, rows)
     logits = _with_logit_options(logits, rows)
     noise = torch.stack([row.noise[row.step] for row in rows])
     drawn = draw_values(logits, batch.each(lambda row: row.now.temperature), noise[:, 0])
@@ -147,6 +149,7 @@ def _local_step(batch: _Batch[P]) -> Tensor:
         type(caches[0]).join(caches),
     )
     logits = _combined(logits.float(), guided, batch)
+    _check(logits, rows)
     for i, row in enumerate(rows):
         if row.now.logit_noise:
             noise = regularising_noise(row.plan, row.step, logits.shape[-1])
@@ -216,6 +219,12 @@ def _combined(logits: Tensor, guided: Tensor, batch: _Batch[P]) -> Tensor:
     return conditional.index_put(
         (guided,), torch.where(scale == 1, own, null + scale * (own - null))
     )
+
+
+def _check(logits: Tensor, rows: list[Row]) -> None:
+    """Note which rows got logits that are no numbers; asking for it later costs no waiting now."""
+    for row, sound in zip(rows, ~logits.isnan().flatten(1).any(1), strict=True):
+        row.sound = row.sound & sound
 
 
 def _with_logit_options(logits: Tensor, rows: list[Row]) -> Tensor:
