@@ -348,7 +348,7 @@ def best_threshold(probabilities: Tensor, whole: Tensor) -> float:
     kept = probabilities.unsqueeze(1) >= candidates
     wrong = (~kept[whole]).float().mean(0) + kept[~whole].float().mean(0)
     best = (wrong <= wrong.min() + 1e-6).nonzero().flatten()
-    return float(candidates[best[len(best) // 2]])
+    return round(float(candidates[best[len(best) // 2]]), 2)
 
 
 def round_trip(tokenizer: VQGAN, images: Tensor) -> Tensor:
