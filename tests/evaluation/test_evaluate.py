@@ -163,6 +163,18 @@ def test_other_weights_are_drawn_again(
     assert sum(map(len, counting.batches)) == 2 * IMAGES
 
 
+def test_what_was_measured_without_features_or_sprites_is_not_taken_for_the_whole(
+    pipeline: Pipeline, judge: Judge, renderer: SceneRenderer, tmp_path: Path
+) -> None:
+    evaluate(pipeline, judge, SETTINGS, tmp_path)
+    assert _evaluate(pipeline, judge, tmp_path)[0].diversity is not None
+    whole = _evaluate(pipeline, judge, tmp_path, renderer=renderer)
+    assert whole[1].frechet is not None
+    other = SceneRenderer(renderer.bank, replace(renderer.config, snap=4))
+    again = _evaluate(pipeline, judge, tmp_path, renderer=other)
+    assert again[1].frechet != whole[1].frechet
+
+
 def test_a_broken_result_is_drawn_again(
     pipeline: Pipeline, judge: Judge, tmp_path: Path, counting: _Counting
 ) -> None:

@@ -123,13 +123,14 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a result depends on; weights and reference pictures by their hashes."""
+    """All that a result depends on; weights and sprites by their hashes."""
 
     version: str
     options: PlanOptions | None  # None: the ceiling
     model: str
     judge: str
-    reference: str | None
+    sprites: str | None
+    features: bool
     prompts: int
     held_out_prompts: int
     images: int
@@ -225,7 +226,8 @@ def evaluate(
         options=None,
         model=weights_hash(pipeline.backbone, pipeline.tokenizer),
         judge=weights_hash(judge, text=repr(judge.config)),
-        reference=None if wanted is None else _hash([wanted.numpy().tobytes()]),
+        sprites=None if renderer is None else _hash_of_sprites(renderer),
+        features=features is not None,
         held_out_percent=settings.data.scenes.held_out_percent,
         **{name: getattr(settings, name) for name in _COPIED},
     )
@@ -403,6 +405,14 @@ def _read_result(path: Path) -> Result | None:
         return config.load(Result, path)
     except ConfigError:
         return None
+
+
+def _hash_of_sprites(renderer: SceneRenderer) -> str:
+    """Of what true scenes are made from; not of pictures, whose last digits tell of the machine."""
+    bank = renderer.bank
+    arrays = (bank.pixels, bank.noun_of, bank.luminance)
+    told = repr((bank.nouns, renderer.config)).encode()
+    return _hash([told, *(array.cpu().numpy().tobytes() for array in arrays)])
 
 
 def _hash(parts: Iterable[bytes]) -> str:
