@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -328,9 +329,29 @@ class Pipeline:
     def encode(self, requests: Sequence[Request]) -> Prefix:
         """The conditions of the requests, then their null conditions."""
         prompts = [request.prompt for request in requests]
-        nulls = [request.negative_prompt or "" for request in requests]
-        condition = self.condition(prompts + nulls)
+        return self.encode_prompts(
+            prompts + [request.negative_prompt or "" for request in requests]
+        )
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Prefix:
+        """The prefixes of prompts; an empty one gives the null condition."""
+        condition = self.condition(prompts)
         return self.backbone.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
+
+    def text_tokens(self, prompt: str) -> int:
+        """How many text tokens the model reads of a prompt."""
+        return int(self.condition([prompt]).mask.sum())
+
+    def preview(self, tokens: Tensor) -> Image.Image:
+        """How a window (cells,) looks so far: what is still masked is grey."""
+        rows, columns = self.info.grid
+        masked = tokens == self.backbone.mask_id
+        # The decoder looks at neighbours: for a masked one it sees what there is most of.
+        most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
+        image = np.array(self._picture(tokens.masked_fill(masked, most)))
+        grey = masked.view(rows, columns).cpu().numpy()
+        image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
+        return Image.fromarray(image)
 
     def _options(self, given: dict[str, Any], edit: Edit | None) -> PlanOptions:
         revising = edit is not None and edit.kind == "revise"

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from unmask.errors import ConfigError
 
+OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
@@ -18,9 +19,15 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 = any free one")
     model: str | None = Field(None, description="bundled name or folder; unset = the default model")
+    more_models: list[str] = Field([], description="served beside it, loaded when asked for")
     device: str = Field("cpu", min_length=1, description="torch device")
+    more_devices: list[str] = Field([], description="a worker on each of them too")
     threads: int = Field(0, ge=0, description="torch threads; 0 = torch's own choice")
-    max_queue: int = Field(32, ge=1, description="requests that may wait for the worker")
+    max_queue: int = Field(64, ge=1, description="requests that may wait for a worker")
+    max_wait_seconds: float = Field(120, gt=0, description="refuse if what waits takes longer")
+    max_rows: int = Field(16, ge=1, le=1024, description="images that a worker steps at a time")
+    memory_bytes: int = Field(0, ge=0, description="of all weights together; 0 = no bound")
+    on_death: OnDeath = Field("restart", description="of a worker: restart it, exit, or stay")
     max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body that is no form")
     max_upload_bytes: int = Field(20 << 20, ge=1, description="largest form, its files included")
     request_timeout_seconds: float = Field(300, gt=0, description="longest wait for one request")

@@ -11,14 +11,17 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from unmask.pipeline import Generated, ModelCard, ModelInfo, Pipeline, Request
+from unmask.models.native import Condition
+from unmask.pipeline import ModelCard, ModelInfo, Pipeline, Request, Start
+from unmask.sampling.backbone import Pass
 from unmask.sampling.plan import MAX_STEPS
 from unmask.server.app import create_app
-from unmask.server.worker import Worker
+from unmask.server.engine import Engine, EngineOptions
 from unmask.settings import Settings
 
 MODEL = "storybook-64"
@@ -27,29 +30,75 @@ MODEL = "storybook-64"
 class AnyWords:
     """Takes every prompt, and finds every word that stands in it."""
 
-    def __call__(self, prompts: list[str]) -> None:
-        pass
+    def __call__(self, prompts: list[str]) -> Condition:
+        mask = torch.ones(len(prompts), 3, dtype=torch.bool)
+        return Condition(mask.long(), mask)
 
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         return [(1,)] if word in prompt else []
 
 
+class Prompts:
+    """A prefix that is its prompts."""
+
+    def __init__(self, prompts: list[str]) -> None:
+        self.prompts = prompts
+        self.mask = torch.ones(len(prompts), 1)
+
+    def select(self, rows: torch.Tensor) -> "Prompts":
+        return Prompts([self.prompts[row] for row in rows.tolist()])
+
+    @classmethod
+    def join(cls, prefixes: list["Prompts"]) -> "Prompts":
+        return cls([prompt for prefix in prefixes for prompt in prefix.prompts])
+
+
+class FakeBackbone:
+    """Logits of zeros; ``during`` is called within every pass with the prompts of its rows."""
+
+    mask_id = 8
+
+    def __init__(self) -> None:
+        self.during: Callable[[list[str]], None] = lambda prompts: None
+        self.batches: list[list[str]] = []
+
+    def full(self, tokens, prefix, *, keep, attend):
+        self.batches.append(prefix.prompts)
+        self.during(prefix.prompts)
+        return Pass(torch.zeros(*tokens.shape, 8), prefix if keep else None)
+
+    def local(self, tokens, positions, prefix, cache):
+        self.during(prefix.prompts)
+        return torch.zeros(*tokens.shape, 8)
+
+    def parameters(self):
+        return iter([torch.zeros(25)])
+
+
+class FakeTokenizer:
+    patch = 8
+
+    def parameters(self):
+        return iter([])
+
+
 class FakePipeline(Pipeline):
     """Plain pictures whose colour depends on everything that a picture depends on."""
 
-    def __init__(self) -> None:
-        self.card = ModelCard(MODEL, "Draws nothing well.", "halton", ())
+    def __init__(self, name: str = MODEL) -> None:
+        self.card = ModelCard(name, "Draws nothing well.", "halton", ())
         self.condition = AnyWords()
+        self.backbone, self.tokenizer = FakeBackbone(), FakeTokenizer()
+        self.device = torch.device("cpu")
         self.drawn: list[Request] = []
-        self.during: Callable[[int], None] = lambda step: None  # called within every step
         self.info = ModelInfo(
-            name=MODEL,
+            name=name,
             description=self.card.description,
             width=64,
             height=64,
             grid=(8, 8),
             parameters=1_000_000,
-            codebook_size=512,
+            codebook_size=8,
             condition="text",
             schedulers=("confidence", "halton", "random"),
             mask_schedules=("arccos", "cosine"),
@@ -60,14 +109,20 @@ class FakePipeline(Pipeline):
             max_prompt_characters=1000,
         )
 
-    def run(self, request, on_step=None):
-        self.drawn.append(request)
-        steps = request.options.steps
-        for step in range(steps):
-            self.during(step)
-            if on_step:
-                on_step(step + 1, steps)
-        return Generated([self.draw(request, i) for i in range(request.n)], request, 0.01)
+    def encode_prompts(self, prompts):
+        return Prompts(list(prompts))
+
+    def preview(self, tokens):
+        masked = int((tokens == self.backbone.mask_id).sum())
+        return Image.new("RGB", (64, 64), (masked, 0, 0))
+
+    def drawing(self, request, image_index):
+        if image_index == 0:
+            self.drawn.append(request)
+        blank = torch.full((64,), self.backbone.mask_id)
+        tokens = yield Start(self.plan(request, image_index), blank, blank == 8)
+        assert (tokens < 8).all()
+        return self.draw(request, image_index)
 
     def draw(self, request: Request, index: int) -> Image.Image:
         key = f"{request.prompt} {request.seed} {request.options.steps} {index}"
@@ -80,13 +135,13 @@ class FakePipeline(Pipeline):
 
 
 class Gate:
-    """Holds a pipeline inside its first step until it is opened."""
+    """Holds a backbone inside a pass until it is opened."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.opened = threading.Event()
 
-    def __call__(self, step: int) -> None:
+    def __call__(self, prompts: list[str]) -> None:
         self.entered.set()
         assert self.opened.wait(10)
 
@@ -100,8 +155,9 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def serving(load: Callable[[], Pipeline], **options: object) -> Iterator[TestClient]:
-    settings = Settings(**options)
-    with TestClient(create_app(settings, Worker(load, settings.max_queue))) as client:
+    settings = Settings(model=MODEL, **options)
+    engine = Engine(EngineOptions.of(settings), lambda name, device: load())
+    with TestClient(create_app(settings, engine)) as client:
         yield client
 
 
@@ -138,8 +194,8 @@ def client(pipeline: FakePipeline) -> Iterator[TestClient]:
 @pytest.fixture
 def live(pipeline: FakePipeline) -> Iterator[int]:
     """The port of a real server on this machine."""
-    settings = Settings(max_queue=1)
-    app = create_app(settings, Worker(lambda: pipeline, settings.max_queue))
+    settings = Settings(model=MODEL, max_queue=1, max_rows=1)
+    app = create_app(settings, Engine(EngineOptions.of(settings), lambda name, device: pipeline))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

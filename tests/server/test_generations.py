@@ -201,7 +201,8 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
         ("output_compression", 50),  # the format is png
         ("background", "transparent"),
         ("response_format", "url"),
-        ("stream", True),
+        ("stream", "yes"),
+        ("priority", "high"),
         ("partial_images", 1),
         ("seed", -1),
         ("seed", 2**64),

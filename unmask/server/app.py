@@ -2,16 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
+import torch
 from fastapi import FastAPI
 
 from unmask import __version__
+from unmask.pipeline import Pipeline
 from unmask.server.edge import Edge
-from unmask.server.engine import Engine
+from unmask.server.engine import Engine, EngineOptions
 from unmask.server.errors import add_error_handlers
 from unmask.server.routes import make_router
-from unmask.server.worker import Worker, load_pipeline
 from unmask.settings import Settings, load_settings
 
 
@@ -21,10 +21,12 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     Without arguments it reads the environment, so ``uvicorn --factory`` can call it.
     """
     settings = settings or load_settings()
-    engine = engine or Worker(partial(load_pipeline, settings), settings.max_queue)
+    engine = engine or Engine(EngineOptions.of(settings), Pipeline.load)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         engine.start()
         yield
         await engine.stop()

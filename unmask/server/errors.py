@@ -5,7 +5,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from unmask.errors import NotFoundError, RequestError, UnavailableError
+from unmask.errors import DrawingError, NotFoundError, RequestError, UnavailableError
 from unmask.server.engine import QueueFullError
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
@@ -57,21 +57,33 @@ def internal_error(request_id: str) -> JSONResponse:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make the app answer every error that is raised on purpose in the envelope."""
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(UnavailableError, _unavailable)
-    app.add_exception_handler(TimeoutError, _timeout)
+    for kind in (RequestError, UnavailableError, TimeoutError, DrawingError):
+        app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
 
 
-def _request_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
+def error_body(error: Exception) -> JSONResponse:
+    """The answer to an error that is raised on purpose; to any other, that it was not expected."""
+    if isinstance(error, RequestError):
+        return _request_error(error)
+    if isinstance(error, UnavailableError):
+        return _unavailable(error)
+    headers = {"x-should-retry": "false"}
+    if isinstance(error, TimeoutError):
+        return error_response(504, str(error), "timeout", kind="server_error", headers=headers)
+    code = "drawing_failed" if isinstance(error, DrawingError) else "internal_error"
+    message = str(error) if isinstance(error, DrawingError) else "an unexpected error"
+    return error_response(500, message, code, kind="server_error", headers=headers)
+
+
+def _request_error(error: RequestError) -> JSONResponse:
     if isinstance(error, NotFoundError):
         code = f"{error.param}_not_found" if error.param else "not_found"
         return error_response(404, str(error), code, param=error.param)
     return error_response(400, str(error), "invalid_value", param=error.param)
 
 
-def _unavailable(_: Request, error: Exception) -> Response:
+def _unavailable(error: UnavailableError) -> JSONResponse:
     if isinstance(error, QueueFullError):
         headers = {"retry-after": str(error.retry_after)}
         return error_response(
@@ -79,11 +91,6 @@ def _unavailable(_: Request, error: Exception) -> Response:
         )
     headers = {"retry-after": str(RETRY_SECONDS)}
     return error_response(503, str(error), "unavailable", kind="server_error", headers=headers)
-
-
-def _timeout(_: Request, error: Exception) -> Response:
-    headers = {"x-should-retry": "false"}
-    return error_response(504, str(error), "timeout", kind="server_error", headers=headers)
 
 
 def _http(request: Request, error: Exception) -> Response:

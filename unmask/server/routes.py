@@ -1,7 +1,7 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
 import asyncio
-import base64
+import hashlib
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -11,11 +11,13 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from unmask import pipeline
 from unmask.editing import Edit
-from unmask.errors import NotFoundError, RequestError
-from unmask.server.encoding import encode, parameters, size_text
+from unmask.errors import NotFoundError, RequestError, choices
+from unmask.server.answers import Order, make_answer, stream, submit
+from unmask.server.encoding import size_text
 from unmask.server.engine import Engine
 from unmask.server.errors import ErrorBody
 from unmask.server.forms import (
@@ -29,17 +31,14 @@ from unmask.server.forms import (
 from unmask.server.schemas import (
     STEPS,
     EditBody,
-    EditSummary,
     GenerationBody,
     ImageAnswer,
     ImageBody,
-    ImageData,
     ImagesAnswer,
     ModelCard,
     ModelList,
     OutpaintBody,
     Status,
-    Timings,
     VariationBody,
     read_body,
 )
@@ -79,36 +78,39 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
     @router.get("/readyz", tags=["probes"])
     async def ready() -> Status:
         """The model is loaded and its worker lives; else 503 with the reason."""
-        engine.model()
+        engine.ready()
         return Status(status="ready")
 
     @router.get("/v1/models", tags=["models"])
     async def models() -> ModelList:
         """The models that can be asked for."""
-        return ModelList(data=[_card(engine.model().info, created)])
+        return ModelList(data=[_card(info, created) for info in engine.infos])
 
     @router.get("/v1/models/{model_id:path}", tags=["models"])
     async def model(model_id: str) -> ModelCard:
         """One model."""
-        info = engine.model().info
-        if model_id != info.name:
-            raise _no_such_model(model_id, info)
-        return _card(info, created)
+        infos = {info.name: info for info in engine.infos}
+        if model_id not in infos:
+            raise NotFoundError(
+                f"there is no model {model_id[:64]!r}: {choices(model_id[:64], infos)}", "model"
+            )
+        return _card(infos[model_id], created)
 
     async def answer(
         request: Request, body: ImageBody, make: Callable[[], Edit] | None = None
-    ) -> ImagesAnswer:
+    ) -> ImagesAnswer | Response:
         """Draw what the body asks for, over the picture that ``make`` reads, if any."""
-        model = engine.model()
-        if not _serves(model.info, body.model):
-            raise _no_such_model(str(body.model), model.info)
+        name = None if (body.model or "").startswith(ALIASES) else body.model
+        model = await engine.open(name)
         edit = await run_in_threadpool(make) if make is not None else None
         resolved = await run_in_threadpool(_resolve, body, model, edit)
+        order = Order(body, model, resolved, _key(request), settings.request_timeout_seconds)
+        if body.stream:
+            return await stream(engine, order)
         arrived = time.perf_counter()
-        work = engine.submit(resolved)
-        generated = await _unless_gone(request, work, settings.request_timeout_seconds)
+        generated = await _unless_gone(request, submit(engine, order))
         queued = time.perf_counter() - arrived - generated.seconds
-        return await run_in_threadpool(_answer, body, model.info.name, generated, max(queued, 0))
+        return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
 
     images = partial(
         router.post, tags=["images"], response_model=ImageAnswer, response_model_exclude_none=True
@@ -117,7 +119,7 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
     @images("/v1/images/generations", openapi_extra=BODY)
     async def generate(
         request: Request, body: Annotated[ImageBody, Depends(image_body)]
-    ) -> ImagesAnswer:
+    ) -> ImagesAnswer | Response:
         """Draw images from a prompt."""
         return await answer(request, body)
 
@@ -125,7 +127,7 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
     async def edit(
         request: Request,
         form: Annotated[Form[EditBody], Depends(form_reader(EditBody, ["image", "mask"]))],
-    ) -> ImagesAnswer:
+    ) -> ImagesAnswer | Response:
         """Draw over a picture.
 
         - With a mask it is inpainting: what the mask selects is drawn anew, unseen. A mask image
@@ -139,26 +141,25 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
     @images("/v1/images/outpaint", openapi_extra=form_schema(OutpaintBody))
     async def outpaint(
         request: Request, form: Annotated[Form[OutpaintBody], Depends(form_reader(OutpaintBody))]
-    ) -> ImagesAnswer:
+    ) -> ImagesAnswer | Response:
         """Draw more of a picture beyond its sides."""
         return await answer(request, form.body, partial(make_outpaint, form, max_bytes))
 
     @images("/v1/images/variations", openapi_extra=form_schema(VariationBody))
     async def variation(
         request: Request, form: Annotated[Form[VariationBody], Depends(form_reader(VariationBody))]
-    ) -> ImagesAnswer:
+    ) -> ImagesAnswer | Response:
         """Draw a share of a picture's tokens anew, with a prompt or without."""
         return await answer(request, form.body, partial(make_variation, form, max_bytes))
 
     return router
 
 
-def _serves(info: pipeline.ModelInfo, name: str | None) -> bool:
-    return name is None or name == info.name or name.startswith(ALIASES)
-
-
-def _no_such_model(name: str, info: pipeline.ModelInfo) -> NotFoundError:
-    return NotFoundError(f"there is no model {name[:64]!r}: choose {info.name!r}", "model")
+def _key(request: Request) -> str:
+    """Who asks, so that each gets an equal share: the sender of a credential, or of an address."""
+    credential = request.headers.get("authorization", "")
+    host = request.client.host if request.client else ""
+    return hashlib.sha256(credential.encode()).hexdigest() if credential else host
 
 
 def _card(info: pipeline.ModelInfo, created: int) -> ModelCard:
@@ -195,51 +196,16 @@ def _check_transparency(body: ImageBody) -> None:
         raise RequestError(f"background: {message}", "background")
 
 
-async def _unless_gone(
-    request: Request, work: Coroutine[None, None, Result], seconds: float
-) -> Result:
-    """The result of the work, which is cancelled when the client hangs up or the time is over."""
+async def _unless_gone(request: Request, work: Coroutine[None, None, Result]) -> Result:
+    """The result of the work, which is cancelled when the client hangs up."""
     working = asyncio.create_task(work)
     # The body has been read, so the next message can only be the disconnect.
     gone = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait({working, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        if gone.done():
-            raise HTTPException(499, "the client has gone")  # nobody reads this but the log
-        raise TimeoutError(f"not done within {seconds:g} s: ask for fewer images or steps")
+        raise HTTPException(499, "the client has gone")  # nobody reads this but the log
     finally:
         working.cancel()
         gone.cancel()
-
-
-def _answer(
-    body: ImageBody, model: str, generated: pipeline.Generated, queued: float
-) -> ImagesAnswer:
-    request = generated.request
-    text = parameters(request, model)
-    started = time.perf_counter()
-    files = [
-        encode(image, body.image_format, body.image_quality, text) for image in generated.images
-    ]
-    data = [
-        ImageData(b64_json=base64.b64encode(file).decode(), seed=request.seed, image_index=index)
-        for index, file in enumerate(files)
-    ]
-    encoded = time.perf_counter() - started
-    return ImageAnswer(
-        created=int(time.time()),
-        data=data,
-        background="transparent" if request.edit and request.edit.keeps_alpha else "opaque",
-        output_format=body.image_format,
-        quality=body.used_quality,
-        size=size_text(request.size),
-        safety_identifier=body.safety_identifier,
-        model=model,
-        seed=request.seed,
-        subjects=request.subjects,
-        edit=EditSummary(**request.edit.summary()) if request.edit else None,
-        **asdict(request.options),
-        timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
-    )

@@ -78,7 +78,7 @@ class ImageBody(BaseModel):
     background: Literal["auto", "opaque", "transparent"] | None = None
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool | None = None
-    partial_images: int | None = Field(None, ge=0, le=3)
+    partial_images: int | None = Field(None, ge=0, le=3, description="previews in a stream")
     safety_identifier: str | None = Field(None, max_length=256, description="echoed")
 
     moderation: str | None = Field(None, description="a hint, ignored")
@@ -88,6 +88,9 @@ class ImageBody(BaseModel):
 
     negative_prompt: str | None = None
     seed: int | None = Field(None, description="random if absent; the answer tells it")
+    priority: Literal["normal", "low"] | None = Field(
+        None, description="low waits while any other request does"
+    )
     num_inference_steps: int | None = Field(None, description="another name of steps")
     subjects: list[list[str]] | None = Field(
         None, description="the words of each object in the prompt; found there if absent"
@@ -121,18 +124,17 @@ class ImageBody(BaseModel):
             raise ValueError("images are not stored, so they have no url: choose b64_json")
         return response_format
 
-    @field_validator("stream", "partial_images")
-    @classmethod
-    def _no_stream(cls, value: bool | int | None) -> bool | int | None:
-        if value:
-            raise ValueError("streaming is not supported yet")
-        return value
-
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
         a, b = self.sampling.get("steps"), self.num_inference_steps
         if None not in (a, b) and a != b:
             raise RequestError(f"steps is {a} but num_inference_steps is {b}: give one", "steps")
+        return self
+
+    @model_validator(mode="after")
+    def _previews_need_a_stream(self) -> Self:
+        if self.partial_images and not self.stream:
+            raise RequestError("partial_images needs stream: true", "partial_images")
         return self
 
     @model_validator(mode="after")
@@ -293,6 +295,15 @@ class ImageData(BaseModel):
     image_index: int
 
 
+class Usage(BaseModel):
+    """What was read and drawn, in tokens: those of the prompt, and those of the images."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    total_tokens: int
+
+
 class Timings(BaseModel):
     """Where the seconds went."""
 
@@ -321,6 +332,7 @@ class ImagesAnswer(BaseModel):
     quality: str | None
     size: str
     safety_identifier: str | None
+    usage: Usage
 
     model: str
     seed: int

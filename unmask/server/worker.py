@@ -1,148 +1,329 @@
-"""The plain engine: one thread that loads the model, then draws one request after another."""
+"""A worker: one thread, one device, and the rows that it moves on step by step."""
 
-import asyncio
+import copy
 import logging
-import math
 import threading
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
+from PIL import Image
+from torch import Tensor
 
-from unmask.errors import UnavailableError
-from unmask.pipeline import Generated, Pipeline, Request, default_model
-from unmask.server.engine import QueueFullError
-from unmask.settings import Settings
+from unmask.errors import DrawingError
+from unmask.models.native import Prefix
+from unmask.pipeline import Pipeline, Start
+from unmask.sampling.step import Row, step
+from unmask.server.figures import Figures
+from unmask.server.queue import FairQueue
+from unmask.server.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
-STOPPING = "the server is stopping"
-JOIN_SECONDS = 10  # a thread that is still loading weights after this is left to die with us
+KEPT_PREFIXES = 512  # encoded prompts a model
+NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those who left
 
 
-def load_pipeline(settings: Settings) -> Pipeline:
-    """The pipeline that the settings ask for; raises NotFoundError or ConfigError."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return Pipeline.load(settings.model or default_model(), settings.device)
+@dataclass(eq=False)
+class Strand:
+    """One image of a ticket: what draws it, and the row that is being stepped for it now."""
 
+    ticket: Ticket
+    image_index: int
+    pipeline: Pipeline
+    prefix: Prefix  # of the condition and the null
+    drawing: Generator[Start, Tensor, Image.Image]
+    start: Start | None = None
+    tokens: Tensor | None = None
+    row: Row | None = None
+    previewed: int = 0
 
-class _Job:
-    """A request, the promise of its images, and whether anyone still wants them."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.promise: Future[Generated] = Future()
-        self.abandoned = False
-
-    def fail(self, reason: str) -> None:
-        if self.promise.set_running_or_notify_cancel():
-            self.promise.set_exception(UnavailableError(reason))
+    def begin(self, start: Start) -> None:
+        """Put what its drawing asks for on a fresh row."""
+        self.start, self.tokens = start, start.tokens
+        self.row = Row.begin(start.plan, start.unknown)
 
 
 class Worker:
-    """An Engine with one thread, which serves requests in the order they came."""
+    """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
+    model: a tick. Rows come and go between steps.
 
-    def __init__(self, load: Callable[[], Pipeline], max_queue: int) -> None:
-        """``load`` makes the pipeline, in the thread; ``max_queue`` requests may wait."""
-        self._load = load
-        self._max_queue = max_queue
-        self._thread = threading.Thread(target=self._run, name="unmask-worker", daemon=True)
-        # Guards the four below. While there is a pipeline, a thread lives that empties the queue.
-        self._changed = threading.Condition()
-        self._waiting: deque[_Job] = deque()
-        self._pipeline: Pipeline | None = None
-        self._reason = "the server has not started"  # why there is no pipeline
-        self._stopping = False
-        self._last_seconds = 1.0
+    ``find`` gives this worker's copy of a model. ``ended`` hears why the thread has ended, None if
+    it was told to. ``lightest`` tells whether no other worker has fewer rows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        queue: FairQueue,
+        figures: Figures,
+        find: Callable[[str], Pipeline],
+        *,
+        max_rows: int,
+        finisher: bool,
+        lightest: Callable[["Worker"], bool],
+        ended: Callable[["Worker", BaseException | None], None],
+    ) -> None:
+        self.name, self.queue, self.figures, self.find = name, queue, figures, find
+        self.max_rows, self.lightest, self.ended = max_rows, lightest, ended
+        self.stopping = False
+        self.pending: deque[tuple[Ticket, int]] = deque()  # images of a taken ticket, not begun
+        self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
+        self.running: list[Strand] = []
+        self.finishing: dict[Future[Start | Image.Image], Strand] = {}
+        self._prefixes: dict[str, OrderedDict[str, Prefix]] = {}
+        self._joined: tuple[list[Strand], Prefix] | None = None
+        # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
+        # step's cores away.
+        self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to load the model, and return at once."""
-        self._reason = "the model is still loading"
+        """Begin to take tickets."""
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Fail whatever waits or runs, and return when the thread has ended."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._close(STOPPING)
-        await asyncio.to_thread(self._thread.join, JOIN_SECONDS)
+    def stop(self) -> None:
+        """Ask the thread to end after its step."""
+        self.stopping = True
+        with self.queue.changed:
+            self.queue.changed.notify_all()
 
-    def model(self) -> Pipeline:
-        """The loaded pipeline; raises UnavailableError with the reason when there is none."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            raise UnavailableError(self._reason)
-        return pipeline
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread; whether it has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
-    async def submit(self, request: Request) -> Generated:
-        """The images of a request, drawn after all that came before it; see Engine.submit."""
-        job = _Job(request)
-        self._enqueue(job)
-        try:
-            return await asyncio.wrap_future(job.promise)
-        except asyncio.CancelledError:
-            job.abandoned = True
-            raise
-
-    def _enqueue(self, job: _Job) -> None:
-        with self._changed:
-            self.model()  # under the lock: nobody would ever fail a job added after _close
-            if len(self._waiting) >= self._max_queue:
-                self._waiting = deque(job for job in self._waiting if not job.abandoned)
-            if len(self._waiting) >= self._max_queue:
-                retry_after = min(max(math.ceil(self._last_seconds), 1), 60)
-                raise QueueFullError(len(self._waiting), retry_after)
-            self._waiting.append(job)
-            self._changed.notify()
+    @property
+    def load(self) -> int:
+        """Rows that it has or has promised to begin."""
+        return len(self.running) + len(self.finishing) + len(self.pending) + len(self.fresh)
 
     def _run(self) -> None:
-        failure = "the model could not be loaded"
+        reason: BaseException | None = None
         try:
-            pipeline = self._load()
-            failure = "the worker has died"
-            self._open(pipeline)
-            while (job := self._next()) is not None:
-                self._serve(pipeline, job)
+            with torch.inference_mode():
+                while not self.stopping:
+                    self.tick()
         except BaseException as error:  # no frame above would tell those who wait
-            log.critical("%s", failure, exc_info=True)
-            # The name only: the text of a foreign error may hold paths.
-            self._close(f"{failure} ({type(error).__name__}): see the log of the server")
+            log.critical("worker %s has died", self.name, exc_info=True)
+            reason = error
+        finally:
+            if self._finisher is not None:
+                self._finisher.shutdown(wait=False, cancel_futures=True)
+            self.ended(self, reason)
 
-    def _open(self, pipeline: Pipeline) -> None:
-        with self._changed:
-            if not self._stopping:
-                self._pipeline = pipeline
-
-    def _close(self, reason: str) -> None:
-        with self._changed:
-            self._pipeline, self._reason = None, reason
-            jobs, self._waiting = self._waiting, deque()
-        for job in jobs:
-            job.fail(reason)
-
-    def _next(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            return None if self._stopping else self._waiting.popleft()
-
-    def _serve(self, pipeline: Pipeline, job: _Job) -> None:
-        if job.abandoned or not job.promise.set_running_or_notify_cancel():
+    def tick(self) -> None:
+        """Drop who left, take in what is finished and what is new, and step everybody once."""
+        began = time.perf_counter()
+        self.sweep()
+        self.collect()
+        self.admit()
+        if not self.running:
+            self.rest()
             return
+        for strands in self.groups():
+            self.advance(strands)
+        self.figures.tick_seconds += time.perf_counter() - began
 
-        def on_step(done: int, total: int) -> None:
-            if job.abandoned or self._stopping:
-                raise UnavailableError(STOPPING)
+    def rest(self) -> None:
+        """Sleep until something may have changed."""
+        with self.queue.changed:
+            if not self.stopping and not len(self.queue) and not self.pending:
+                self.queue.changed.wait(NAP_SECONDS)
 
+    def sweep(self) -> None:
+        """Let go of what nobody waits for any more."""
+        self.running = [strand for strand in self.running if not strand.ticket.over]
+        self.pending = deque(entry for entry in self.pending if not entry[0].over)
+
+    def collect(self) -> None:
+        """Take back what the finisher has done."""
+        for future in [future for future in self.finishing if future.done()]:
+            strand = self.finishing.pop(future)
+            error = future.exception()
+            if error is not None:
+                strand.ticket.fail(error)
+            else:
+                self.received(strand, future.result())
+
+    def admit(self) -> None:
+        """Begin new images while there is room."""
+        while len(self.running) + len(self.finishing) + len(self.fresh) < self.max_rows:
+            if not self.pending:
+                ticket = self.queue.take(self.name) if self.lightest(self) else None
+                if ticket is None:
+                    break
+                ticket.began = time.monotonic()
+                self.figures.waits.append(ticket.began - ticket.arrived)
+                self.pending.extend((ticket, i) for i in range(ticket.request.n))
+            self.fresh.append(self.pending.popleft())
+        fresh, self.fresh = self.fresh, []
+        tickets = list(dict.fromkeys(ticket for ticket, _ in fresh))
+        for ticket in tickets:
+            try:
+                pipeline = self.find(ticket.model)
+                prefix = self.encoded(pipeline, ticket)
+            except Exception as error:
+                ticket.fail(error)
+                continue
+            for owner, index in fresh:
+                if owner is ticket:
+                    drawing = pipeline.drawing(ticket.request, index)
+                    self.resume(Strand(ticket, index, pipeline, prefix, drawing), None)
+
+    def encoded(self, pipeline: Pipeline, ticket: Ticket) -> Prefix:
+        """The prefixes of a ticket's prompt and negative prompt, kept for the next that asks."""
+        known = self._prefixes.setdefault(ticket.model, OrderedDict())
+        prompts = (ticket.request.prompt, ticket.request.negative_prompt or "")
+        for prompt in prompts:
+            if prompt not in known:
+                known[prompt] = pipeline.encode_prompts([prompt])
+            known.move_to_end(prompt)
+        found = type(known[prompts[0]]).join([known[prompt] for prompt in prompts])
+        while len(known) > KEPT_PREFIXES:
+            known.popitem(last=False)
+        return found
+
+    def groups(self) -> list[list[Strand]]:
+        """The running strands, by model."""
+        groups: dict[int, list[Strand]] = {}
+        for strand in self.running:
+            groups.setdefault(id(strand.pipeline), []).append(strand)
+        return list(groups.values())
+
+    def advance(self, strands: list[Strand]) -> None:
+        """Move strands of one model on by a step; those that make it fail leave alone."""
+        rows = [strand.row for strand in strands if strand.row is not None]
+        before = [copy.copy(row) for row in rows]
+        began = time.perf_counter()
         try:
-            generated = pipeline.run(job.request, on_step)
+            tokens = step(
+                strands[0].pipeline.backbone,
+                torch.stack([strand.tokens for strand in strands if strand.tokens is not None]),
+                self.prefix(strands),
+                rows,
+            )
         except Exception as error:
-            job.promise.set_exception(error)
-        except BaseException:
-            job.promise.set_exception(UnavailableError("the worker has died"))
-            raise
+            self.isolate(strands, before, error)
+            return
+        seconds = time.perf_counter() - began
+        work = sum(
+            row.plan.tokens * (1 + old.now.null) for row, old in zip(rows, before, strict=True)
+        )
+        self.figures.stepped(seconds, len(rows), work, len(rows), 0)
+        for strand, row, own in zip(strands, rows, tokens, strict=True):
+            strand.tokens = own
+            strand.ticket.progress()
+            if row.done:
+                self.finish(strand, row)
+            else:
+                self.preview(strand, row)
+
+    def isolate(self, strands: list[Strand], before: list[Row], error: Exception) -> None:
+        """Step the halves apart, until what fails stands alone; out of memory, there is room for
+        so many only."""
+        for strand, row in zip(strands, before, strict=True):
+            strand.row = row
+        if len(strands) == 1:
+            log.warning("a row has failed", exc_info=error)
+            self.leave(strands[0])
+            strands[0].ticket.fail(error)
+            return
+        half = len(strands) // 2
+        if _out_of_memory(error):
+            self.max_rows = max(1, half)
+            log.warning("out of memory with %d rows: at most %d from now on", len(strands), half)
+        self.advance(strands[:half])
+        self.advance(strands[half:])
+
+    def finish(self, strand: Strand, row: Row) -> None:
+        """All steps are done: turn the tokens into pixels, here or beside the next step."""
+        self.leave(strand)
+        if not bool(row.sound):
+            strand.ticket.fail(DrawingError("the model's logits are not numbers for this request"))
+            return
+        if self._finisher is None:
+            self.resume(strand, strand.tokens)
+            return
+        future = self._finisher.submit(_resumed, strand.drawing, strand.tokens)
+        self.finishing[future] = strand
+        future.add_done_callback(lambda _: self.wake())
+
+    def wake(self) -> None:
+        """Something may be there to do."""
+        with self.queue.changed:
+            self.queue.changed.notify_all()
+
+    def resume(self, strand: Strand, tokens: Tensor | None) -> None:
+        """Let a drawing go on, here and now."""
+        try:
+            made = _resumed(strand.drawing, tokens)
+        except Exception as error:
+            log.warning("a drawing has failed", exc_info=error)
+            strand.ticket.fail(error)
         else:
-            self._last_seconds = generated.seconds
-            job.promise.set_result(generated)
+            self.received(strand, made)
+
+    def received(self, strand: Strand, made: Start | Image.Image) -> None:
+        """A drawing asks for more steps, or has its image."""
+        if isinstance(made, Start):
+            strand.begin(made)
+            self.running.append(strand)
+            return
+        ticket = strand.ticket
+        ticket.give(strand.image_index, made)
+        if len(ticket.images) == ticket.request.n and ticket.began is not None:
+            self.figures.draws.append(time.monotonic() - ticket.began)
+
+    def preview(self, strand: Strand, row: Row) -> None:
+        """Show how far an image is, if it is time for one of the previews that were asked for."""
+        ticket, steps = strand.ticket, len(row.plan.steps)
+        due = row.step * (ticket.previews + 1) // steps
+        if ticket.previews and strand.previewed < due <= ticket.previews and not ticket.over:
+            assert strand.tokens is not None
+            number, strand.previewed = strand.previewed, due
+            pipeline, index, tokens = strand.pipeline, strand.image_index, strand.tokens
+
+            def show() -> None:
+                with torch.inference_mode():
+                    ticket.tell(Preview(index, number, pipeline.preview(tokens)))
+
+            if self._finisher is None:
+                show()
+            else:
+                self._finisher.submit(show)
+
+    def leave(self, strand: Strand) -> None:
+        """Take a strand out of the batch."""
+        self.running = [other for other in self.running if other is not strand]
+
+    def prefix(self, strands: Sequence[Strand]) -> Prefix:
+        """The conditions of strands, then their nulls; joined anew when others come or go."""
+        who = list(strands)  # which are kept, so that no other can take the place of one
+        if self._joined is None or self._joined[0] != who:
+            both = type(strands[0].prefix).join([strand.prefix for strand in strands])
+            order = torch.arange(2 * len(strands)).view(-1, 2).T.flatten()
+            self._joined = who, both.select(order.to(both.mask.device))
+        return self._joined[1]
+
+
+def _resumed(
+    drawing: Generator[Start, Tensor, Image.Image], tokens: Tensor | None
+) -> Start | Image.Image:
+    """What a drawing asks for next, or the image."""
+    with torch.inference_mode():
+        try:
+            return next(drawing) if tokens is None else drawing.send(tokens)
+        except StopIteration as end:
+            image: Image.Image = end.value
+            return image
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """A device, or the CPU's allocator, had no more."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

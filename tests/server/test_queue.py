@@ -1,0 +1,94 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unmask.server.queue import FairQueue
+from unmask.server.tickets import Priority, Ticket
+
+
+def ticket(name: str, cost: float = 1.0, key: str = "", priority: int = 1) -> Ticket:
+    return Ticket(None, name, cost, 1, key=key, priority=Priority(priority))
+
+
+def drained(queue: FairQueue) -> list[str]:
+    taken = []
+    while (found := queue.take("worker")) is not None:
+        taken.append(found.model)
+    return taken
+
+
+def test_one_key_is_served_in_the_order_of_coming() -> None:
+    queue = FairQueue()
+    for name in "abc":
+        queue.put(ticket(name))
+    assert len(queue) == 3
+    assert drained(queue) == ["a", "b", "c"]
+    assert len(queue) == 0
+
+
+def test_keys_take_turns_however_much_each_asks_for() -> None:
+    queue = FairQueue()
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        queue.put(ticket(name, key=name[0]))
+    assert drained(queue) == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_turns_are_counted_in_cost() -> None:
+    queue = FairQueue()
+    for name, cost in (
+        ("a1", 3.0),
+        ("a2", 3.0),
+        ("b1", 1.0),
+        ("b2", 1.0),
+        ("b3", 1.0),
+        ("b4", 1.0),
+    ):
+        queue.put(ticket(name, cost, key=name[0]))
+    assert drained(queue) == ["a1", "b1", "b2", "b3", "a2", "b4"]
+
+
+def test_nobody_saves_up_turns_by_staying_away() -> None:
+    queue = FairQueue()
+    for i in range(6):
+        queue.put(ticket(f"a{i}", key="a"))
+    for _ in range(3):
+        queue.take("worker")
+    for i in range(3):
+        queue.put(ticket(f"b{i}", key="b"))
+    assert drained(queue) == ["a3", "b0", "a4", "b1", "a5", "b2"]
+
+
+def test_a_lower_priority_waits() -> None:
+    queue = FairQueue()
+    for name, priority in (("low", 2), ("normal", 1), ("high", 0), ("normal2", 1)):
+        queue.put(ticket(name, priority=priority))
+    assert drained(queue) == ["high", "normal", "normal2", "low"]
+
+
+def test_those_who_left_are_neither_counted_nor_given_out() -> None:
+    queue = FairQueue()
+    tickets = [ticket(name) for name in "abc"]
+    for each in tickets:
+        queue.put(each)
+    tickets[1].cancel()
+    assert len(queue) == 2
+    assert drained(queue) == ["a", "c"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(0, 2), st.floats(0.1, 50), st.booleans())
+    )
+)
+def test_whatever_was_put_is_taken_once_and_told_by_whom(
+    asked: list[tuple[str, int, float, bool]],
+) -> None:
+    queue, tickets, taken = FairQueue(), [], []
+    for i, (key, priority, cost, take) in enumerate(asked):
+        tickets.append(ticket(str(i), cost, key, priority))
+        queue.put(tickets[-1])
+        if take:
+            taken.append(queue.take("one"))
+    while (found := queue.take("two")) is not None:
+        taken.append(found)
+    assert sorted(map(id, taken)) == sorted(map(id, tickets))
+    assert {each.taken_by for each in taken} <= {"one", "two"}

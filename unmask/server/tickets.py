@@ -1,0 +1,97 @@
+"""Requests on their way through the engine."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from PIL import Image
+
+from unmask.pipeline import Generated, Request
+
+
+class Priority(IntEnum):
+    """Whose turn comes first; a lower one waits while there is any higher."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many steps of all images are done."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How an image looks part of the way; ``number`` counts its previews from 0."""
+
+    image_index: int
+    number: int
+    image: Image.Image
+
+
+Event = Progress | Preview
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request that was taken: who asks, what it costs, and the promise of its images."""
+
+    request: Request
+    model: str
+    cost: float  # tokens times passes of the backbone
+    steps: int  # of all images together
+    key: str = ""
+    priority: Priority = Priority.NORMAL
+    previews: int = 0
+    on_event: OnEvent = lambda event: None
+    promise: Future[Generated] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    done_steps: int = 0
+    images: dict[int, Image.Image] = field(default_factory=dict)
+    taken_by: str = ""  # the name of the worker
+
+    @property
+    def over(self) -> bool:
+        """Nobody waits for it any more, or it has its answer."""
+        return self.promise.done()
+
+    def cancel(self) -> None:
+        """Give it up; its rows leave the batch at the next step."""
+        self.promise.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits, if it has no other answer yet."""
+        try:
+            self.promise.set_exception(error)
+        except InvalidStateError:
+            return
+
+    def progress(self, steps: int = 1) -> None:
+        """So many more steps are done."""
+        self.done_steps += steps
+        self.tell(Progress(self.done_steps, self.steps))
+
+    def tell(self, event: Event) -> None:
+        """An event, unless nobody waits."""
+        if not self.over:
+            self.on_event(event)
+
+    def give(self, image_index: int, image: Image.Image) -> None:
+        """An image is finished; the last one is the answer."""
+        self.images[image_index] = image
+        if len(self.images) == self.request.n:
+            began = self.arrived if self.began is None else self.began
+            images = [self.images[i] for i in range(self.request.n)]
+            try:
+                self.promise.set_result(Generated(images, self.request, time.monotonic() - began))
+            except InvalidStateError:
+                return
