@@ -250,3 +250,24 @@ def test_options_are_listed(
 ) -> None:
     assert _run(monkeypatch, "options") == 0
     assert "reuse = 0, 0 to 256" in capsys.readouterr().out
+
+
+def test_a_model_is_evaluated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(
+        'schedulers = ["halton"]\nsteps = [2]\nprompts = 1\nheld_out_prompts = 0\nimages = 1\n'
+        '[data]\nkind = "scenes"\nscenes = { size = 64 }\n'
+    )
+    assert _run(monkeypatch, "eval", config, "--out", tmp_path / "run") == 0
+    assert "halton-2" in capsys.readouterr().out
+    assert (tmp_path / "run" / "halton-2.json").exists()
+
+
+def test_a_model_without_a_judge_cannot_be_evaluated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    config = Path("configs/eval/quick.toml")
+    assert _run(monkeypatch, "eval", config, "--out", tmp_path, "--model", model) == 2
+    assert "holds no judge" in capsys.readouterr().err

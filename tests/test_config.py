@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from unmask import config
 from unmask.errors import ConfigError
+from unmask.training.judge import JudgeTraining
 from unmask.training.tokenizer import TokenizerTraining
 from unmask.training.transformer import TransformerTraining
 
@@ -129,7 +130,7 @@ def test_every_tokenizer_config_that_is_shipped_loads(path: Path) -> None:
     assert set(tomllib.loads(path.read_text())) <= {"model", "data", "loss", "loop"}
 
 
-@pytest.mark.parametrize("training", [TokenizerTraining, TransformerTraining])
+@pytest.mark.parametrize("training", [TokenizerTraining, TransformerTraining, JudgeTraining])
 def test_every_field_of_a_training_is_documented(training: type) -> None:
     text = (ROOT / "docs" / "training.md").read_text()
     missing = [name for name in _leaves(training) if f"{name}`" not in text]

@@ -429,3 +429,22 @@ def train(
         minutes=minutes,
         device=device,
     )
+
+
+@commands.command(name="eval")
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/eval/.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; what is there is kept.")],
+    model: Annotated[str | None, typer.Option(help="Bundled name or folder.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Sprites of the training: for the ceiling and distances.")
+    ] = None,
+    judge: Annotated[Path | None, typer.Option(help="A judge; else that of the model.")] = None,
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+) -> None:
+    """Draw and judge settings of a model; write a table, plots and sheets."""
+    from unmask.evaluation.run import run_evaluation
+    from unmask.pipeline import default_model
+
+    chosen = model or default_model()
+    print(run_evaluation(chosen, config, out, data=data, judge=judge, device=device))

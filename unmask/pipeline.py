@@ -334,9 +334,17 @@ class Pipeline:
         )
 
     def encode_prompts(self, prompts: Sequence[str]) -> Prefix:
-        """The prefixes of prompts; an empty one gives the null condition."""
-        condition = self.condition(prompts)
-        return self.backbone.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
+        """The prefixes of prompts; an empty one gives the null condition.
+
+        Each alone: a CPU sums fewer than 16 rows in another order than more of them.
+        """
+        rows = torch.arange(len(prompts), device=self.device)
+        condition = Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
+        encoded = [
+            self.backbone.encode(Condition(*(tensor[row] for tensor in condition)))
+            for row in rows.split(1)
+        ]
+        return Prefix.join(encoded)
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""

@@ -25,8 +25,9 @@ def generate_tokens(
 ) -> Tensor:
     """The finished tokens (rows, tokens) of a batch; ``prefix`` as in ``step``.
 
-    DrawingError if a row's logits are not numbers. ``tokens`` holds what is known, and ``mask_id`` where a plan shall draw. A plan that revises
+    ``tokens`` holds what is known, and ``mask_id`` where a plan shall draw. A plan that revises
     starts from tokens that are all there: ``unknown`` (rows, tokens) bool tells which may change.
+    DrawingError if a row's logits are not numbers.
     """
     unknown = tokens == backbone.mask_id if unknown is None else unknown
     rows = [Row.begin(plan, own) for plan, own in zip(plans, unknown, strict=True)]

@@ -1,0 +1,89 @@
+"""Through the engine every request comes out to the byte as if it were alone."""
+
+import asyncio
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_pipeline import PROMPT, _write_model
+from unmask.editing import inpaint, outpaint, revise, variation
+from unmask.pipeline import Pipeline, Request
+from unmask.sampling.schedulers import SCHEDULERS
+from unmask.server.engine import Engine, EngineOptions
+
+PROMPTS = (PROMPT, "two blue squares", "a red circle and two blue squares", "blue")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(name="pipeline", scope="module")
+def _pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Pipeline.load(_write_model(tmp_path_factory.mktemp("tiny")))
+
+
+def _any_request(pipeline: Pipeline, chance: random.Random) -> Request:
+    options: dict[str, object] = {
+        "scheduler": chance.choice(sorted(SCHEDULERS)),
+        "steps": chance.randint(1, 9),
+        "guidance_scale": chance.choice([1.0, 2.0, 3.5]),
+        "guidance": chance.choice(["constant", "linear", "interval"]),
+        "guidance_interval": (0.2, 0.7),
+        "temperature": chance.choice([0.0, 0.5, 1.0]),
+    }
+    extras: list[dict[str, object]] = [{}, {"noise_regularisation": 1.0}]
+    if options["scheduler"] in ("halton", "confidence", "random", "margin", "entropy", "uncage"):
+        extras += [
+            {"reuse": 1, "reuse_after": 0.0},
+            {"reuse": 3},
+            {"zigzag": True},
+            {"count_rule": "entropy"},
+            {"differential": 0.5},
+        ]
+    options |= chance.choice(extras)
+    pixels = np.random.default_rng(chance.randrange(99)).integers(0, 256, (9, 13, 3), np.uint8)
+    picture, mask = Image.fromarray(pixels), Image.new("L", (13, 9))
+    mask.paste(255, (2, 3, 9, 8))
+    edit = chance.choice(
+        [None] * 8 + [inpaint(picture, mask), outpaint(picture, left=5), variation(picture, 0.5)]
+    )
+    if edit is None and chance.random() < 0.05:
+        edit, options = revise(picture, 0.5), {"steps": chance.randint(1, 9)}
+    return pipeline.request(
+        chance.choice(PROMPTS),
+        seed=chance.randrange(2**63),
+        n=chance.choice([1, 1, 1, 2, 3]),
+        edit=edit,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.anyio
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [("cpu",), ("cpu", "cpu")])
+async def test_a_thousand_requests_of_every_kind(
+    pipeline: Pipeline, devices: tuple[str, ...]
+) -> None:
+    chance = random.Random(len(devices))
+    requests = [_any_request(pipeline, chance) for _ in range(500)]
+    options = EngineOptions(models=("tiny",), devices=devices, max_queue=1000, max_rows=16)
+    engine = Engine(options, lambda name, device: pipeline)
+    engine.start()
+    while engine.stats().ready_workers < len(devices):
+        await asyncio.sleep(0.002)
+
+    async def drawn(request: Request) -> list[bytes]:
+        await asyncio.sleep(chance.random())
+        result = await engine.submit(request, pipeline)
+        return [image.tobytes() for image in result.images]
+
+    together = await asyncio.gather(*map(drawn, requests))
+    stats = engine.stats()
+    await engine.stop()
+    for request, found in zip(requests, together, strict=True):
+        assert found == [image.tobytes() for image in pipeline.run(request).images]
+    assert stats.rows_per_step > 2  # so they did share batches
