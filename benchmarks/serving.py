@@ -1,0 +1,235 @@
+"""Serving under mixed load: ``python -m benchmarks.serving [--out FOLDER]``.
+
+Three servers with the same weights, one after another in turns:
+
+- ``engine``: unmask serve.
+- ``lock``: FastAPI with a lock around drawing, a request at a time.
+- ``batches``: FastAPI that batches whole requests: what waits and asks for the same number of steps
+  is drawn together, to the end, before anything else begins.
+
+Two clients: ``closed`` (so many users, each asks again when it has its answer) and ``open``
+(requests come at random times whether or not the server keeps up; each latency counts from then).
+The mix is fixed by the seed: 1 to 4 images of 4 to 32 steps by several schedulers.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+SERVERS = ("engine", "lock", "batches")
+PORT = 8765
+NOUNS = ("apple", "book", "cat", "tree", "star", "house")
+COLOURS = ("red", "green", "blue", "yellow", "purple")
+
+
+def mix(seed: int) -> Iterator[dict[str, Any]]:
+    """Endless requests, the same for a seed."""
+    chance = random.Random(seed)
+    while True:
+        things = [f"a {chance.choice(COLOURS)} {chance.choice(NOUNS)}" for _ in range(2)]
+        yield {
+            "prompt": f"{things[0]} to the left of {things[1]}",
+            "n": chance.choices((1, 2, 4), (6, 2, 1))[0],
+            "steps": chance.choices((4, 8, 12, 16, 32), (1, 3, 4, 2, 1))[0],
+            "scheduler": chance.choice(("halton", "confidence", "uncage", "remdm-conf")),
+            "seed": chance.randrange(2**32),
+        }
+
+
+def serve(name: str) -> None:
+    """Run one of the servers until it is killed."""
+    import uvicorn
+    from fastapi import FastAPI, Request
+
+    from unmask.pipeline import Pipeline, default_model
+    from unmask.server.app import create_app
+    from unmask.server.encoding import encode
+    from unmask.settings import Settings
+
+    if name == "engine":
+        app = create_app(Settings(max_queue=10_000, max_wait_seconds=1e9))
+        uvicorn.run(app, port=PORT, log_level="error")
+        return
+    pipeline, app = Pipeline.load(default_model()), FastAPI()
+    lock, waiting = asyncio.Lock(), deque[tuple[Any, asyncio.Future[list[Any]]]]()
+
+    def together(requests: list[Any]) -> list[Any]:
+        return pipeline._draw([(request, i) for request in requests for i in range(request.n)])
+
+    async def drain() -> None:
+        while waiting:
+            async with lock:
+                if not waiting:
+                    return
+                steps = waiting[0][0].options.steps
+                chosen = [entry for entry in waiting if entry[0].options.steps == steps][:16]
+                for entry in chosen:
+                    waiting.remove(entry)
+                images = await asyncio.to_thread(together, [request for request, _ in chosen])
+                for request, promise in chosen:
+                    promise.set_result(images[: request.n])
+                    images = images[request.n :]
+
+    @app.post("/v1/images/generations")
+    async def draw(request: Request) -> dict[str, Any]:
+        body = await request.json()
+        made = pipeline.request(body.pop("prompt"), **body)
+        if name == "lock":
+            async with lock:
+                images = (await asyncio.to_thread(pipeline.run, made)).images
+        else:
+            promise: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+            waiting.append((made, promise))
+            await asyncio.sleep(0.01)
+            await drain()
+            images = await promise
+        files = await asyncio.to_thread(lambda: [encode(image, "png", 100, "") for image in images])
+        return {"data": [len(file) for file in files]}
+
+    @app.get("/readyz")
+    async def ready() -> None:
+        return None
+
+    uvicorn.run(app, port=PORT, log_level="error")
+
+
+async def closed(client: httpx2.AsyncClient, users: int, seconds: float) -> list[tuple[float, int]]:
+    """(latency, images) of all requests that ``users`` had answered."""
+    found: list[tuple[float, int]] = []
+    end = time.perf_counter() + seconds
+
+    async def user(seed: int) -> None:
+        for body in mix(seed):
+            began = time.perf_counter()
+            if began > end:
+                return
+            (await client.post("/v1/images/generations", json=body)).raise_for_status()
+            found.append((time.perf_counter() - began, body["n"]))
+
+    await asyncio.gather(*map(user, range(users)))
+    return found
+
+
+async def opened(
+    client: httpx2.AsyncClient, rate: float, seconds: float
+) -> list[tuple[float, int]]:
+    """(latency, images) of requests that came ``rate`` a second for so long."""
+    found: list[tuple[float, int]] = []
+    chance, bodies = random.Random(0), mix(1000)
+
+    async def ask(body: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        (await client.post("/v1/images/generations", json=body)).raise_for_status()
+        found.append((time.perf_counter() - began, body["n"]))
+
+    tasks, due, began = [], 0.0, time.perf_counter()
+    while (due := due + chance.expovariate(rate)) < seconds:
+        await asyncio.sleep(max(0.0, began + due - time.perf_counter()))
+        tasks.append(asyncio.create_task(ask(next(bodies))))
+    await asyncio.gather(*tasks)
+    return found
+
+
+def figures(found: list[tuple[float, int]], elapsed: float) -> dict[str, float]:
+    """Images a second, and percentiles of the latency in seconds."""
+    ordered = sorted(latency for latency, _ in found)
+    cuts = {
+        f"p{q}": ordered[min(int(q / 100 * len(ordered)), len(ordered) - 1)] for q in (50, 95, 99)
+    }
+    return {"requests": len(found), "images_per_second": sum(n for _, n in found) / elapsed, **cuts}
+
+
+async def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """One round of both clients against one server."""
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving", "--serve", name])
+    try:
+        limits = httpx2.Limits(max_connections=None)
+        address = f"http://127.0.0.1:{PORT}"
+        async with httpx2.AsyncClient(base_url=address, timeout=600, limits=limits) as client:
+            while True:
+                try:
+                    if (await client.get("/readyz")).status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    pass
+                await asyncio.sleep(0.1)
+            await closed(client, 2, 2.0)  # warms up
+            results = {}
+            began = time.perf_counter()
+            found = await closed(client, options.users, options.seconds)
+            results["closed"] = figures(found, time.perf_counter() - began)
+            began = time.perf_counter()
+            found = await opened(client, options.rate, options.seconds)
+            results["open"] = figures(found, time.perf_counter() - began)
+            return results
+    finally:
+        process.kill()
+        process.wait()
+
+
+def plot(rounds: dict[str, list[dict[str, dict[str, float]]]], path: Path) -> None:
+    """Latency percentiles of each server, a panel a client."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    for panel, client in zip(panels, ("closed", "open"), strict=True):
+        for place, (name, results) in enumerate(rounds.items()):
+            values = [
+                statistics.median(each[client][cut] for each in results)
+                for cut in ("p50", "p95", "p99")
+            ]
+            panel.bar([i + 0.25 * place for i in range(3)], values, 0.25, label=name)
+        panel.set(title=client, ylabel="seconds", xticks=[0.25, 1.25, 2.25])
+        panel.set_xticklabels(["p50", "p95", "p99"])
+        panel.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--users", type=int, default=16, help="of the closed client")
+    parser.add_argument("--rate", type=float, default=3.0, help="requests a second, open client")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve)
+        return
+    rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in SERVERS}
+    for _ in range(options.rounds):
+        for name in SERVERS:
+            rounds[name].append(asyncio.run(measure(name, options)))
+            print(name, json.dumps(rounds[name][-1]), flush=True)
+    print("\nmedians: images a second, p50, p95, p99 in seconds; ratios to lock")
+    for client in ("closed", "open"):
+        for name in SERVERS:
+            keys = ("images_per_second", "p50", "p95", "p99")
+            ours = [statistics.median(each[client][key] for each in rounds[name]) for key in keys]
+            base = [statistics.median(each[client][key] for each in rounds["lock"]) for key in keys]
+            told = "  ".join(f"{a:6.2f} ({a / b:4.2f})" for a, b in zip(ours, base, strict=True))
+            print(f"{client:7} {name:8} {told}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "serving.json").write_text(json.dumps(rounds, indent=2) + "\n")
+        plot(rounds, options.out / "serving.png")
+
+
+if __name__ == "__main__":
+    main()
