@@ -65,7 +65,8 @@ class FakeBackbone:
     def full(self, tokens, prefix, *, keep, attend):
         self.batches.append(prefix.prompts)
         self.during(prefix.prompts)
-        return Pass(torch.zeros(*tokens.shape, 8), prefix if keep else None)
+        attention = None if attend is None else torch.ones(len(attend), tokens.shape[1], 3)
+        return Pass(torch.zeros(*tokens.shape, 8), prefix if keep else None, attention)
 
     def local(self, tokens, positions, prefix, cache):
         self.during(prefix.prompts)
