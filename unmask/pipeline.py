@@ -338,11 +338,10 @@ class Pipeline:
 
         Each alone: a CPU sums fewer than 16 rows in another order than more of them.
         """
-        rows = torch.arange(len(prompts), device=self.device)
         condition = Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
         encoded = [
-            self.backbone.encode(Condition(*(tensor[row] for tensor in condition)))
-            for row in rows.split(1)
+            self.backbone.encode(Condition(*(tensor[row : row + 1] for tensor in condition)))
+            for row in range(len(prompts))
         ]
         return Prefix.join(encoded)
 

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(120, gt=0, description="refuse if what waits takes longer")
     max_rows: int = Field(16, ge=1, le=1024, description="images that a worker steps at a time")
     memory_bytes: int = Field(0, ge=0, description="of all weights together; 0 = no bound")
+    pad: bool | None = Field(None, description="batches to powers of two; unset = not on a CPU")
     on_death: OnDeath = Field("restart", description="of a worker: restart it, exit, or stay")
     max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body that is no form")
     max_upload_bytes: int = Field(20 << 20, ge=1, description="largest form, its files included")

@@ -64,13 +64,13 @@ def _any_request(pipeline: Pipeline, chance: random.Random) -> Request:
 
 @pytest.mark.anyio
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [("cpu",), ("cpu", "cpu")])
+@pytest.mark.parametrize(("devices", "pad"), [(("cpu",), True), (("cpu", "cpu"), False)])
 async def test_a_thousand_requests_of_every_kind(
-    pipeline: Pipeline, devices: tuple[str, ...]
+    pipeline: Pipeline, devices: tuple[str, ...], pad: bool
 ) -> None:
     chance = random.Random(len(devices))
     requests = [_any_request(pipeline, chance) for _ in range(500)]
-    options = EngineOptions(models=("tiny",), devices=devices, max_queue=1000, max_rows=16)
+    options = EngineOptions(("tiny",), devices, max_queue=1000, max_rows=16, pad=pad)
     engine = Engine(options, lambda name, device: pipeline)
     engine.start()
     while engine.stats().ready_workers < len(devices):
@@ -87,3 +87,4 @@ async def test_a_thousand_requests_of_every_kind(
     for request, found in zip(requests, together, strict=True):
         assert found == [image.tobytes() for image in pipeline.run(request).images]
     assert stats.rows_per_step > 2  # so they did share batches
+    assert (stats.padding > 0) == pad

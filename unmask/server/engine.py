@@ -51,6 +51,7 @@ class EngineOptions:
     max_rows: int = 16
     memory_bytes: int = 0
     on_death: OnDeath = "restart"
+    pad: bool | None = None  # batches to powers of two; None: on all devices but a CPU
 
     @classmethod
     def of(cls, settings: Settings) -> "EngineOptions":
@@ -63,6 +64,7 @@ class EngineOptions:
             max_rows=settings.max_rows,
             memory_bytes=settings.memory_bytes,
             on_death=settings.on_death,
+            pad=settings.pad,
         )
 
 
@@ -108,13 +110,15 @@ class Engine:
             self._reason = ""
 
     def _start_worker(self, name: str) -> None:
+        cpu = self.store.devices[name].startswith("cpu")
         worker = Worker(
             name,
             self.queue,
             self.figures,
             lambda model: self.store.find(model, name),
             max_rows=self.options.max_rows,
-            finisher=not self.store.devices[name].startswith("cpu"),
+            finisher=not cpu,
+            pad=not cpu if self.options.pad is None else self.options.pad,
             lightest=lambda worker: worker.load <= min(w.load for w in self.workers.values()),
             ended=self._ended,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from unmask.errors import DrawingError
 from unmask.models.native import Prefix
 from unmask.pipeline import Pipeline, Start
+from unmask.sampling.padding import Padded
 from unmask.sampling.step import Row, step
 from unmask.server.figures import Figures
 from unmask.server.queue import FairQueue
@@ -64,16 +65,19 @@ class Worker:
         *,
         max_rows: int,
         finisher: bool,
+        pad: bool,
         lightest: Callable[["Worker"], bool],
         ended: Callable[["Worker", BaseException | None], None],
     ) -> None:
         self.name, self.queue, self.figures, self.find = name, queue, figures, find
         self.max_rows, self.lightest, self.ended = max_rows, lightest, ended
+        self.pad = pad
         self.stopping = False
         self.pending: deque[tuple[Ticket, int]] = deque()  # images of a taken ticket, not begun
         self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
         self.running: list[Strand] = []
         self.finishing: dict[Future[Start | Image.Image], Strand] = {}
+        self._padded: dict[str, Padded[Prefix]] = {}
         self._prefixes: dict[str, OrderedDict[str, Prefix]] = {}
         self._joined: tuple[list[Strand], Prefix] | None = None
         # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
@@ -198,10 +202,12 @@ class Worker:
         """Move strands of one model on by a step; those that make it fail leave alone."""
         rows = [strand.row for strand in strands if strand.row is not None]
         before = [copy.copy(row) for row in rows]
+        backbone = self.backbone(strands[0])
+        computed, padding = backbone.computed, backbone.padding
         began = time.perf_counter()
         try:
             tokens = step(
-                strands[0].pipeline.backbone,
+                backbone,
                 torch.stack([strand.tokens for strand in strands if strand.tokens is not None]),
                 self.prefix(strands),
                 rows,
@@ -213,7 +219,13 @@ class Worker:
         work = sum(
             row.plan.tokens * (1 + old.now.null) for row, old in zip(rows, before, strict=True)
         )
-        self.figures.stepped(seconds, len(rows), work, len(rows), 0)
+        self.figures.stepped(
+            seconds,
+            len(rows),
+            work,
+            backbone.computed - computed,
+            backbone.padding - padding,
+        )
         for strand, row, own in zip(strands, rows, tokens, strict=True):
             strand.tokens = own
             strand.ticket.progress()
@@ -221,6 +233,13 @@ class Worker:
                 self.finish(strand, row)
             else:
                 self.preview(strand, row)
+
+    def backbone(self, strand: Strand) -> Padded[Prefix]:
+        """What steps a strand: its model's backbone, padded if this worker pads."""
+        model, backbone = strand.ticket.model, strand.pipeline.backbone
+        if model not in self._padded or self._padded[model].backbone is not backbone:
+            self._padded[model] = Padded(backbone, self.pad)
+        return self._padded[model]
 
     def isolate(self, strands: list[Strand], before: list[Row], error: Exception) -> None:
         """Step the halves apart, until what fails stands alone; out of memory, there is room for

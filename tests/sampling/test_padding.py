@@ -1,0 +1,45 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sampling.worlds import FixedLogits, RowNumbers, plan, run
+from unmask.sampling.padding import Padded
+
+SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))
+
+
+@given(st.integers(1, 7))
+def test_padded_batches_draw_the_same(rows: int) -> None:
+    plans = [
+        plan(seed=1, steps=5, guidance_scale=2.0),
+        plan(seed=2, steps=9, reuse=2, reuse_after=0.0),
+        plan(seed=3, scheduler="uncage", subjects=SUBJECTS),
+        plan(seed=4, steps=3, guidance_scale=3.0),
+        plan(seed=5, scheduler="p2"),
+        plan(seed=6, steps=6, reuse=1),
+        plan(seed=7, steps=16),
+    ][:rows]
+    plain, inner = FixedLogits(16, 9), FixedLogits(16, 9)
+    padded = Padded(inner)
+    assert torch.equal(run(padded, plans), run(plain, plans))  # type: ignore[arg-type]
+    assert padded.computed == padded.padding + plain.passes + _local_rows(plans)
+
+
+def _local_rows(plans: list) -> int:
+    return sum(step.local * (1 + step.null) for each in plans for step in each.steps)
+
+
+def test_only_powers_of_two_are_seen() -> None:
+    seen = []
+
+    class Noting(FixedLogits):
+        def full(self, tokens, prefix, /, *, keep, attend):
+            seen.append(len(tokens))
+            return super().full(tokens, prefix, keep=keep, attend=attend)
+
+    backbone = Padded(Noting(4, 3))
+    for rows in range(1, 10):
+        prefix = RowNumbers(torch.zeros(rows, dtype=torch.long))
+        made = backbone.full(torch.zeros(rows, 4, dtype=torch.long), prefix, keep=True, attend=None)
+        assert len(made.logits) == len(made.cache.rows) == rows
+    assert seen == [1, 2, 4, 4, 8, 8, 8, 8, 16]
