@@ -59,10 +59,11 @@ def unseen_prompts(nouns: tuple[str, ...], percent: int, seed: int = 0) -> list[
 
 def draw_sheet(pipeline: Pipeline, prompts: list[str], scheduler: str, steps: int) -> torch.Tensor:
     """One picture a prompt, (prompts, 3, height, width)."""
-    images = [
-        pipeline.generate(prompt, seed=i, scheduler=scheduler, steps=steps).images[0]
+    requests = [
+        pipeline.request(prompt, seed=i, scheduler=scheduler, steps=steps)
         for i, prompt in enumerate(prompts)
     ]
+    images = pipeline.draw_batch(requests)
     pixels = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
@@ -71,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=default_model())
     parser.add_argument("--config", type=Path, default=Path("configs/small/transformer.toml"))
+    parser.add_argument("--schedulers", nargs="+", help="all, unless some are named")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     data = load(TransformerTraining, options.config).data
@@ -78,7 +80,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "prompts.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
     pipeline = Pipeline.load(options.model)
-    for scheduler in pipeline.info.schedulers:
+    for scheduler in options.schedulers or pipeline.info.schedulers:
         for steps in (12, 16):
             path = options.out / f"{scheduler}-{steps}.png"
             contact_sheet(

@@ -68,10 +68,15 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
 def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(pipeline: Pipeline) -> None:
     kinds: list[dict[str, object]] = [
         *({"scheduler": scheduler} for scheduler in sorted(SCHEDULERS)),
-        {"reuse": 1, "reuse_after": 0.0},
-        {"reuse": 2, "guidance": "interval", "guidance_interval": (0.2, 0.7)},
-        {"zigzag": True},
-        {"count_rule": "entropy", "entropy_bound": 4.0},
+        {"scheduler": "halton", "reuse": 1, "reuse_after": 0.0},
+        {
+            "scheduler": "confidence",
+            "reuse": 2,
+            "guidance": "interval",
+            "guidance_interval": (0.2, 0.7),
+        },
+        {"scheduler": "halton", "zigzag": True},
+        {"scheduler": "halton", "count_rule": "entropy", "entropy_bound": 4.0},
         {"noise_regularisation": 1.0, "guidance_scale": 1.0},
         {"differential": 0.5},
     ]

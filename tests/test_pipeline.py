@@ -208,6 +208,22 @@ def test_every_step_of_every_window_is_reported(pipeline: Pipeline) -> None:
     assert heard == [(i + 1, len(heard)) for i in range(len(heard))]
 
 
+def test_a_preview_is_grey_where_tokens_are_masked(pipeline: Pipeline) -> None:
+    tokens = torch.arange(16) % 12
+    tokens[5:] = pipeline.backbone.mask_id
+    pixels = np.asarray(pipeline.preview(tokens))
+    grey = (pixels == 128).all(-1).reshape(4, 2, 4, 2).all((1, 3)).flatten()
+    assert grey[5:].all()
+    assert not grey[:5].any()
+    blank = torch.full((16,), pipeline.backbone.mask_id)
+    assert (np.asarray(pipeline.preview(blank)) == 128).all()
+
+
+def test_text_tokens_are_counted_with_the_start(pipeline: Pipeline) -> None:
+    assert pipeline.text_tokens("") == 1
+    assert 1 < pipeline.text_tokens("red") < pipeline.text_tokens("a red circle")
+
+
 def test_subjects_are_found_or_given(pipeline: Pipeline) -> None:
     prompt = "a red circle and two blue squares"
     found = pipeline.request(prompt, scheduler="uncage")

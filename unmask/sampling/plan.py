@@ -92,7 +92,10 @@ class PlanOptions:
         low, high = self.guidance_interval
         check_range("guidance_interval", high, low, 1.0)
         if scheduler.remasks:
-            self._refuse(f"scheduler {self.scheduler!r} takes revealed tokens back")
+            self._refuse(
+                f"scheduler {self.scheduler!r} takes revealed tokens back; choose one that does "
+                "not, such as halton or confidence"
+            )
         if self.reuse:
             self._refuse("reuse fixes positions ahead", but="reuse")
         if self.count_rule != "planned" and self.zigzag:
