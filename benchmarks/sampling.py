@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "uncage": {"scheduler": "uncage"},
     "uncage in all steps": {"scheduler": "uncage", "uncage_share": 1.0},
     "p2": {"scheduler": "p2"},
+    "p2, 12, no guidance": {"scheduler": "p2", "steps": 12, "guidance_scale": 1.0},
     "remdm-conf": {"scheduler": "remdm-conf"},
     "noise regularisation": {"noise_regularisation": 1.0},
     "differential": {"differential": 0.75},
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=default_model())
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     options = parser.parse_args()
     pipeline = Pipeline.load(options.model)
     print(f"{pipeline.info.name}, {torch.get_num_threads()} threads, {options.rounds} rounds")
@@ -70,6 +72,7 @@ def main() -> None:
                 pipeline.request(PROMPT, seed=seed, **(PLAIN | setting)) for seed in range(batch)
             ]
             for name, setting in SETTINGS.items()
+            if name in {"plain", *options.settings}
         }
         rounds = [
             {name: seconds(pipeline, requests) for name, requests in made.items()}

@@ -106,7 +106,8 @@ def plot(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    axes.set_prop_cycle(color=pyplot.colormaps["tab20"].colors)  # more settings than ten
     families: dict[str, list[tuple[int, Interval]]] = {}
     for result in results:
         own = value(result)
@@ -132,7 +133,7 @@ def plot(
     axes.set(xlabel="steps", ylabel=label)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)

@@ -38,7 +38,7 @@ class Stats:
     step: Latency
     wait: Latency  # in the queue
     draw: Latency  # from leaving it to the last image
-    busy: float  # share of the ticks' time that was spent in steps
+    busy: float  # share of the ticks' time that was spent in steps and in decoding
     models: dict[str, int]  # bytes of weights of each that is loaded, all workers together
 
 

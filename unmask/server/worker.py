@@ -278,12 +278,14 @@ class Worker:
 
     def resume(self, strand: Strand, tokens: Tensor | None) -> None:
         """Let a drawing go on, here and now."""
+        began = time.perf_counter()
         try:
             made = _resumed(strand.drawing, tokens)
         except Exception as error:
             log.warning("a drawing has failed", exc_info=error)
             strand.ticket.fail(error)
         else:
+            self.figures.busy_seconds += time.perf_counter() - began
             self.received(strand, made)
 
     def received(self, strand: Strand, made: Start | Image.Image) -> None:
