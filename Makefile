@@ -25,6 +25,8 @@ check: $(READY) ## lint, formatting and types
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate
+	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.serving
 
 train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
 	@test -n "$(DATA)" || { \

@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx2
 
-SERVERS = ("engine", "lock", "batches")
+SERVERS = ("engine", "batches", "lock")
 PORT = 8765
 NOUNS = ("apple", "book", "cat", "tree", "star", "house")
 COLOURS = ("red", "green", "blue", "yellow", "purple")
@@ -203,6 +203,7 @@ def plot(rounds: dict[str, list[dict[str, dict[str, float]]]], path: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    parser.add_argument("--servers", nargs="+", default=SERVERS, choices=SERVERS)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--users", type=int, default=16, help="of the closed client")
@@ -212,17 +213,18 @@ def main() -> None:
     if options.serve:
         serve(options.serve)
         return
-    rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in SERVERS}
+    rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in options.servers}
     for _ in range(options.rounds):
-        for name in SERVERS:
+        for name in options.servers:
             rounds[name].append(asyncio.run(measure(name, options)))
             print(name, json.dumps(rounds[name][-1]), flush=True)
-    print("\nmedians: images a second, p50, p95, p99 in seconds; ratios to lock")
+    first = options.servers[-1]
+    print(f"\nmedians: images a second, p50, p95, p99 in seconds; ratios to {first}")
     for client in ("closed", "open"):
-        for name in SERVERS:
+        for name in options.servers:
             keys = ("images_per_second", "p50", "p95", "p99")
             ours = [statistics.median(each[client][key] for each in rounds[name]) for key in keys]
-            base = [statistics.median(each[client][key] for each in rounds["lock"]) for key in keys]
+            base = [statistics.median(each[client][key] for each in rounds[first]) for key in keys]
             told = "  ".join(f"{a:6.2f} ({a / b:4.2f})" for a, b in zip(ours, base, strict=True))
             print(f"{client:7} {name:8} {told}")
     if options.out:
