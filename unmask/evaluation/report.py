@@ -107,7 +107,7 @@ def plot(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    axes.set_prop_cycle(color=pyplot.colormaps["tab20"].colors)  # more settings than ten
+    axes.set_prop_cycle(color=pyplot.colormaps["tab20"](range(20)))  # more settings than ten
     families: dict[str, list[tuple[int, Interval]]] = {}
     for result in results:
         own = value(result)
