@@ -22,6 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ def serve(name: str) -> None:
         app = create_app(Settings(max_queue=10_000, max_wait_seconds=1e9))
         uvicorn.run(app, port=PORT, log_level="error")
         return
-    pipeline, app = Pipeline.load(default_model()), FastAPI()
+    # As the engine does it: weights loaded in a thread that ends, drawing in one thread for ever.
+    # More threads than cores that ever used OpenMP would slow these servers by a quarter.
+    loader, drawer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    pipeline = loader.submit(Pipeline.load, default_model()).result()
+    loader.shutdown()
+    app = FastAPI()
     lock, waiting = asyncio.Lock(), deque[tuple[Any, asyncio.Future[list[Any]]]]()
 
     def together(requests: list[Any]) -> list[Any]:
@@ -76,7 +82,8 @@ def serve(name: str) -> None:
                 chosen = [entry for entry in waiting if entry[0].options.steps == steps][:16]
                 for entry in chosen:
                     waiting.remove(entry)
-                images = await asyncio.to_thread(together, [request for request, _ in chosen])
+                requests = [request for request, _ in chosen]
+                images = await asyncio.wrap_future(drawer.submit(together, requests))
                 for request, promise in chosen:
                     promise.set_result(images[: request.n])
                     images = images[request.n :]
@@ -87,7 +94,7 @@ def serve(name: str) -> None:
         made = pipeline.request(body.pop("prompt"), **body)
         if name == "lock":
             async with lock:
-                images = (await asyncio.to_thread(pipeline.run, made)).images
+                images = (await asyncio.wrap_future(drawer.submit(pipeline.run, made))).images
         else:
             promise: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
             waiting.append((made, promise))

@@ -9,9 +9,12 @@ import logging
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from unmask.editing import masked_cells, plan_windows
 from unmask.errors import UnavailableError
@@ -24,6 +27,8 @@ from unmask.server.worker import Worker
 from unmask.settings import OnDeath, Settings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STARTING = "the model is still loading"
 STOPPING = "the server is stopping"
@@ -96,7 +101,7 @@ class Engine:
             first = next(iter(self.store.devices))
             # The default one last, so that it is not the first to be put away.
             for name in reversed(self.options.models):
-                await asyncio.to_thread(self.store.find, name, first)
+                await aside(self.store.find, name, first)
         except Exception as error:
             log.critical("the model could not be loaded", exc_info=True)
             # The name only: the text of a foreign error may hold paths.
@@ -141,7 +146,7 @@ class Engine:
         ``info`` and ``request`` only. NotFoundError, UnavailableError."""
         self.ready()
         first = next(iter(self.store.devices))
-        return await asyncio.to_thread(self.store.find, name or self.options.models[0], first)
+        return await aside(self.store.find, name or self.options.models[0], first)
 
     async def submit(
         self,
@@ -289,6 +294,28 @@ class Engine:
                 ticket.fail(UnavailableError(message))
         else:
             self._reason = ""
+
+
+async def aside(function: Callable[..., T], *arguments: object) -> T:
+    """The function's result, from a thread that ends with it.
+
+    A thread of a pool would keep the OpenMP threads that loading weights has started. With more of
+    those than cores OpenMP lets waiting threads sleep at once, and every step of the worker would
+    take a quarter longer.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            made = function(*arguments)
+        except BaseException as error:
+            result.set_exception(error)
+        else:
+            result.set_result(made)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    # Shielded: who stops waiting does not stop the thread, which still wants to tell its result.
+    return await asyncio.shield(asyncio.wrap_future(result))
 
 
 def _cost(pipeline: Pipeline, request: Request) -> tuple[float, int]:
