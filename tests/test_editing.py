@@ -480,3 +480,19 @@ def test_the_summary_tells_edits_apart_and_holds_no_pixels():
     assert len(texts) == len(edits)
     assert max(map(len, texts)) < 200
     assert inpaint(SMALL, mask).summary() == edits[0].summary()
+
+
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+@given(grid=st.tuples(st.integers(2, 8), st.integers(2, 8)), more=st.integers(1, 20))
+def test_outpainting_always_sees_what_it_goes_on_with(
+    side: str, grid: tuple[int, int], more: int
+) -> None:
+    """By a whole window too: one that held nothing known would draw a scene of its own."""
+    image = Image.new("RGB", (grid[1] * PATCH, grid[0] * PATCH))
+    masked = masked_cells(outpaint(image, **{side: more * PATCH}), PATCH, grid)
+    known = ~masked
+    for row, column in plan_windows(masked, grid):
+        window = np.s_[row : row + grid[0], column : column + grid[1]]
+        assert known[window].any()
+        known[window] = True
+    assert known.all()

@@ -304,11 +304,16 @@ def _blots(masked: Mask) -> list[tuple[int, int, int, int]]:
 def _spread(first: int, end: int, length: int, bound: int) -> list[int]:
     """Where windows of that length begin that cover first ... end - 1, overlap by half, stand out
     alike at both ends, and lie within 0 ... bound - 1.
+
+    Together they stand out by a quarter of a window at least, where there is room: one that held
+    masked tokens alone would see nothing of the picture that it goes on with.
     """
-    stride = max(length // 2, 1)
-    count = 1 + max(-(-(end - first - length) // stride), 0)
-    begin = first - (length + (count - 1) * stride - (end - first)) // 2
-    return sorted({min(max(begin + i * stride, 0), bound - length) for i in range(count)})
+    stride, margin = max(length // 2, 1), max(length // 4, 1)
+    count = 1 + max(-(-(end - first + margin - length) // stride), 0)
+    whole = length + (count - 1) * stride
+    begin = first - (whole - (end - first)) // 2
+    begin = min(max(begin, 0), max(bound - whole, 0))
+    return sorted({min(begin + i * stride, bound - length) for i in range(count)})
 
 
 def _count_in_windows(
