@@ -364,8 +364,8 @@ class Pipeline:
         revising = edit is not None and edit.kind == "revise"
         scheduler = given.get("scheduler") or (REVISER if revising else self.card.scheduler)
         shares = given.get("mask_shares")
-        steps = given.get("steps") or (len(shares) if shares else None)
-        preset = self.card.preset(scheduler, given.get("steps", steps))
+        steps = given.get("steps", len(shares) if shares else None)
+        preset = self.card.preset(scheduler, steps)
         if revising:
             given = {"eta": 1.0, **given}
         chosen = dataclasses.replace(preset, **given)

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unmask.models.native import Condition
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.generate import all_masked
 from unmask.sampling.step import Row, step
@@ -55,8 +54,7 @@ def reveal_frames(pipeline: Pipeline, request: Request) -> Tensor:
 def token_states(pipeline: Pipeline, request: Request) -> Tensor:
     """The tokens of the first image before the first step and after each, (steps + 1, tokens)."""
     plan, device = pipeline.plan(request), pipeline.device
-    condition = pipeline.condition([request.prompt, request.negative_prompt or ""])
-    prefix = pipeline.backbone.encode(Condition(*(tensor.to(device) for tensor in condition)))
+    prefix = pipeline.encode([request])
     tokens = all_masked(1, plan.tokens, pipeline.backbone.mask_id, device)
     row, states = Row.begin(plan, tokens[0] == pipeline.backbone.mask_id), [tokens]
     while not row.done:
