@@ -10,7 +10,8 @@ import time
 
 import torch
 
-from unmask.pipeline import Pipeline, default_model
+from unmask.pipeline import Pipeline
+from unmask.store import default_model
 
 PROMPT = "a red apple to the left of a blue book on a yellow background"
 

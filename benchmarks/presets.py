@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from unmask.evaluation.run import run_search
-from unmask.pipeline import default_model
+from unmask.store import default_model
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unmask.config import load
-from unmask.pipeline import Pipeline, default_model
+from unmask.pipeline import Pipeline
+from unmask.store import default_model
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 
 

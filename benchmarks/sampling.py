@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from unmask.pipeline import Pipeline, Request, default_model
+from unmask.pipeline import Pipeline, Request
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.store import default_model
 
 PROMPT = "a red apple to the left of a blue book on a yellow background"
 PLAIN = {"scheduler": "halton", "steps": 16, "guidance_scale": 2.0, "guidance": "constant"}

@@ -53,10 +53,11 @@ def serve(name: str) -> None:
     import uvicorn
     from fastapi import FastAPI, Request
 
-    from unmask.pipeline import Pipeline, default_model
+    from unmask.pipeline import Pipeline
     from unmask.server.app import create_app
     from unmask.server.encoding import encode
     from unmask.settings import Settings
+    from unmask.store import default_model
 
     if name == "engine":
         app = create_app(Settings(max_queue=10_000, max_wait_seconds=1e9))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from unmask.config import load
-from unmask.pipeline import Pipeline, default_model
+from unmask.pipeline import Pipeline
+from unmask.store import default_model
 from unmask.training.captions import plural, with_article
 from unmask.training.scenes import BACKGROUNDS, COLOURS, RELATIONS, held_out
 from unmask.training.sheets import contact_sheet

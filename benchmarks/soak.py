@@ -20,10 +20,11 @@ import httpx2
 import uvicorn
 
 from benchmarks.serving import mix
-from unmask.pipeline import Pipeline, default_model
+from unmask.pipeline import Pipeline
 from unmask.server.app import create_app
 from unmask.server.engine import Engine, EngineOptions
 from unmask.settings import Settings
+from unmask.store import default_model
 
 BAD: tuple[dict[str, Any], ...] = (
     {"steps": 0},

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from unmask.pipeline import Generated, Pipeline, default_model
+from unmask.pipeline import Generated, Pipeline
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.store import default_model
 from unmask.training.scenes import BACKGROUNDS
 
 PROMPT = "two pink tulips on a grey background"

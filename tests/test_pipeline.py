@@ -10,12 +10,14 @@ from PIL import Image
 from unmask import config
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
+from unmask.families.base import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
-from unmask.pipeline import Generated, ModelCard, Pipeline, available_models, read_card
+from unmask.pipeline import Generated, Pipeline, read_card
 from unmask.sampling.plan import PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.store import available_models
 from unmask.tokenizers.folder import save_tokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig

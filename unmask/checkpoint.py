@@ -1,14 +1,18 @@
 """Weights as safetensors, and nothing else: no pickle is ever read here."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from unmask.errors import ConfigError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
@@ -26,6 +30,30 @@ def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fill ``module`` from ``path``; raises ConfigError unless every tensor fits and is finite."""
+    dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    state = _checked(module, path)
+    module.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()})
+
+
+def built(make: Callable[[], M], path: Path, dtype: torch.dtype) -> M:
+    """The module that ``make`` gives, its weights read from ``path`` straight into ``dtype``.
+
+    It is made without memory first, so that no time goes into random numbers and no second copy is
+    held; it may have no buffers that the file lacks. ConfigError as for ``load_weights``.
+    """
+    with torch.device("meta"):
+        module = make()
+    state = _checked(module, path)
+    cast = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    module.load_state_dict(cast, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _checked(module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, which are those of the module, all finite."""
     try:
         state = load_file(path)
     except FileNotFoundError as error:
@@ -46,5 +74,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{path}: {name} holds values that are not finite")
-    dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
-    module.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()})
+    return state
+
+
+def variant(folder: Path, stem: str, precision: str) -> Path:
+    """The weights file of a published folder: the fp16 variant for fp16, if it is there, or if it
+    is the only one."""
+    plain, half = folder / f"{stem}.safetensors", folder / f"{stem}.fp16.safetensors"
+    if half.exists() and (precision == "fp16" or not plain.exists()):
+        return half
+    return plain

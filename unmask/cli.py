@@ -108,7 +108,8 @@ class Drawing:
         image_format = _check_output(self.output)
         from tqdm import tqdm
 
-        from unmask.pipeline import Pipeline, default_model
+        from unmask.pipeline import Pipeline
+        from unmask.store import default_model
 
         pipeline = Pipeline.load(self.model or default_model(), self.device)
         request = pipeline.request(prompt, **self._options(edit))
@@ -355,7 +356,8 @@ def grid(images: list[Image.Image]) -> Image.Image:
 @commands.command()
 def models() -> None:
     """List the bundled models."""
-    from unmask.pipeline import Pipeline, available_models
+    from unmask.pipeline import Pipeline
+    from unmask.store import available_models
 
     for name in available_models():
         info = Pipeline.load(name).info
@@ -444,7 +446,7 @@ def evaluate(
 ) -> None:
     """Draw and judge settings of a model; write a table, plots and sheets."""
     from unmask.evaluation.run import run_evaluation
-    from unmask.pipeline import default_model
+    from unmask.store import default_model
 
     chosen = model or default_model()
     print(run_evaluation(chosen, config, out, data=data, judge=judge, device=device))

@@ -1,7 +1,6 @@
 """A loaded model: from a prompt to pictures."""
 
 import dataclasses
-import math
 import secrets
 import time
 from collections import Counter
@@ -15,53 +14,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unmask import config
 from unmask.devices import usable_device
 from unmask.editing import Edit, Window, draw_edit
-from unmask.errors import ConfigError, NotFoundError, RequestError, choices
+from unmask.errors import RequestError
+from unmask.families import family_of
+from unmask.families.base import ModelCard, Precision
+from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
-from unmask.models.folder import load_native
-from unmask.models.native import Condition, NativeTransformer, Prefix
 from unmask.models.subjects import find_subjects
+from unmask.sampling.backbone import Prefix
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import SEED_BOUND, Purpose, uniforms
 from unmask.sampling.plan import MAX_STEPS, Plan, PlanOptions, check_range, make_plan
 from unmask.sampling.schedulers import SCHEDULERS, Subjects
 from unmask.sampling.schedules import GUIDANCE_SCHEDULES, MASK_SCHEDULES
-from unmask.tokenizers.folder import load_tokenizer
-from unmask.tokenizers.vqgan import VQGAN
+from unmask.store import find_model, local_model
+from unmask.tokenizers.base import Tokenizer
 
-BUNDLED = Path(__file__).parent / "bundled"
 MAX_IMAGES = 10
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SUBJECTS = 16
 REVISER = "remdm-rescale"  # with eta 1 it masks any tokens alike, as many as it has just revealed
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """``model.json`` of a model folder: what it is, and the options that suit each scheduler."""
-
-    name: str
-    description: str
-    scheduler: str  # the default
-    presets: tuple[PlanOptions, ...]
-    steps: int = 12  # the default
-
-    def preset(self, scheduler: str, steps: int | None = None) -> PlanOptions:
-        """The options that suit a scheduler at so many steps (the card's own if None).
-
-        They are those of the nearest number that was tuned, by ratio; plain defaults for a
-        scheduler that never was.
-        """
-        steps = self.steps if steps is None else steps
-        check_range("steps", steps, 1, MAX_STEPS)
-        tuned = [options for options in self.presets if options.scheduler == scheduler]
-        if not tuned:
-            return PlanOptions(scheduler=scheduler, steps=steps)
-        nearest = min(tuned, key=lambda options: abs(math.log(options.steps / steps)))
-        return dataclasses.replace(nearest, steps=steps)
 
 
 class Options(TypedDict, total=False):
@@ -162,8 +136,8 @@ class Pipeline:
     def __init__(
         self,
         card: ModelCard,
-        tokenizer: VQGAN,
-        backbone: NativeTransformer,
+        tokenizer: Tokenizer,
+        backbone: ImageBackbone,
         condition: ConditionEncoder,
     ) -> None:
         self.card, self.tokenizer, self.backbone, self.condition = (
@@ -173,7 +147,7 @@ class Pipeline:
             condition,
         )
         self.device = next(backbone.parameters()).device
-        rows, columns = backbone.config.grid
+        rows, columns = backbone.grid
         self.info = ModelInfo(
             name=card.name,
             description=card.description,
@@ -182,7 +156,7 @@ class Pipeline:
             grid=(rows, columns),
             parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
             codebook_size=tokenizer.codebook_size,
-            condition=backbone.config.condition,
+            condition=backbone.reads,
             schedulers=tuple(SCHEDULERS),
             mask_schedules=tuple(MASK_SCHEDULES),
             guidances=tuple(GUIDANCE_SCHEDULES),
@@ -194,21 +168,24 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, device: str = "cpu", attention: str = "sdpa"
+        cls,
+        model: str | Path,
+        device: str = "cpu",
+        attention: str = "sdpa",
+        precision: Precision = "fp32",
+        revision: str | None = None,
     ) -> "Pipeline":
-        """The model of that name (``available_models``), or of a folder with ``model.json``,
-        ``tokenizer/`` and ``transformer/``; NotFoundError or ConfigError if there is none such."""
-        folder = _model_folder(name_or_folder)
-        card, device = _read_card(folder), usable_device(device)
-        tokenizer = load_tokenizer(folder / "tokenizer", device)
-        backbone, condition = load_native(folder / "transformer", device)
-        if backbone.config.codebook_size != tokenizer.codebook_size:
-            raise ConfigError(
-                f"{folder}: the transformer knows {backbone.config.codebook_size} codes, "
-                f"the tokenizer has {tokenizer.codebook_size}"
-            )
-        backbone.use_attention(attention)
-        return cls(card, tokenizer, backbone, condition)
+        """The model of a bundled name, a folder, or a hub's OWNER/NAME (``revision`` pins it).
+
+        NotFoundError if there is none such, ConfigError naming the file that cannot be used.
+        ``precision`` is that of the backbone; sampling and tokenizers compute in fp32.
+        """
+        device = usable_device(device)
+        folder, name = find_model(model, precision, revision)
+        family = family_of(folder)
+        card, parts = family.card(folder, name), family.load(folder, device, precision)
+        parts.backbone.use_attention(attention)
+        return cls(card, *parts)
 
     def request(self, prompt: str, **options: Unpack[Options]) -> Request:
         """The request with every open option filled from the model's preset for the scheduler.
@@ -343,7 +320,7 @@ class Pipeline:
             self.backbone.encode(Condition(*(tensor[row : row + 1] for tensor in condition)))
             for row in range(len(prompts))
         ]
-        return Prefix.join(encoded)
+        return type(encoded[0]).join(encoded)
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
@@ -437,39 +414,10 @@ class Pipeline:
             raise RequestError(str(error), param) from error
 
 
-def available_models() -> list[str]:
-    """The names of the models in the box."""
-    return sorted(folder.parent.name for folder in BUNDLED.glob("*/model.json"))
-
-
-def default_model() -> str:
-    """The model that is used when none is named; NotFoundError if the box is empty."""
-    for name in available_models():
-        return name
-    raise NotFoundError(f"{BUNDLED}: holds no model; name a folder", "model")
-
-
-def read_card(name_or_folder: str | Path) -> ModelCard:
-    """The card of a model, without loading its weights."""
-    return _read_card(_model_folder(name_or_folder))
-
-
-def _model_folder(name_or_folder: str | Path) -> Path:
-    if str(name_or_folder) in available_models():
-        return BUNDLED / str(name_or_folder)
-    folder = Path(name_or_folder)
-    if not (folder / "model.json").is_file():
-        known = choices(str(name_or_folder), available_models())
-        raise NotFoundError(
-            f"model {str(name_or_folder)!r}: neither a folder with model.json nor a known name; "
-            f"{known}",
-            "model",
-        )
-    return folder
-
-
-def _read_card(folder: Path) -> ModelCard:
-    return config.load(ModelCard, folder / "model.json")
+def read_card(model: str | Path) -> ModelCard:
+    """The card of a model that is on this machine, without loading its weights."""
+    folder, name = local_model(model)
+    return family_of(folder).card(folder, name)
 
 
 def _part(on_step: OnStep | None, part: int, parts: int) -> OnStep | None:

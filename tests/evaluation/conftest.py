@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from unmask.evaluation.judge import Judge, JudgeConfig
+from unmask.families.base import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.native import NativeConfig, NativeTransformer
-from unmask.pipeline import ModelCard, Pipeline
+from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig

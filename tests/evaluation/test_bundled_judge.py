@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from unmask.evaluation.judge import Judge, load_judge
-from unmask.pipeline import BUNDLED, Pipeline
+from unmask.pipeline import Pipeline
+from unmask.store import BUNDLED
 
 MODEL = "storybook-64"
 

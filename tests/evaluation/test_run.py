@@ -10,8 +10,9 @@ from unmask.errors import ConfigError
 from unmask.evaluation.evaluate import CEILING
 from unmask.evaluation.judge import Judge, save_judge
 from unmask.evaluation.run import run_evaluation, run_search
+from unmask.families.base import ModelCard
 from unmask.models.folder import save_native
-from unmask.pipeline import ModelCard, Pipeline
+from unmask.pipeline import Pipeline
 from unmask.tokenizers.folder import save_tokenizer
 from unmask.training.sprites import SpriteBank
 

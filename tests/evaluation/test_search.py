@@ -17,7 +17,8 @@ from unmask.evaluation.search import (
     search,
     write_presets,
 )
-from unmask.pipeline import ModelCard, Pipeline
+from unmask.families.base import ModelCard
+from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
 
 SETTINGS = SearchConfig(

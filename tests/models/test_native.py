@@ -4,7 +4,8 @@ from torch import Tensor
 
 from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
-from unmask.models.native import Condition, NativeConfig, NativeTransformer, Prefix
+from unmask.models.base import Condition
+from unmask.models.native import NativeConfig, NativeTransformer, Prefix
 from unmask.sampling.backbone import Pass
 
 CONFIG = NativeConfig(

@@ -33,13 +33,15 @@ def test_only_powers_of_two_are_seen() -> None:
     seen = []
 
     class Noting(FixedLogits):
-        def full(self, tokens, prefix, /, *, keep, attend):
+        def full(self, tokens, prefix, /, *, left, keep, attend):
             seen.append(len(tokens))
-            return super().full(tokens, prefix, keep=keep, attend=attend)
+            assert len(left) == len(tokens)
+            return super().full(tokens, prefix, left=left, keep=keep, attend=attend)
 
     backbone = Padded(Noting(4, 3))
     for rows in range(1, 10):
         prefix = RowNumbers(torch.zeros(rows, dtype=torch.long))
-        made = backbone.full(torch.zeros(rows, 4, dtype=torch.long), prefix, keep=True, attend=None)
+        tokens, left = torch.zeros(rows, 4, dtype=torch.long), torch.arange(rows)
+        made = backbone.full(tokens, prefix, left=left, keep=True, attend=None)
         assert len(made.logits) == len(made.cache.rows) == rows
     assert seen == [1, 2, 4, 4, 8, 8, 8, 8, 16]

@@ -27,14 +27,43 @@ def test_counts_reveal_every_unknown_token_exactly_once(
 
 @given(schedules)
 def test_mask_schedules_fall_from_all_to_nothing(name: str) -> None:
-    shares = [MASK_SCHEDULES[name](i / 100) for i in range(101)]
+    shares = [MASK_SCHEDULES[name].share(i / 100) for i in range(101)]
     assert shares[0] == pytest.approx(1)
-    assert shares[-1] == pytest.approx(0, abs=1e-9)
+    assert shares[-1] == pytest.approx(0, abs=1e-6)
     assert shares == sorted(shares, reverse=True)
 
 
 def test_cosine_starts_slowly() -> None:
     assert reveal_counts(MASK_SCHEDULES["cosine"], 4, 64) == (5, 14, 21, 24)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "masked"),
+    [
+        (256, (253, 247, 236, 221, 203, 181, 155, 127, 97, 66, 33, 0)),
+        (1024, (1015, 989, 946, 886, 812, 724, 623, 511, 391, 265, 133, 0)),
+    ],
+)
+def test_cosine_counts_as_amused_does(unknown: int, masked: tuple[int, ...]) -> None:
+    counts = reveal_counts(MASK_SCHEDULES["cosine"], 12, unknown)
+    assert tuple(unknown - sum(counts[: i + 1]) for i in range(12)) == masked
+
+
+@pytest.mark.parametrize(
+    ("unknown", "steps", "first", "last"),
+    [
+        (256, 32, (5, 5, 5, 5, 5, 5, 5, 6, 5, 5, 6, 5, 6, 5, 6, 6, 6, 6, 6), (11, 14, 17, 41)),
+        (256, 12, (13, 14, 14, 14, 15, 15, 16, 17, 20), (22, 28, 68)),
+        (576, 32, (11, 11, 12), (30, 39, 92)),
+        (4096, 64, (40, 41), (148, 192, 462)),
+    ],
+)
+def test_arccos_counts_as_halton_maskgit_does(
+    unknown: int, steps: int, first: tuple[int, ...], last: tuple[int, ...]
+) -> None:
+    counts = reveal_counts(MASK_SCHEDULES["arccos"], steps, unknown)
+    assert counts[: len(first)] == first
+    assert counts[-len(last) :] == last
 
 
 def test_one_step_reveals_all() -> None:
@@ -81,4 +110,4 @@ def test_listed_shares_hold_between_their_steps() -> None:
 
 
 def test_annealing_ends_at_zero() -> None:
-    assert annealed(4.0, 4) == (3, 2, 1, 0)
+    assert annealed(3.0, 4) == (3, 2, 1, 0)

@@ -40,7 +40,14 @@ class FixedLogits:
         self.positions = 0  # positions of local passes so far
 
     def full(
-        self, tokens: Tensor, prefix: RowNumbers, /, *, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: RowNumbers,
+        /,
+        *,
+        left: Tensor | None = None,
+        keep: bool,
+        attend: Tensor | None,
     ) -> Pass:
         assert len(tokens) == len(prefix.rows)
         self.passes += len(tokens)
@@ -51,7 +58,14 @@ class FixedLogits:
         return Pass(self.logits[prefix.rows], prefix if keep else None, attention)
 
     def local(
-        self, tokens: Tensor, positions: Tensor, prefix: RowNumbers, cache: RowNumbers, /
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        prefix: RowNumbers,
+        cache: RowNumbers,
+        /,
+        *,
+        left: Tensor | None = None,
     ) -> Tensor:
         # What was kept from a condition may only be read by a pass under the same condition.
         assert torch.equal(prefix.rows, cache.rows)
@@ -69,7 +83,14 @@ class JointTable(FixedLogits):
         self.table = table
 
     def full(
-        self, tokens: Tensor, prefix: RowNumbers, /, *, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: RowNumbers,
+        /,
+        *,
+        left: Tensor | None = None,
+        keep: bool,
+        attend: Tensor | None,
     ) -> Pass:
         states = torch.cartesian_prod(*(torch.arange(2),) * 3)
         fits = (tokens[:, None] == states) | (tokens[:, None] == self.mask_id)

@@ -16,8 +16,9 @@ import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from unmask.models.native import Condition
-from unmask.pipeline import ModelCard, ModelInfo, Pipeline, Request, Start
+from unmask.families.base import ModelCard
+from unmask.models.base import Condition
+from unmask.pipeline import ModelInfo, Pipeline, Request, Start
 from unmask.sampling.backbone import Pass
 from unmask.sampling.plan import MAX_STEPS
 from unmask.server.app import create_app
@@ -62,13 +63,13 @@ class FakeBackbone:
         self.during: Callable[[list[str]], None] = lambda prompts: None
         self.batches: list[list[str]] = []
 
-    def full(self, tokens, prefix, *, keep, attend):
+    def full(self, tokens, prefix, *, left, keep, attend):
         self.batches.append(prefix.prompts)
         self.during(prefix.prompts)
         attention = None if attend is None else torch.ones(len(attend), tokens.shape[1], 3)
         return Pass(torch.zeros(*tokens.shape, 8), prefix if keep else None, attention)
 
-    def local(self, tokens, positions, prefix, cache):
+    def local(self, tokens, positions, prefix, cache, *, left):
         self.during(prefix.prompts)
         return torch.zeros(*tokens.shape, 8)
 

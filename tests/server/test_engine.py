@@ -185,8 +185,8 @@ async def test_a_poisoned_row_fails_alone_and_changes_no_neighbour(pipeline):
 async def test_logits_that_are_no_numbers_fail_their_request_alone(pipeline):
     full = pipeline.backbone.full
 
-    def poisoned(tokens, prefix, *, keep, attend):
-        made = full(tokens, prefix, keep=keep, attend=attend)
+    def poisoned(tokens, prefix, *, left, keep, attend):
+        made = full(tokens, prefix, left=left, keep=keep, attend=attend)
         for row, prompt in enumerate(prefix.prompts):
             if prompt == "bad":
                 made.logits[row, 5, 0] = float("nan")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
-from unmask.models.native import Condition, NativeConfig, NativeTransformer
+from unmask.models.base import Condition
+from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
 from unmask.tokenizers.folder import save_tokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig

@@ -27,7 +27,7 @@ from unmask.evaluation.statistics import Interval, score_interval
 from unmask.evaluation.verdict import judge_picture
 from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
-from unmask.tokenizers.vqgan import VQGAN
+from unmask.tokenizers.base import Tokenizer
 from unmask.training.data import DataConfig
 from unmask.training.judge import round_trip
 from unmask.training.scenes import SceneRenderer
@@ -381,7 +381,7 @@ def _measured(
 def _true(
     prompts: list[Prompt],
     renderer: SceneRenderer,
-    tokenizer: VQGAN,
+    tokenizer: Tokenizer,
     settings: EvaluationConfig,
     sample: int,
 ) -> Tensor:

@@ -11,7 +11,8 @@ from unmask.evaluation.judge import Judge, load_judge
 from unmask.evaluation.report import write_report
 from unmask.evaluation.reveal import save_reveal
 from unmask.evaluation.search import SearchConfig, Trial, search, write_presets
-from unmask.pipeline import BUNDLED, Pipeline, available_models
+from unmask.pipeline import Pipeline
+from unmask.store import BUNDLED, available_models
 from unmask.training.data import open_bank
 from unmask.training.scenes import SceneRenderer
 

@@ -21,7 +21,8 @@ from unmask.errors import ConfigError
 from unmask.evaluation.evaluate import Precision, draw_prompts, judge_prompts, weights_hash
 from unmask.evaluation.judge import Judge
 from unmask.evaluation.prompts import CATEGORIES, Prompt, make_prompts
-from unmask.pipeline import ModelCard, Pipeline
+from unmask.families.base import ModelCard
+from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
 
 SEARCHED = ("temperature", "choice_temperature", "guidance_scale", "mask_schedule")

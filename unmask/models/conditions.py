@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from unmask.errors import ConfigError, RequestError, choices
-from unmask.models.native import Condition
+from unmask.models.base import Condition
 
 PAD, START = 0, 1
 

@@ -9,13 +9,14 @@ the left").
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import attention_backend, attention_weights, axial_angles, rotate
+from unmask.models.base import Condition, ImageBackbone
 from unmask.sampling.backbone import Pass
 
 
@@ -45,15 +46,6 @@ class NativeConfig:
     @property
     def tokens(self) -> int:
         return self.grid[0] * self.grid[1]
-
-
-class Condition(NamedTuple):
-    """What a picture shall show, as ids: ``ids`` (rows, length) int64, ``mask`` True where not
-    padding.
-    """
-
-    ids: Tensor
-    mask: Tensor
 
 
 class Prefix(NamedTuple):
@@ -136,15 +128,19 @@ class Block(nn.Module):
         return x
 
 
-class NativeTransformer(nn.Module):
+class NativeTransformer(ImageBackbone):
     """A backbone: ``encode`` once a request, then logits for any state of the tokens."""
 
     angles: Tensor
+    attends = True
+    reuses = True
 
     def __init__(self, config: NativeConfig, attention: str = "sdpa") -> None:
         super().__init__()
         self.config = config
-        self.mask_id = config.codebook_size
+        self.mask_id = self.codebook_size = config.codebook_size
+        self.grid = cast(tuple[int, int], config.grid)
+        self.reads = config.condition
         self.token_embedding = nn.Embedding(config.codebook_size + 1, config.width)
         self.row_embedding = nn.Embedding(config.grid[0], config.width)
         self.column_embedding = nn.Embedding(config.grid[1], config.width)
@@ -181,9 +177,15 @@ class NativeTransformer(nn.Module):
         return self.full(tokens, prefix).logits
 
     def full(
-        self, tokens: Tensor, prefix: Prefix, *, keep: bool = False, attend: Tensor | None = None
+        self,
+        tokens: Tensor,
+        prefix: Prefix,
+        *,
+        left: Tensor | None = None,
+        keep: bool = False,
+        attend: Tensor | None = None,
     ) -> Pass:
-        """A pass over all tokens: see ``sampling.backbone.Backbone``."""
+        """A pass over all tokens: see ``sampling.backbone.Backbone``. ``left`` tells it nothing."""
         x = self.token_embedding(tokens) + self._places()
         x = x.to(self._compute_dtype(x))
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)
@@ -206,7 +208,15 @@ class NativeTransformer(nn.Module):
             attention=None if attend is None else torch.stack(maps).mean(0),
         )
 
-    def local(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache) -> Tensor:
+    def local(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        prefix: Prefix,
+        cache: Cache,
+        *,
+        left: Tensor | None = None,
+    ) -> Tensor:
         """Logits (rows, some, codebook size) of the tokens at ``positions`` (rows, some).
 
         They see the prefix, each other, and all other tokens as ``cache`` holds them.

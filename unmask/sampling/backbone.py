@@ -51,13 +51,30 @@ class Backbone(Protocol[PrefixOf]):
     def mask_id(self) -> int: ...
 
     def full(
-        self, tokens: Tensor, prefix: PrefixOf, /, *, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: PrefixOf,
+        /,
+        *,
+        left: Tensor,
+        keep: bool,
+        attend: Tensor | None,
     ) -> Pass:
-        """A pass over all tokens. ``keep`` asks for the cache, ``attend`` for the attention of the
-        rows that it lists (its rows are theirs)."""
+        """A pass over all tokens. ``left`` (rows,) int64 is how many steps of its plan each row has
+        behind this one, ``keep`` asks for the cache, ``attend`` for the attention of the rows that
+        it lists (its rows are theirs)."""
         ...
 
-    def local(self, tokens: Tensor, positions: Tensor, prefix: PrefixOf, cache: Any, /) -> Tensor:
+    def local(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        prefix: PrefixOf,
+        cache: Any,
+        /,
+        *,
+        left: Tensor,
+    ) -> Tensor:
         """Logits (rows, some, codebook) of the tokens at ``positions`` (rows, some), which see each
         other afresh and all other tokens as ``cache`` holds them."""
         ...

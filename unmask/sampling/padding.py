@@ -23,22 +23,32 @@ class Padded(Generic[P]):
     def mask_id(self) -> int:
         return self.backbone.mask_id
 
-    def full(self, tokens: Tensor, prefix: P, /, *, keep: bool, attend: Tensor | None) -> Pass:
+    def full(
+        self, tokens: Tensor, prefix: P, /, *, left: Tensor, keep: bool, attend: Tensor | None
+    ) -> Pass:
         """As the backbone's."""
         index = self._index(tokens)
         if index is None:
-            return self.backbone.full(tokens, prefix, keep=keep, attend=attend)
-        made = self.backbone.full(tokens[index], prefix.select(index), keep=keep, attend=attend)
+            return self.backbone.full(tokens, prefix, left=left, keep=keep, attend=attend)
+        made = self.backbone.full(
+            tokens[index], prefix.select(index), left=left[index], keep=keep, attend=attend
+        )
         cache = None if made.cache is None else made.cache.select(index[: len(tokens)])
         return Pass(made.logits[: len(tokens)], cache, made.attention)
 
-    def local(self, tokens: Tensor, positions: Tensor, prefix: P, cache: Any, /) -> Tensor:
+    def local(
+        self, tokens: Tensor, positions: Tensor, prefix: P, cache: Any, /, *, left: Tensor
+    ) -> Tensor:
         """As the backbone's."""
         index = self._index(tokens)
         if index is None:
-            return self.backbone.local(tokens, positions, prefix, cache)
+            return self.backbone.local(tokens, positions, prefix, cache, left=left)
         made = self.backbone.local(
-            tokens[index], positions[index], prefix.select(index), cache.select(index)
+            tokens[index],
+            positions[index],
+            prefix.select(index),
+            cache.select(index),
+            left=left[index],
         )
         return made[: len(tokens)]
 

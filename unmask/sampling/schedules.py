@@ -3,18 +3,30 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import torch
 
 from unmask.errors import RequestError
 
-# From progress (0, 1] to the share of unknown tokens that is still masked, falling from 1 to 0.
-MaskSchedule = Callable[[float], float]
 
+class MaskSchedule(NamedTuple):
+    """``share`` leads from progress (0, 1] to the share of unknown tokens that is still masked,
+    falling from 1 to 0; ``floors`` tells which of the two numbers of tokens is rounded down.
+    """
+
+    share: Callable[[float], float]
+    floors: Literal["masked", "revealed"] = "masked"
+
+
+# Cosine and arccos in fp32 and rounded as aMUSEd and Halton-MaskGIT do it, token for token.
 MASK_SCHEDULES: dict[str, MaskSchedule] = {
-    "cosine": lambda progress: math.cos(progress * math.pi / 2),
-    "arccos": lambda progress: math.acos(progress) * 2 / math.pi,
-    "linear": lambda progress: 1 - progress,
-    "power": lambda progress: 1 - progress**2.5,
+    "cosine": MaskSchedule(lambda progress: float((torch.tensor(progress) * math.pi / 2).cos())),
+    "arccos": MaskSchedule(
+        lambda progress: float(torch.tensor(progress).acos() / (math.pi / 2)), "revealed"
+    ),
+    "linear": MaskSchedule(lambda progress: 1 - progress),
+    "power": MaskSchedule(lambda progress: 1 - progress**2.5),
 }
 
 
@@ -52,7 +64,7 @@ def listed_schedule(shares: Sequence[float]) -> MaskSchedule:
             f"mask_shares {list(shares)[:20]}: they may not rise, and the last must be 0",
             "mask_shares",
         )
-    return lambda progress: shares[math.ceil(progress * len(shares) - 1e-9) - 1]
+    return MaskSchedule(lambda progress: shares[math.ceil(progress * len(shares) - 1e-9) - 1])
 
 
 def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int, ...]:
@@ -64,7 +76,11 @@ def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int
     steps = min(steps, unknown)
     counts, left = [], unknown
     for i in range(steps):
-        wanted = math.floor(unknown * schedule((i + 1) / steps))
+        share = schedule.share((i + 1) / steps)
+        if schedule.floors == "masked":
+            wanted = math.floor(unknown * share)
+        else:
+            wanted = unknown - math.floor(unknown * (1 - share))
         # Leave one for each step to come, and take at least one now.
         after = min(max(wanted, steps - 1 - i), left - 1)
         after = after if i + 1 < steps else 0
@@ -74,8 +90,8 @@ def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int
 
 
 def annealed(start: float, steps: int) -> tuple[float, ...]:
-    """A straight line that falls from below ``start`` to 0 at the last step."""
-    return tuple(start * (1 - (i + 1) / steps) for i in range(steps))
+    """A straight line that falls from ``start`` at the first step to 0 at the last."""
+    return tuple(start * (1 - i / max(1, steps - 1)) for i in range(steps))
 
 
 def guidance_scales(

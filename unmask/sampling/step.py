@@ -74,6 +74,11 @@ class _Batch(Generic[P]):
         found = [i for i, row in enumerate(self.rows) if true(row)]
         return torch.tensor(found, device=self.tokens.device, dtype=torch.long)
 
+    def left(self) -> Tensor:
+        """How many steps of its plan each row has behind the next, (rows,) int64."""
+        left = [len(row.plan.steps) - 1 - row.step for row in self.rows]
+        return torch.tensor(left, device=self.tokens.device)
+
     def pick(self, rows: Tensor) -> "_Batch[P]":
         """Some of the rows."""
         prefix = self.prefix.select(torch.cat([rows, rows + len(self.rows)]))
@@ -147,6 +152,7 @@ def _local_step(batch: _Batch[P]) -> Tensor:
         targets[running],
         batch.prefix.select(torch.cat([everyone, guided + len(rows)])),
         type(caches[0]).join(caches),
+        left=batch.left()[running],
     )
     logits = _combined(logits.float(), guided, batch)
     _check(logits, rows)
@@ -197,6 +203,7 @@ def _guided(batch: _Batch[P]) -> tuple[Tensor, Tensor | None]:
     made = batch.backbone.full(
         torch.cat([batch.tokens, batch.tokens[guided]]),
         batch.prefix.select(running),
+        left=batch.left()[running % len(rows)],
         keep=any(row.now.opens for row in rows),
         attend=reading if len(reading) else None,
     )

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.errors import DrawingError
-from unmask.models.native import Prefix
 from unmask.pipeline import Pipeline, Start
+from unmask.sampling.backbone import Prefix
 from unmask.sampling.padding import Padded
 from unmask.sampling.step import Row, step
 from unmask.server.figures import Figures
@@ -327,7 +327,7 @@ class Worker:
         if self._joined is None or self._joined[0] != who:
             both = type(strands[0].prefix).join([strand.prefix for strand in strands])
             order = torch.arange(2 * len(strands)).view(-1, 2).T.flatten()
-            self._joined = who, both.select(order.to(both.mask.device))
+            self._joined = who, both.select(order.to(strands[0].pipeline.device))
         return self._joined[1]
 
 

@@ -1,11 +1,9 @@
 """The seam between pixels and tokens."""
 
-from typing import Protocol
-
-from torch import Tensor
+from torch import Tensor, nn
 
 
-class Tokenizer(Protocol):
+class Tokenizer(nn.Module):
     """What the rest of the house knows of a tokenizer.
 
     Images are (batch, 3, height, width) floats in [0, 1]; tokens are (batch, rows, columns) int64
@@ -13,15 +11,17 @@ class Tokenizer(Protocol):
     """
 
     @property
-    def codebook_size(self) -> int: ...
+    def codebook_size(self) -> int:
+        raise NotImplementedError
 
     @property
-    def patch(self) -> int: ...
+    def patch(self) -> int:
+        raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:
-        """The tokens of ``images``, whose sides must be multiples of ``patch``."""
-        ...
+        """The tokens of ``images``; ConfigError unless their sides are multiples of ``patch``."""
+        raise NotImplementedError
 
     def decode(self, tokens: Tensor) -> Tensor:
         """The images that ``tokens`` stand for, clamped to [0, 1]."""
-        ...
+        raise NotImplementedError

@@ -12,17 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.errors import ConfigError
+from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.quantizers import QUANTIZERS, QuantizerConfig
 
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Channels are listed from the pixels inward, one entry a resolution: 1/2, 1/4, 1/8 ..."""
+    """Channels are listed from the pixels inward, one entry a resolution: 1/2, 1/4, 1/8 ...
+
+    ``local`` makes each token a function of its own patch alone: equal patches get equal tokens
+    wherever they are, which leaves a transformer much less to learn. The encoder then is a residual
+    perceptron on patches, as wide as the last of ``encoder_channels``.
+    """
 
     encoder_channels: tuple[int, ...]
     decoder_channels: tuple[int, ...]
     blocks: int
     quantizer: QuantizerConfig
+    local: bool = False
 
     def __post_init__(self) -> None:
         if len(self.encoder_channels) != len(self.decoder_channels) or not self.encoder_channels:
@@ -65,8 +72,8 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-class VQGAN(nn.Module):
-    """A ``Tokenizer``: 2 ** len(channels) times fewer rows and columns than pixels."""
+class VQGAN(Tokenizer):
+    """2 ** len(channels) times fewer rows and columns than pixels."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -106,7 +113,33 @@ class VQGAN(nn.Module):
         return images.clamp(0, 1)
 
 
+class PatchBlock(nn.Module):
+    """A residual perceptron at every position; the norm is over channels, so nothing is mixed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.wide = nn.Linear(channels, 2 * channels)
+        self.narrow = nn.Linear(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.narrow(F.silu(self.wide(self.norm(x.permute(0, 2, 3, 1)))))
+        return x + changed.permute(0, 3, 1, 2)
+
+
+def _local_encoder(config: VQGANConfig, width: int) -> nn.Sequential:
+    patch, channels = 2 ** len(config.encoder_channels), config.encoder_channels[-1]
+    return nn.Sequential(
+        nn.PixelUnshuffle(patch),
+        nn.Conv2d(3 * patch**2, channels, 1),
+        *(PatchBlock(channels) for _ in range(config.blocks)),
+        nn.Conv2d(channels, width, 1),
+    )
+
+
 def _encoder(config: VQGANConfig, width: int) -> nn.Sequential:
+    if config.local:
+        return _local_encoder(config, width)
     channels = config.encoder_channels
     layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(12, channels[0], 3, padding=1)]
     for i, inner in enumerate(channels):

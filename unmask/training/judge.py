@@ -26,8 +26,8 @@ from unmask.evaluation.judge import (
     Sight,
     save_judge,
 )
+from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.folder import load_tokenizer
-from unmask.tokenizers.vqgan import VQGAN
 from unmask.training.data import DataConfig, SceneSource, open_source
 from unmask.training.loop import LoopConfig
 from unmask.training.scenes import BACKGROUNDS, COLOURS, SceneRenderer, Scenes
@@ -351,7 +351,7 @@ def best_threshold(probabilities: Tensor, whole: Tensor) -> float:
     return round(float(candidates[best[len(best) // 2]]), 2)
 
 
-def round_trip(tokenizer: VQGAN, images: Tensor) -> Tensor:
+def round_trip(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     """The pictures after the tokenizer: the best that a model can draw with its tokens."""
     return tokenizer.decode(tokenizer.encode(images))
 

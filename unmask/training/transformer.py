@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from unmask.config import save_json
 from unmask.errors import ConfigError
+from unmask.families.base import ModelCard
+from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.folder import save_native
-from unmask.models.native import Condition, NativeConfig, NativeTransformer
-from unmask.pipeline import ModelCard
+from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.plan import PlanOptions, make_plan
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer

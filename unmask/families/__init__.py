@@ -1,0 +1,18 @@
+"""The checkpoint families, told apart by the files of a folder."""
+
+from pathlib import Path
+
+from unmask.errors import ConfigError
+from unmask.families.base import Family
+from unmask.families.native import NATIVE
+
+FAMILIES: tuple[Family, ...] = (NATIVE,)
+
+
+def family_of(folder: Path) -> Family:
+    """The family whose layout a folder has; ConfigError tells those there are."""
+    for family in FAMILIES:
+        if family.recognises(folder):
+            return family
+    known = "; ".join(f"{family.name}: {family.layout}" for family in FAMILIES)
+    raise ConfigError(f"{folder}: holds no model of a known layout ({known})")

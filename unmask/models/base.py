@@ -1,0 +1,58 @@
+"""What a pipeline asks of a backbone, beside what sampling does (``sampling.backbone``)."""
+
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from unmask.sampling.backbone import Pass, Prefix
+
+
+class Condition(NamedTuple):
+    """What a picture shall show, as ids: ``ids`` (rows, length) int64, ``mask`` True where not
+    padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+
+class ImageBackbone(nn.Module):
+    """The base of all families: tokens of a grid and a condition to logits.
+
+    ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, ``reads``
+    what it is conditioned on. ``attends`` tells whether ``full`` can give image-to-text attention,
+    ``reuses`` whether it can keep a cache and run ``local`` (ReCAP).
+    """
+
+    mask_id: int
+    codebook_size: int
+    grid: tuple[int, int]
+    reads: Literal["text", "label", "none"]
+    attends: bool
+    reuses: bool
+
+    def use_attention(self, name: str) -> None:
+        """Choose the attention backend by name."""
+        raise NotImplementedError
+
+    def encode(self, condition: Condition) -> Prefix:
+        """Whatever depends on the condition alone: computed once a request."""
+        raise NotImplementedError
+
+    def full(
+        self,
+        tokens: Tensor,
+        prefix: Any,
+        *,
+        left: Tensor,
+        keep: bool = False,
+        attend: Tensor | None = None,
+    ) -> Pass:
+        """A pass over all tokens: see ``sampling.backbone.Backbone``."""
+        raise NotImplementedError
+
+    def local(
+        self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, *, left: Tensor
+    ) -> Tensor:
+        """A pass over some positions: see ``sampling.backbone.Backbone``."""
+        raise NotImplementedError
