@@ -105,8 +105,8 @@ def test_a_greater_power_guides_later(power: float) -> None:
 
 def test_listed_shares_hold_between_their_steps() -> None:
     schedule = listed_schedule((0.8, 0.3, 0.0))
-    assert [schedule(each / 3) for each in (1, 2, 3)] == [0.8, 0.3, 0.0]
-    assert schedule(0.5) == 0.3
+    assert [schedule.share(each / 3) for each in (1, 2, 3)] == [0.8, 0.3, 0.0]
+    assert schedule.share(0.5) == 0.3
 
 
 def test_annealing_ends_at_zero() -> None:

@@ -76,7 +76,22 @@ def test_pairs_name_both_objects_and_no_relation_but_the_true_one() -> None:
                 related += 1
                 assert _said(f"{a} {phrase} an? {b}", text), text
             assert not any(f" {phrase} " in text for phrase in words[1 - relation]), text
-    assert related > 400
+    assert related > 300
+
+
+def test_and_means_side_by_side_in_the_order_of_reading() -> None:
+    scenes = _imagine(1000, kinds=(0.0, 0.0, 1.0))
+    joined = 0
+    for row, text in enumerate(captions(scenes, NOUNS, 0)):
+        if " and " in text:
+            joined += 1
+            assert int(scenes.relation[row]) == 0
+            first, second = (
+                _thing(int(scenes.nouns[row, slot]), int(scenes.colours[row, slot]))
+                for slot in (0, 1)
+            )
+            assert _said(f"{first} and an? {second}", text), text
+    assert 200 < joined < 300
 
 
 def test_places_are_true_when_they_are_said() -> None:

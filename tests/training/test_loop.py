@@ -136,6 +136,23 @@ def test_a_killed_run_that_is_resumed_follows_the_whole_one(
     _assert_same_run(whole, tmp_path)
 
 
+def test_muon_moves_matrices_and_resumes_as_it_was(tmp_path: Path) -> None:
+    muon, whole, killed = replace(CONFIG, optimizer="muon"), tmp_path / "whole", tmp_path / "killed"
+    loop = _run(whole, config=muon)
+    # No other matrix is left, four gains and biases, and the two matrices of Muon.
+    assert [len(group["params"]) for each in loop.optimizers for group in each.param_groups] == [
+        0,
+        4,
+        2,
+    ]
+    with pytest.raises(_Killed):
+        _run(killed, _Task(_kill_at(10)), muon)
+    _run(killed, config=muon, resume=True)
+    _assert_same_run(whole, killed)
+    _run(tmp_path / "adamw")
+    assert _curve(whole) != _curve(tmp_path / "adamw")
+
+
 @pytest.mark.parametrize("step", [1, 4, 6, 16])
 def test_a_run_that_is_out_of_time_and_resumed_follows_the_whole_one(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -263,7 +280,9 @@ def test_the_average_trails_the_weights_and_copies_the_buffers(tmp_path: Path) -
 def test_matrices_decay_and_gains_biases_and_embeddings_do_not(tmp_path: Path) -> None:
     task = _Task()
     task.module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
-    groups = Loop(task, replace(CONFIG, weight_decay=0.5), tmp_path, "cpu").optimizer.param_groups
+    groups = (
+        Loop(task, replace(CONFIG, weight_decay=0.5), tmp_path, "cpu").optimizers[0].param_groups
+    )
     shapes = {g["weight_decay"]: [tuple(p.shape) for p in g["params"]] for g in groups}
     assert shapes == {0.5: [(3, 4)], 0.0: [(5, 4), (3,), (3,), (3,)]}
 

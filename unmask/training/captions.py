@@ -93,8 +93,13 @@ def _caption(scenes: Scenes, row: int, nouns: tuple[str, ...], rng: random.Rando
             with_article(_thing(nouns[noun], colour, rng))
             for noun, colour in zip(present, colours, strict=False)
         )
-        templates = (*_RELATED[RELATIONS[int(scenes.relation[row])]], "{a} and {b}", "{b} and {a}")
-        text = rng.choice(templates).format(a=a, b=b)
+        relation = RELATIONS[int(scenes.relation[row])]
+        # One meaning only, the order of reading: a model that may choose between layouts at every
+        # token of its own accord draws half of each.
+        if relation == "left of" and rng.random() < 0.5:
+            text = f"{a} and {b}"
+        else:
+            text = rng.choice(_RELATED[relation]).format(a=a, b=b)
     elif kind == "count":
         number = rng.choice(NUMBERS[len(present)])
         text = f"{number} {_thing(nouns[present[0]], colours[0], rng, many=True)}"

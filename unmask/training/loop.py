@@ -29,11 +29,14 @@ class LoopConfig:
     """How long and how fast to train.
 
     The learning rate warms up linearly, then falls along a cosine to ``final_rate`` of its peak.
+    ``muon`` moves the matrices of hidden layers along orthogonal directions, at AdamW's size of
+    step; all else stays with AdamW.
     """
 
     steps: int
     batch: int
     learning_rate: float
+    optimizer: Literal["adamw", "muon"] = "adamw"
     warmup: int = 500
     final_rate: float = 0.05
     weight_decay: float = 0.03
@@ -91,12 +94,7 @@ class Loop:
         self.device = torch.device(device)
         self.module = task.module.to(self.device)
         self.average = copy.deepcopy(self.module).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(
-            _decay_groups(self.module, config.weight_decay),
-            lr=config.learning_rate,
-            betas=(0.9, config.beta2),
-            fused=True,
-        )
+        self.optimizers = _optimizers(self.module, config)
         self.step = 0
         self._window: list[dict[str, Tensor]] = []
         out.mkdir(parents=True, exist_ok=True)
@@ -147,16 +145,18 @@ class Loop:
         config = self.config
         torch.manual_seed(batch_seed(config.seed, self.step, LOOP))
         rate = learning_rate(config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         self.module.train()
         low = config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             loss, figures = self.task.loss(forward, self.step)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self._update_average()
         return {"loss": loss.detach(), **figures, "gradient_norm": norm.detach()}
 
@@ -204,7 +204,7 @@ class Loop:
             "step": self.step,
             "module": self.module.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "window": self._window,
         }
         partial = self.checkpoint.with_suffix(".partial")
@@ -219,7 +219,8 @@ class Loop:
             state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
             self.module.load_state_dict(state["module"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
             raise ConfigError(f"{self.checkpoint}: does not fit the configuration") from error
         self.step = state["step"]
@@ -262,7 +263,7 @@ def plot_log(log: Path, image: Path) -> None:
     pyplot.close(figure)
 
 
-def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
     """Matrices decay; gains, biases and embeddings do not."""
     embeddings = {
         id(parameter)
@@ -270,12 +271,31 @@ def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, obje
         if isinstance(child, nn.Embedding)
         for parameter in child.parameters()
     }
+    hidden: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        matrix = parameter.ndim > 1 and id(parameter) not in embeddings
-        (decayed if matrix else kept).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
+    for name, parameter in module.named_parameters():
+        if parameter.ndim < 2 or id(parameter) in embeddings:
+            kept.append(parameter)
+        # Like an embedding, a head has a row for each code: Muon is not for it.
+        elif config.optimizer == "muon" and parameter.ndim == 2 and "head" not in name:
+            hidden.append(parameter)
+        else:
+            decayed.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
         {"params": kept, "weight_decay": 0.0},
     ]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True)
+    ]
+    if hidden:
+        optimizers.append(
+            torch.optim.Muon(
+                hidden,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
