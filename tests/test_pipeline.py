@@ -293,3 +293,36 @@ def test_a_bad_preset_names_the_file(folder: Path, tmp_path: Path) -> None:
 def test_every_bundled_card_can_be_read() -> None:
     for name in available_models():
         assert read_card(name).name == name
+
+
+def test_a_low_precision_is_that_of_the_backbone_alone(folder: Path, pipeline: Pipeline) -> None:
+    low = Pipeline.load(folder, precision="bf16")
+    assert {p.dtype for p in low.backbone.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in low.tokenizer.parameters()} == {torch.float32}
+    assert torch.equal(low.backbone.angles, pipeline.backbone.angles)  # all their digits
+    blank, left = torch.full((1, 16), pipeline.backbone.mask_id), torch.zeros(1)
+    rough, exact = (
+        each.backbone.full(blank, each.encode_prompts(["a red apple"]), left=left).logits.float()
+        for each in (low, pipeline)
+    )
+    assert not torch.equal(rough, exact)
+    assert (rough - exact).abs().max() < 0.1 * exact.std()
+    assert low.generate("a red apple", steps=2, seed=1).images
+
+
+@pytest.mark.parametrize(
+    ("ability", "options", "param"),
+    [
+        ("attends", {"scheduler": "uncage"}, "scheduler"),
+        ("reuses", {"scheduler": "halton", "reuse": 1}, "reuse"),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused(
+    folder: Path, ability: str, options: dict, param: str
+) -> None:
+    able = Pipeline.load(folder)
+    able.request("a red apple", **options)
+    setattr(able.backbone, ability, False)
+    with pytest.raises(RequestError, match=f"model {able.card.name!r}") as caught:
+        able.request("a red apple", **options)
+    assert caught.value.param == param

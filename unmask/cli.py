@@ -18,6 +18,7 @@ import typer
 from PIL import Image
 
 from unmask import __version__
+from unmask.devices import Precision
 from unmask.errors import RequestError, UnmaskError, choices
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ FORMATS: "dict[str, ImageFormat]" = {
     ".jpeg": "jpeg",
 }
 MAX_FILE_BYTES = 64 << 20  # of pictures to edit
+MODEL_HELP = "Bundled name, folder, or OWNER/NAME[@REVISION] of a hub."
 QUALITY = 95  # of webp and jpeg files; more only makes them larger
 
 
@@ -71,8 +73,9 @@ def _root(
 class Drawing:
     """The options of every command that draws, and the drawing."""
 
-    model: Annotated[str | None, typer.Option(help="Bundled name or folder.")] = None
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu"
+    precision: Annotated[Precision, typer.Option(help="Of the backbone.")] = "fp32"
     n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1
     seed: Annotated[int | None, typer.Option(help="Random if absent.")] = None
     steps: Annotated[int | None, typer.Option(help="More take longer.")] = None
@@ -111,7 +114,9 @@ class Drawing:
         from unmask.pipeline import Pipeline
         from unmask.store import default_model
 
-        pipeline = Pipeline.load(self.model or default_model(), self.device)
+        pipeline = Pipeline.load(
+            self.model or default_model(), self.device, precision=self.precision
+        )
         request = pipeline.request(prompt, **self._options(edit))
         if edit is not None and edit.keeps_alpha and image_format == "jpeg":
             raise RequestError(
@@ -367,8 +372,11 @@ def models() -> None:
 
 @commands.command()
 def serve(
-    model: Annotated[str | None, typer.Argument(help="Name or folder [UNMASK_MODEL]")] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP} [UNMASK_MODEL]")] = None,
     device: Annotated[str | None, typer.Option(help="torch device [UNMASK_DEVICE]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16 [UNMASK_PRECISION]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="[UNMASK_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="[UNMASK_PORT]")] = None,
     threads: Annotated[int | None, typer.Option(help="torch threads [UNMASK_THREADS]")] = None,
@@ -384,6 +392,7 @@ def serve(
     settings = load_settings(
         model=model,
         device=device,
+        precision=precision,
         host=host,
         port=port,
         threads=threads,
@@ -437,7 +446,7 @@ def train(
 def evaluate(
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/eval/.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; what is there is kept.")],
-    model: Annotated[str | None, typer.Option(help="Bundled name or folder.")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     data: Annotated[
         Path | None, typer.Option(help="Sprites of the training: for the ceiling and distances.")
     ] = None,

@@ -1,12 +1,16 @@
-"""The devices that weights can be put on."""
+"""The devices that weights can be put on, and in which precision; torch is imported on use."""
 
-import torch
+from typing import Literal
 
 from unmask.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def usable_device(name: str | None) -> str:
     """``name`` if torch can use it here, else ConfigError; None means a GPU if there is one."""
+    import torch
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

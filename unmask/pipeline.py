@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unmask.devices import usable_device
+from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, Window, draw_edit
 from unmask.errors import RequestError
 from unmask.families import family_of
-from unmask.families.base import ModelCard, Precision
+from unmask.families.base import ModelCard
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
@@ -27,7 +27,7 @@ from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import SEED_BOUND, Purpose, uniforms
 from unmask.sampling.plan import MAX_STEPS, Plan, PlanOptions, check_range, make_plan
-from unmask.sampling.schedulers import SCHEDULERS, Subjects
+from unmask.sampling.schedulers import SCHEDULERS, Subjects, make_scheduler
 from unmask.sampling.schedules import GUIDANCE_SCHEDULES, MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
@@ -173,15 +173,14 @@ class Pipeline:
         device: str = "cpu",
         attention: str = "sdpa",
         precision: Precision = "fp32",
-        revision: str | None = None,
     ) -> "Pipeline":
-        """The model of a bundled name, a folder, or a hub's OWNER/NAME (``revision`` pins it).
+        """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
         NotFoundError if there is none such, ConfigError naming the file that cannot be used.
         ``precision`` is that of the backbone; sampling and tokenizers compute in fp32.
         """
         device = usable_device(device)
-        folder, name = find_model(model, precision, revision)
+        folder, name = find_model(model, precision)
         family = family_of(folder)
         card, parts = family.card(folder, name), family.load(folder, device, precision)
         parts.backbone.use_attention(attention)
@@ -346,9 +345,24 @@ class Pipeline:
         if revising:
             given = {"eta": 1.0, **given}
         chosen = dataclasses.replace(preset, **given)
+        self._check_abilities(chosen)
         if revising:
             make_plan(chosen, self.info.grid, 0, revise=0.5)  # refuses what cannot revise
         return chosen
+
+    def _check_abilities(self, options: PlanOptions) -> None:
+        """RequestError for what this model's family cannot do."""
+        if make_scheduler(options.scheduler, options).attends and not self.backbone.attends:
+            raise RequestError(
+                f"scheduler {options.scheduler!r} reads what image tokens attend to in a text, and "
+                f"model {self.card.name!r} has none to read; choose another scheduler",
+                "scheduler",
+            )
+        if options.reuse and not self.backbone.reuses:
+            raise RequestError(
+                f"reuse: model {self.card.name!r} keeps nothing that could be reused; leave it 0",
+                "reuse",
+            )
 
     def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
         drawn = (self.info.width, self.info.height)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from unmask.devices import Precision
 from unmask.errors import ConfigError
 
 OnDeath = Literal["restart", "exit", "stay"]
@@ -21,6 +22,7 @@ class Settings(BaseSettings):
     model: str | None = Field(None, description="bundled name or folder; unset = the default model")
     more_models: list[str] = Field([], description="served beside it, loaded when asked for")
     device: str = Field("cpu", min_length=1, description="torch device")
+    precision: Precision = Field("fp32", description="of the backbone: fp32, bf16 or fp16")
     more_devices: list[str] = Field([], description="a worker on each of them too")
     threads: int = Field(0, ge=0, description="torch threads; 0 = torch's own choice")
     max_queue: int = Field(64, ge=1, description="requests that may wait for a worker")

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
+from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, choices
 from unmask.families import family_of
-from unmask.families.base import Precision
 
 BUNDLED = Path(__file__).parent / "bundled"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 # What tells a family from another, and all that is small.
 SMALL_FILES = ("*.json", "*.txt")
 
@@ -42,17 +42,16 @@ def local_model(model: str | Path) -> tuple[Path, str]:
     return folder, folder.resolve().name
 
 
-def find_model(
-    model: str | Path, precision: Precision = "fp32", revision: str | None = None
-) -> tuple[Path, str]:
+def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, str]:
     """The folder and the name of a model; OWNER/NAME is fetched from the hub if it is no folder.
 
-    Files that were fetched before are taken from the hub's cache. ``revision`` is a branch, a tag
-    or a commit. ConfigError if the hub cannot be reached or has no such model.
+    ``@`` and a branch, a tag or a commit may follow. What was fetched before comes from the hub's
+    cache. ConfigError if the hub cannot be reached or has no such model.
     """
-    name = str(model)
-    if name in available_models() or Path(model).is_dir() or not HUB_ID.fullmatch(name):
+    published = HUB_ID.fullmatch(str(model))
+    if str(model) in available_models() or Path(model).is_dir() or published is None:
         return local_model(model)
+    name, revision = published.groups()
     small = _fetched(name, SMALL_FILES, revision)
     return _fetched(name, family_of(small).files(precision), revision), name
 
@@ -69,7 +68,7 @@ def _fetched(name: str, patterns: tuple[str, ...], revision: str | None) -> Path
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"model {name!r}: not a folder, and cannot be fetched from the hub: {reason}"
         ) from error

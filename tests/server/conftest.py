@@ -58,6 +58,7 @@ class FakeBackbone:
     """Logits of zeros; ``during`` is called within every pass with the prompts of its rows."""
 
     mask_id = 8
+    attends = reuses = True
 
     def __init__(self) -> None:
         self.during: Callable[[list[str]], None] = lambda prompts: None

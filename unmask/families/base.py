@@ -5,16 +5,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from unmask.devices import Precision
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.sampling.plan import MAX_STEPS, PlanOptions, check_range
 from unmask.tokenizers.base import Tokenizer
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,

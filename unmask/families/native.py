@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from unmask import config
+from unmask.devices import Precision
 from unmask.errors import ConfigError
-from unmask.families.base import DTYPES, Family, ModelCard, Parts, Precision
+from unmask.families.base import DTYPES, Family, ModelCard, Parts
 from unmask.models.folder import load_native
 from unmask.tokenizers.folder import load_tokenizer
 
@@ -26,7 +27,9 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             f"{folder}: the transformer knows {backbone.codebook_size} codes, "
             f"the tokenizer has {tokenizer.codebook_size}"
         )
-    return Parts(tokenizer, backbone.to(DTYPES[precision]), condition)
+    for parameter in backbone.parameters():  # not the angles, which need all their digits
+        parameter.data = parameter.data.to(DTYPES[precision])
+    return Parts(tokenizer, backbone, condition)
 
 
 NATIVE = Family(

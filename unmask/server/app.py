@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import torch
 from fastapi import FastAPI
@@ -21,7 +22,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     Without arguments it reads the environment, so ``uvicorn --factory`` can call it.
     """
     settings = settings or load_settings()
-    engine = engine or Engine(EngineOptions.of(settings), Pipeline.load)
+    load = partial(Pipeline.load, precision=settings.precision)
+    engine = engine or Engine(EngineOptions.of(settings), load)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
