@@ -34,8 +34,10 @@ train: $(READY) ## train the small models into runs/small; DATA=path names the s
 		echo "To train on a folder of your own captioned pictures see docs/training.md."; \
 		exit 2; }
 	$(BIN)/unmask train tokenizer configs/small/tokenizer.toml --out runs/small/tokenizer --data "$(DATA)"
-	$(BIN)/unmask train transformer configs/small/transformer.toml --out runs/small/transformer \
+	$(BIN)/unmask train tokenizer configs/small/decoder.toml --out runs/small/decoder \
 		--tokenizer runs/small/tokenizer/model --data "$(DATA)"
+	$(BIN)/unmask train transformer configs/small/transformer.toml --out runs/small/transformer \
+		--tokenizer runs/small/decoder/model --data "$(DATA)"
 
 clean: ## remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

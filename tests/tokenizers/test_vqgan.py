@@ -39,6 +39,28 @@ def test_every_weight_receives_a_gradient() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tokenizer.parameters())
 
 
+def test_a_local_token_depends_on_its_own_patch_alone() -> None:
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, 16, 16, generator=random).repeat(2, 1, 1, 1)
+    images[1, :, :4, :4] = torch.rand(3, 4, 4, generator=random)  # another first patch
+    images[:, :, 8:12, 12:] = images[0, :, 4:8, 4:8]  # the same patch at two places
+    codes = QuantizerConfig("fsq", levels=(8, 8, 8, 8))
+    changed = {}
+    for local in (True, False):
+        torch.manual_seed(0)
+        tokenizer = VQGAN(replace(CONFIG, quantizer=codes, local=local)).eval()
+        for parameter in tokenizer.encoder.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        tokens = tokenizer.encode(images)
+        changed[local] = int((tokens[0] != tokens[1]).sum())
+        if local:
+            assert torch.equal(tokens[:, 2, 3], tokens[:, 1, 1])
+            tokenizer.train()
+            tokenizer(images).images.square().sum().backward()
+            assert all(p.grad is not None and p.grad.any() for p in tokenizer.parameters())
+    assert changed[True] == 1 < changed[False]
+
+
 def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:
     tokenizer, images = VQGAN(CONFIG).eval(), torch.rand(3, 3, 16, 16)
     assert torch.equal(tokenizer.encode(images)[1:2], tokenizer.encode(images[1:2]))

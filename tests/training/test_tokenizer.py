@@ -87,3 +87,39 @@ def test_a_size_that_the_patch_does_not_divide_is_refused() -> None:
     config = replace(CONFIG, data=DataConfig("scenes", SceneConfig(18)))
     with pytest.raises(ConfigError, match=r"data.scenes.size: 18 is no multiple of the patch 4"):
         TokenizerTask(config, "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fsq", "vq"])
+def test_a_decoder_is_trained_on_while_the_tokens_stay(tmp_path: Path, kind: str) -> None:
+    quantizer = QuantizerConfig(kind, levels=(5, 5, 5) if kind == "fsq" else (), codes=32)
+    config = replace(
+        CONFIG,
+        model=replace(CONFIG.model, quantizer=quantizer),
+        loop=replace(CONFIG.loop, steps=4, log_every=2, checkpoint_every=4, sheet_every=4),
+    )
+    Loop(TokenizerTask(config, "cpu"), config.loop, tmp_path / "first", "cpu").run()
+    start = tmp_path / "first" / "model"
+    task = TokenizerTask(config, "cpu", start)
+    Loop(task, config.loop, tmp_path / "second", "cpu").run()
+    before, after = (load_tokenizer(tmp_path / name / "model") for name in ("first", "second"))
+    images = task.held_out.batch(8, 0).images
+    assert torch.equal(before.encode(images), after.encode(images))
+    tokens = before.encode(images)
+    assert not torch.equal(before.decode(tokens), after.decode(tokens))
+
+
+def test_a_decoder_of_another_tokenizer_is_refused(trained: Path) -> None:
+    other = replace(CONFIG, model=replace(CONFIG.model, blocks=2))
+    with pytest.raises(ConfigError, match=r"another tokenizer than \[model\] says"):
+        TokenizerTask(other, "cpu", trained / "model")
+
+
+def test_batches_take_the_rasters_in_turn() -> None:
+    def losses(*rasters: int) -> list[float]:
+        task = TokenizerTask(replace(CONFIG, rasters=rasters), "cpu")
+        return [float(task.loss(task.module, index)[0].detach()) for index in range(2)]
+
+    own, aligned, both = losses(), losses(8), losses(1, 8)
+    assert own != aligned
+    assert both == [own[0], aligned[1]]

@@ -275,6 +275,8 @@ def _optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optim
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim < 2 or id(parameter) in embeddings:
             kept.append(parameter)
         # Like an embedding, a head has a row for each code: Muon is not for it.

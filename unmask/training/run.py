@@ -30,7 +30,8 @@ def train(
     """Train as the configuration at ``path`` says, into the run folder ``out``.
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
-    trained tokenizer, for a transformer or a judge. The result is the folder ``out/model``.
+    trained tokenizer, for a transformer or a judge; for a tokenizer, that whose decoder is to be
+    trained on. The result is the folder ``out/model``.
     """
     device = usable_device(device)
     task: Task
@@ -38,7 +39,7 @@ def train(
     if what == "tokenizer":
         settings = config.load(TokenizerTraining, path)
         settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
-        task = TokenizerTask(settings, device)
+        task = TokenizerTask(settings, device, tokenizer)
     elif tokenizer is None:
         raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")
     elif what == "judge":

@@ -1,6 +1,6 @@
 """Training of the image tokenizer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from unmask.errors import ConfigError
-from unmask.tokenizers.folder import save_tokenizer
+from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training.data import DataConfig, open_source
 from unmask.training.loop import LoopConfig
@@ -33,34 +33,58 @@ class TokenizerLoss:
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """A configuration file of ``unmask train tokenizer``."""
+    """A configuration file of ``unmask train tokenizer``.
+
+    ``rasters`` are the ``data.scenes.snap`` that batches take in turn; its own alone if empty.
+    """
 
     model: VQGANConfig
     data: DataConfig
     loop: LoopConfig
     loss: TokenizerLoss = field(default_factory=TokenizerLoss)
+    rasters: tuple[int, ...] = ()
 
 
 class TokenizerTask:
-    """Round trips of pictures, seen as a task of the loop."""
+    """Round trips of pictures, seen as a task of the loop.
 
-    def __init__(self, config: TokenizerTraining, device: str) -> None:
+    ``start`` is the folder of a tokenizer whose decoder alone is to be trained on: the tokens stay
+    what they are, and so does what a transformer has learned of them.
+    """
+
+    def __init__(self, config: TokenizerTraining, device: str, start: Path | None = None) -> None:
         self.config, self.device = config, device
         torch.manual_seed(config.loop.seed)
-        tokenizer = VQGAN(config.model)
+        self.tokenizer = tokenizer = VQGAN(config.model)
+        self.frozen = start is not None
         size = config.data.scenes.size
         if size % tokenizer.patch:
             raise ConfigError(
                 f"data.scenes.size: {size} is no multiple of the patch {tokenizer.patch}"
             )
+        if start is not None:
+            if (found := load_tokenizer(start)).config != config.model:
+                raise ConfigError(f"{start}: another tokenizer than [model] says: {found.config}")
+            tokenizer.load_state_dict(found.state_dict())
+            tokenizer.encoder.requires_grad_(False)
+            tokenizer.quantizer.requires_grad_(False)
         self.module: nn.Module = convert_conv2d_weight_memory_format(tokenizer, torch.channels_last)
         self.perceptual = Perceptual().to(device) if config.loss.perceptual else None
-        self.source = open_source(config.data, config.loop.seed, device)
+        self.sources = [
+            open_source(replace(config.data, scenes=scenes), config.loop.seed, device)
+            for scenes in (
+                replace(config.data.scenes, snap=snap)
+                for snap in config.rasters or (config.data.scenes.snap,)
+            )
+        ]
         self.held_out = open_source(config.data, HELD_OUT_SEED, device)
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        images = self.source.batch(self.config.loop.batch, index).images
+        source = self.sources[index % len(self.sources)]
+        images = source.batch(self.config.loop.batch, index).images
         images = images.contiguous(memory_format=torch.channels_last)
+        if self.frozen:
+            self.tokenizer.quantizer.eval()  # in training mode a VQ would move its codes
         made, indices, quantizer_loss = module(images)
         made, weights = made.float(), self.config.loss
         loss = weights.absolute * F.l1_loss(made, images) + weights.square * F.mse_loss(
