@@ -1,15 +1,17 @@
 """Serving under mixed load: ``python -m benchmarks.serving [--out FOLDER]``.
 
-Three servers with the same weights, one after another in turns:
+Servers with the same weights, one after another in turns:
 
 - ``engine``: unmask serve.
 - ``lock``: FastAPI with a lock around drawing, a request at a time.
 - ``batches``: FastAPI that batches whole requests: what waits and asks for the same number of steps
   is drawn together, to the end, before anything else begins.
+- ``diffusers``: FastAPI with a lock around diffusers' AmusedPipeline; for an aMUSEd folder only.
 
-Two clients: ``closed`` (so many users, each asks again when it has its answer) and ``open``
-(requests come at random times whether or not the server keeps up; each latency counts from then).
-The mix is fixed by the seed: 1 to 4 images of 4 to 32 steps by several schedulers.
+Two clients: ``closed`` (so many users, each asks again when it has its answer) and ``open`` at each
+of the rates (requests come at random times whether or not the server keeps up; each latency counts
+from then). The mix is fixed by the seed: 1 to 4 images of 4 to 32 steps by several schedulers, all
+of them confidence for diffusers, which has no other.
 """
 
 import argparse
@@ -21,14 +23,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-SERVERS = ("engine", "batches", "lock")
+from unmask.store import default_model
+
+SERVERS = ("engine", "batches", "lock", "diffusers")
 PORT = 8765
 NOUNS = ("apple", "book", "cat", "tree", "star", "house")
 COLOURS = ("red", "green", "blue", "yellow", "purple")
@@ -48,7 +52,7 @@ def mix(seed: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def serve(name: str) -> None:
+def serve(name: str, model: str) -> None:
     """Run one of the servers until it is killed."""
     import uvicorn
     from fastapi import FastAPI, Request
@@ -57,16 +61,16 @@ def serve(name: str) -> None:
     from unmask.server.app import create_app
     from unmask.server.encoding import encode
     from unmask.settings import Settings
-    from unmask.store import default_model
 
     if name == "engine":
-        app = create_app(Settings(max_queue=10_000, max_wait_seconds=1e9))
+        app = create_app(Settings(model=model, max_queue=10_000, max_wait_seconds=1e9))
         uvicorn.run(app, port=PORT, log_level="error")
         return
     # As the engine does it: weights loaded in a thread that ends, drawing in one thread for ever.
     # More threads than cores that ever used OpenMP would slow these servers by a quarter.
     loader, drawer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-    pipeline = loader.submit(Pipeline.load, default_model()).result()
+    pipeline = loader.submit(Pipeline.load, model).result()
+    reference = loader.submit(_reference, model).result() if name == "diffusers" else None
     loader.shutdown()
     app = FastAPI()
     lock, waiting = asyncio.Lock(), deque[tuple[Any, asyncio.Future[list[Any]]]]()
@@ -96,6 +100,9 @@ def serve(name: str) -> None:
         if name == "lock":
             async with lock:
                 images = (await asyncio.wrap_future(drawer.submit(pipeline.run, made))).images
+        elif reference is not None:
+            async with lock:
+                images = await asyncio.wrap_future(drawer.submit(reference, made))
         else:
             promise: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
             waiting.append((made, promise))
@@ -110,6 +117,25 @@ def serve(name: str) -> None:
         return None
 
     uvicorn.run(app, port=PORT, log_level="error")
+
+
+def _reference(model: str) -> Callable[[Any], list[Any]]:
+    """What draws a request as diffusers does."""
+    from diffusers import AmusedPipeline
+
+    pipeline = AmusedPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(request: Any) -> list[Any]:
+        images: list[Any] = pipeline(
+            request.prompt,
+            num_inference_steps=request.options.steps,
+            guidance_scale=request.options.guidance_scale,
+            num_images_per_prompt=request.n,
+        ).images
+        return images
+
+    return draw
 
 
 async def closed(client: httpx2.AsyncClient, users: int, seconds: float) -> list[tuple[float, int]]:
@@ -160,7 +186,16 @@ def figures(found: list[tuple[float, int]], elapsed: float) -> dict[str, float]:
 
 async def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """One round of both clients against one server."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving", "--serve", name])
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.serving",
+        "--serve",
+        name,
+        "--model",
+        options.model,
+    ]
+    process = subprocess.Popen(command)
     try:
         limits = httpx2.Limits(max_connections=None)
         address = f"http://127.0.0.1:{PORT}"
@@ -177,9 +212,10 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str,
             began = time.perf_counter()
             found = await closed(client, options.users, options.seconds)
             results["closed"] = figures(found, time.perf_counter() - began)
-            began = time.perf_counter()
-            found = await opened(client, options.rate, options.seconds)
-            results["open"] = figures(found, time.perf_counter() - began)
+            for rate in options.rates:
+                began = time.perf_counter()
+                found = await opened(client, rate, options.seconds)
+                results[f"open {rate:g}/s"] = figures(found, time.perf_counter() - began)
             return results
     finally:
         process.kill()
@@ -193,8 +229,9 @@ def plot(rounds: dict[str, list[dict[str, dict[str, float]]]], path: Path) -> No
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5))
-    for panel, client in zip(panels, ("closed", "open"), strict=True):
+    clients = list(next(iter(rounds.values()))[0])
+    figure, panels = pyplot.subplots(1, len(clients), figsize=(4.5 * len(clients), 3.5))
+    for panel, client in zip(panels, clients, strict=True):
         for place, (name, results) in enumerate(rounds.items()):
             values = [
                 statistics.median(each[client][cut] for each in results)
@@ -211,15 +248,16 @@ def plot(rounds: dict[str, list[dict[str, dict[str, float]]]], path: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
-    parser.add_argument("--servers", nargs="+", default=SERVERS, choices=SERVERS)
+    parser.add_argument("--servers", nargs="+", default=SERVERS[:3], choices=SERVERS)
+    parser.add_argument("--model", default=default_model(), help="a name or a folder")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--users", type=int, default=16, help="of the closed client")
-    parser.add_argument("--rate", type=float, default=3.0, help="requests a second, open client")
+    parser.add_argument("--rates", type=float, nargs="+", default=[3.0], help="requests a second")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve)
+        serve(options.serve, options.model)
         return
     rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in options.servers}
     for _ in range(options.rounds):
@@ -228,13 +266,13 @@ def main() -> None:
             print(name, json.dumps(rounds[name][-1]), flush=True)
     first = options.servers[-1]
     print(f"\nmedians: images a second, p50, p95, p99 in seconds; ratios to {first}")
-    for client in ("closed", "open"):
+    for client in rounds[first][0]:
         for name in options.servers:
             keys = ("images_per_second", "p50", "p95", "p99")
             ours = [statistics.median(each[client][key] for each in rounds[name]) for key in keys]
             base = [statistics.median(each[client][key] for each in rounds[first]) for key in keys]
             told = "  ".join(f"{a:6.2f} ({a / b:4.2f})" for a, b in zip(ours, base, strict=True))
-            print(f"{client:7} {name:8} {told}")
+            print(f"{client:12} {name:9} {told}")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "serving.json").write_text(json.dumps(rounds, indent=2) + "\n")

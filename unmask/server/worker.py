@@ -24,7 +24,7 @@ from unmask.server.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
-KEPT_PREFIXES = 512  # encoded prompts a model
+KEPT_BYTES = 256 << 20  # of encoded prompts a model
 NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those who left
 
 
@@ -187,7 +187,8 @@ class Worker:
                 known[prompt] = pipeline.encode_prompts([prompt])
             known.move_to_end(prompt)
         found = type(known[prompts[0]]).join([known[prompt] for prompt in prompts])
-        while len(known) > KEPT_PREFIXES:
+        # A prompt's prefix is as large as any other's.
+        while len(known) > max(2, KEPT_BYTES // max(1, _bytes(known[prompts[0]]))):
             known.popitem(last=False)
         return found
 
@@ -341,6 +342,13 @@ def _resumed(
         except StopIteration as end:
             image: Image.Image = end.value
             return image
+
+
+def _bytes(prefix: object) -> int:
+    """The bytes of all tensors of a prefix."""
+    if isinstance(prefix, Tensor):
+        return prefix.numel() * prefix.element_size()
+    return sum(map(_bytes, prefix)) if isinstance(prefix, tuple) else 0
 
 
 def _out_of_memory(error: Exception) -> bool:
