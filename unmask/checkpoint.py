@@ -24,44 +24,55 @@ def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
         state[name] = kept.detach().cpu().contiguous()
     # A reader, or a run that is killed here, must never meet half a file.
     partial = path.with_suffix(".partial")
+    partial.touch()
+    mode = partial.stat().st_mode
     save_file(state, partial)
+    partial.chmod(mode)  # left to itself, save_file makes files that nobody else may read
     os.replace(partial, path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fill ``module`` from ``path``; raises ConfigError unless every tensor fits and is finite."""
     dtypes = {name: tensor.dtype for name, tensor in module.state_dict().items()}
-    state = _checked(module, path)
+    state = _read(path)
+    _check(module, state, path)
     module.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()})
 
 
 def built(make: Callable[[], M], path: Path, dtype: torch.dtype) -> M:
-    """The module that ``make`` gives, its weights read from ``path`` straight into ``dtype``.
+    """The module that ``make`` gives, its weights read from ``path`` straight into ``dtype``;
+    ConfigError as for ``load_weights``."""
+    module = filled(make, _read(path), path)
+    return module.to(dtype).eval().requires_grad_(False)
+
+
+def filled(make: Callable[[], M], state: dict[str, Tensor], path: Path) -> M:
+    """The module that ``make`` gives, with these very tensors, which were read from ``path``.
 
     It is made without memory first, so that no time goes into random numbers and no second copy is
     held; it may have no buffers that the file lacks. ConfigError as for ``load_weights``.
     """
     with torch.device("meta"):
         module = make()
-    state = _checked(module, path)
-    cast = {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    }
-    module.load_state_dict(cast, assign=True)
-    return module.eval().requires_grad_(False)
+    _check(module, state, path)
+    module.load_state_dict(state, assign=True)
+    return module
 
 
-def _checked(module: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, which are those of the module, all finite."""
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_file(path)
+        return load_file(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: not a complete safetensors file") from error
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in state.items()}
+
+
+def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """ConfigError unless the tensors are those of the module, all finite."""
+    own = module.state_dict()
+    expected = {name: list(tensor.shape) for name, tensor in own.items()}
+    found = {name: list(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
@@ -72,9 +83,9 @@ def _checked(module: nn.Module, path: Path) -> dict[str, Tensor]:
             f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
         )
     for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ConfigError(f"{path}: {name} holds values that are not finite")
-    return state
+        numbers = tensor.is_floating_point() == own[name].is_floating_point()
+        if not numbers or not torch.isfinite(tensor).all():
+            raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
 
 
 def variant(folder: Path, stem: str, precision: str) -> Path:

@@ -417,6 +417,21 @@ def serve(
 
 
 @commands.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A published .pth of Halton-MaskGIT.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="LlamaGen's vq_ds16_c2i.pt, which is published apart.")
+    ] = None,
+    half: Annotated[bool, typer.Option(help="Write the transformer as fp16.")] = False,
+) -> None:
+    """Turn published pickles into a model folder, offline: nothing else ever reads a pickle."""
+    from unmask.convert import convert as convert_files
+
+    print(convert_files(source, out, tokenizer, half))
+
+
+@commands.command()
 def train(
     what: Annotated[Literal["tokenizer", "transformer", "judge"], typer.Argument()],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],

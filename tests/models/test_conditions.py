@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from unmask.errors import ConfigError, RequestError
 from unmask.models.conditions import START, LabelCondition, NoCondition, TextCondition
+from unmask.models.imagenet import imagenet_labels
 
 CAPTIONS = ["a red apple on a blue background", "two green cars", "a cat above a dog"] * 20
 
@@ -62,7 +63,7 @@ def test_a_broken_text_tokenizer_names_the_file(tmp_path: Path) -> None:
 def test_labels_go_by_name_or_number(tmp_path: Path) -> None:
     LabelCondition(["cat", "dog"]).save(tmp_path)
     labels = LabelCondition.load(tmp_path)
-    assert labels(["dog", "0", "", " cat "]).ids.flatten().tolist() == [1, 0, 2, 0]
+    assert labels(["dog", "0", "", " Cat "]).ids.flatten().tolist() == [1, 0, 2, 0]
     assert labels.vocabulary == 3
 
 
@@ -70,6 +71,33 @@ def test_labels_go_by_name_or_number(tmp_path: Path) -> None:
 def test_unknown_labels_are_refused_with_the_choices(prompt: str) -> None:
     with pytest.raises(RequestError, match="cat, dog"):
         LabelCondition(["cat", "dog"])([prompt])
+
+
+def test_of_many_labels_the_nearest_are_told() -> None:
+    labels = LabelCondition([*(f"number {i}" for i in range(500)), "tabby", "tiger cat"])
+    with pytest.raises(RequestError, match="did you mean 'tabby'") as caught:
+        labels(["taby"])
+    assert len(str(caught.value)) < 200
+    with pytest.raises(RequestError, match="from 0 to 501"):
+        labels(["☃"])
+
+
+def test_labels_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("Cardigan\ncat\ncardigan\n")
+    with pytest.raises(ConfigError, match=r"labels\.txt: label 'cardigan' stands for more"):
+        LabelCondition.load(tmp_path)
+
+
+def test_the_labels_of_imagenet_are_a_thousand_and_none_is_a_number() -> None:
+    labels = LabelCondition(imagenet_labels())
+    assert labels.vocabulary == 1001
+    assert labels(["tench", "ROBIN", "tiger cat", "toilet tissue"]).ids.flatten().tolist() == [
+        0,
+        15,
+        282,
+        999,
+    ]
+    assert all(label == label.strip() and not label.isdigit() for label in labels.labels)
 
 
 def test_no_condition_is_one_constant_token() -> None:

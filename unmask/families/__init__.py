@@ -4,9 +4,10 @@ from pathlib import Path
 
 from unmask.errors import ConfigError
 from unmask.families.base import Family
+from unmask.families.halton_maskgit import HALTON, explains
 from unmask.families.native import NATIVE
 
-FAMILIES: tuple[Family, ...] = (NATIVE,)
+FAMILIES: tuple[Family, ...] = (NATIVE, HALTON)
 
 
 def family_of(folder: Path) -> Family:
@@ -15,4 +16,5 @@ def family_of(folder: Path) -> Family:
         if family.recognises(folder):
             return family
     known = "; ".join(f"{family.name}: {family.layout}" for family in FAMILIES)
-    raise ConfigError(f"{folder}: holds no model of a known layout ({known})")
+    reason = explains(folder) or f"{folder}: holds no model of a known layout ({known})"
+    raise ConfigError(reason)

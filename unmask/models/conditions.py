@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from unmask.errors import ConfigError, RequestError, choices
 from unmask.models.base import Condition
 
 PAD, START = 0, 1
+MOST_CHOICES = 10  # that a message lists
 
 
 class ConditionEncoder(Protocol):
@@ -108,20 +110,28 @@ class TextCondition:
 
 
 class LabelCondition:
-    """Class labels by name or number; the id after the last label is the null condition."""
+    """Class labels by name, in any case, or number; the id after the last label is the null
+    condition.
+    """
 
     length = 1
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
+        self._ids: dict[str, int] = {}
+        for i, label in enumerate(labels):
+            if self._ids.setdefault(label.casefold(), i) != i:
+                raise ValueError(f"label {label!r} stands for more than one class")
 
     @classmethod
     def load(cls, folder: Path) -> "LabelCondition":
         path = folder / "labels.txt"
         try:
             return cls(path.read_text(encoding="utf-8").splitlines())
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     @property
     def vocabulary(self) -> int:
@@ -143,9 +153,15 @@ class LabelCondition:
             return len(self.labels)
         if prompt.isascii() and prompt.isdigit() and int(prompt[:9]) < len(self.labels):
             return int(prompt[:9])
-        if prompt in self.labels:
-            return self.labels.index(prompt)
-        raise RequestError(f"label {prompt[:80]!r}: {choices(prompt[:80], self.labels)}", "prompt")
+        if prompt.casefold() in self._ids:
+            return self._ids[prompt.casefold()]
+        # All the names of ImageNet would bury the nearest ones.
+        near = get_close_matches(prompt[:80], self.labels, MOST_CHOICES, cutoff=0.5)
+        listed = self.labels if len(self.labels) <= MOST_CHOICES else near
+        known = f"{choices(prompt[:80], listed)}, " if listed else "choose a class's name, "
+        raise RequestError(
+            f"label {prompt[:80]!r}: {known}or a number from 0 to {len(self.labels) - 1}", "prompt"
+        )
 
 
 class NoCondition:

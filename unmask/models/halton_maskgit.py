@@ -1,0 +1,275 @@
+"""Halton-MaskGIT's class-conditional transformer, with the published tensor names.
+
+Facts: valeoai/Halton-MaskGIT (MIT; arXiv 2503.17076), rewritten here. The class acts through the
+norms alone: each layer's shift, scale and gate come from it (AdaLN-Zero, as in DiT).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unmask.models.attention import attention_backend
+from unmask.models.base import Condition, ImageBackbone
+from unmask.published import check_sizes
+from unmask.sampling.backbone import Pass
+
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class HaltonConfig:
+    """Sizes of a network. ``hidden`` is the feed-forward's width, ``grid`` the side of a square of
+    tokens; heads are ``width // heads`` wide, so together they may be narrower than ``width``.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+    grid: int
+    codebook_size: int = 16384
+    classes: int = 1000
+    registers: int = 1
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if self.heads > self.width:
+            raise ValueError(f"heads: {self.heads}; width {self.width} has room for fewer")
+
+
+class Prefix(NamedTuple):
+    """What every norm takes from the class: ``layers`` (layers, rows, 6, 1, width) in the order
+    shift, scale and gate of the attention, then of the feed-forward; ``last`` (rows, 2, 1, width),
+    shift and scale.
+    """
+
+    layers: Tensor
+    last: Tensor
+
+    def select(self, rows: Tensor) -> "Prefix":
+        """The prefixes of some rows, in their order."""
+        return Prefix(self.layers[:, rows], self.last[rows])
+
+    @classmethod
+    def join(cls, prefixes: Sequence["Prefix"]) -> "Prefix":
+        """The rows of all prefixes, one behind the other."""
+        layers, last = zip(*prefixes, strict=True)
+        return cls(torch.cat(layers, 1), torch.cat(last))
+
+
+class Cache(NamedTuple):
+    """``keys`` and ``values`` (layers, rows, heads, tokens, head width) of a full pass, without
+    those of the registers: a local pass computes these anew.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor) -> "Cache":
+        """The caches of some rows, in their order."""
+        return Cache(self.keys[:, rows], self.values[:, rows])
+
+    @classmethod
+    def join(cls, caches: Sequence["Cache"]) -> "Cache":
+        """The rows of all caches, one behind the other."""
+        keys, values = zip(*caches, strict=True)
+        return cls(torch.cat(keys, 1), torch.cat(values, 1))
+
+
+def _normed(x: Tensor) -> Tensor:
+    """RMS norm over the last axis, computed in fp32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + EPSILON)).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        scaled = self.weight * _normed(x)
+        return scaled if self.bias is None else scaled + self.bias
+
+
+class Attention(nn.Module):
+    """Self-attention. Queries and keys are normed over all heads together."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = width // heads * heads
+        self.wq = nn.Linear(width, inner, bias=False)
+        self.wk = nn.Linear(width, inner, bias=False)
+        self.wv = nn.Linear(width, inner, bias=False)
+        self.wo = nn.Linear(inner, width, bias=False)
+        self.attend = attention_backend("sdpa")
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (rows, heads, tokens, head width) of (rows, tokens, width)."""
+        query, key, value = _normed(self.wq(x)), _normed(self.wk(x)), self.wv(x)
+        split = [
+            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value)
+        ]
+        return split[0], split[1], split[2]
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        made: Tensor = self.wo(self.attend(query, key, value, None).transpose(1, 2).flatten(2))
+        return made
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(width, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, width, bias=False)
+        self.w3 = nn.Linear(width, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        return made
+
+
+class Block(nn.Module):
+    def __init__(self, config: HaltonConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+        self.ln1 = RMSNorm(config.width)
+        self.attn = Attention(config.width, config.heads)
+        self.ln2 = RMSNorm(config.width)
+        self.ff = FeedForward(config.width, config.hidden)
+
+
+class LastNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_final = RMSNorm(width, bias=True)
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: HaltonConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+
+
+class HeadBias(nn.Module):
+    """All that the head has of its own: its weight is the token embedding."""
+
+    def __init__(self, codes: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(codes))
+
+
+class HaltonMaskGIT(ImageBackbone):
+    """A backbone over a square grid whose condition is a class id; ``classes`` is the null one.
+
+    The published head has a column for the mask id too, and its sampler may draw it, to clamp it
+    to the last code when all is done. That column is left out here: a masked token is no picture.
+    """
+
+    attends = False
+    reuses = True
+
+    def __init__(self, config: HaltonConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mask_id = self.codebook_size = config.codebook_size
+        self.grid = (config.grid, config.grid)
+        self.reads = "label"
+        self.cls_emb = nn.Embedding(config.classes + 1, config.width)
+        self.tok_emb = nn.Embedding(config.codebook_size + 1, config.width)
+        self.pos_emb = nn.Embedding(config.grid**2, config.width)
+        self.reg_tokens = nn.Embedding(config.registers, config.width)
+        self.transformer = Transformer(config)
+        self.last_norm = LastNorm(config.width)
+        self.head = HeadBias(config.codebook_size + 1)
+
+    def use_attention(self, name: str) -> None:
+        """Choose the attention backend by name."""
+        for block in self._blocks():
+            block.attn.attend = attention_backend(name)
+
+    def encode(self, condition: Condition) -> Prefix:
+        """Every norm's shift, scale and gate for the classes ``condition.ids`` (rows, 1)."""
+        label = self.cls_emb(condition.ids[:, 0])
+        layers = torch.stack([block.mlp(label) for block in self._blocks()])
+        last: Tensor = self.last_norm.mlp(label)
+        rows = len(label)
+        return Prefix(layers.view(len(layers), rows, 6, 1, -1), last.view(rows, 2, 1, -1))
+
+    def full(
+        self,
+        tokens: Tensor,
+        prefix: Prefix,
+        *,
+        left: Tensor,
+        keep: bool = False,
+        attend: Tensor | None = None,
+    ) -> Pass:
+        """A pass over all tokens: see ``sampling.backbone.Backbone``. ``left`` tells it nothing,
+        and ``attend`` must be None: there is no text to attend to.
+        """
+        count = tokens.shape[1]
+        x = self._embedded(tokens, self.pos_emb.weight)
+        kept: list[tuple[Tensor, Tensor]] = []
+        for block, modulation in zip(self._blocks(), prefix.layers, strict=True):
+            shift, scale, gate, *rest = modulation.unbind(1)
+            query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
+            if keep:
+                kept.append((key[:, :, :count], value[:, :, :count]))
+            x = _finished(block, x + gate * block.attn(query, key, value), rest)
+        keys, values = zip(*kept, strict=True) if keep else ((), ())
+        cache = Cache(torch.stack(keys), torch.stack(values)) if keep else None
+        return Pass(self._logits(x[:, :count], prefix), cache)
+
+    def local(
+        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache, *, left: Tensor
+    ) -> Tensor:
+        """Logits (rows, some, codebook) of the tokens at ``positions`` (rows, some).
+
+        They and the registers see each other afresh, and all other tokens as ``cache`` holds them.
+        The registers are not cached, so that a local pass over all positions is a full pass.
+        """
+        count = positions.shape[1]
+        x = self._embedded(tokens, self.pos_emb(positions))
+        for i, (block, modulation) in enumerate(zip(self._blocks(), prefix.layers, strict=True)):
+            shift, scale, gate, *rest = modulation.unbind(1)
+            query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
+            index = positions[:, None, :, None].expand_as(key[:, :, :count])
+            key, value = (
+                torch.cat([cached[i].scatter(2, index, own[:, :, :count]), own[:, :, count:]], 2)
+                for cached, own in ((cache.keys, key), (cache.values, value))
+            )
+            x = _finished(block, x + gate * block.attn(query, key, value), rest)
+        return self._logits(x[:, :count], prefix)
+
+    def _embedded(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Tokens at their places, and the registers behind them."""
+        registers = self.reg_tokens.weight.expand(len(tokens), -1, -1)
+        return torch.cat([self.tok_emb(tokens) + places, registers], 1)
+
+    def _logits(self, x: Tensor, prefix: Prefix) -> Tensor:
+        shift, scale = prefix.last.unbind(1)
+        x = _modulated(self.last_norm.norm_final(x), shift, scale)
+        codes = self.codebook_size
+        return F.linear(x, self.tok_emb.weight[:codes], self.head.bias[:codes])
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.transformer.layers if isinstance(block, Block)]
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+def _finished(block: Block, x: Tensor, modulation: list[Tensor]) -> Tensor:
+    """The residual stream behind the attention, with the feed-forward's part added."""
+    shift, scale, gate = modulation
+    made: Tensor = x + gate * block.ff(_modulated(block.ln2(x), shift, scale))
+    return made
