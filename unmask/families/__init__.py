@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from unmask.errors import ConfigError
+from unmask.families.amused import AMUSED
 from unmask.families.base import Family
 from unmask.families.halton_maskgit import HALTON, explains
 from unmask.families.native import NATIVE
 
-FAMILIES: tuple[Family, ...] = (NATIVE, HALTON)
+FAMILIES: tuple[Family, ...] = (NATIVE, AMUSED, HALTON)
 
 
 def family_of(folder: Path) -> Family:

@@ -26,6 +26,15 @@ class RMSNorm(nn.Module):
         return scaled * self.weight
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """(rows, height, width, channels), contiguous, of (rows, channels, height, width).
+
+    How a convolution lays out one row may differ from how it does several, and the order in which
+    a norm sums follows the layout: without this a row would depend on its neighbours.
+    """
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
 def sinusoids(values: Tensor, width: int = 256) -> Tensor:
     """The embedding (..., width) of numbers (...): cosines, then sines, of falling rates, fp32."""
     half = width // 2
@@ -70,7 +79,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 2, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        made: Tensor = self.conv(self.norm(channels_last(x)).permute(0, 3, 1, 2))
         return made
 
 
@@ -83,7 +92,7 @@ class Upsample(nn.Module):
         self.conv = nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        made: Tensor = self.conv(self.norm(channels_last(x)).permute(0, 3, 1, 2))
         return made
 
 
@@ -97,6 +106,6 @@ class CodeHead(nn.Module):
         self.conv2 = nn.Conv2d(width, codebook, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer_norm(self.conv1(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.layer_norm(channels_last(self.conv1(x))).permute(0, 3, 1, 2)
         made: Tensor = self.conv2(x)
         return made

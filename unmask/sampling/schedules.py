@@ -19,13 +19,13 @@ class MaskSchedule(NamedTuple):
     floors: Literal["masked", "revealed"] = "masked"
 
 
-# Cosine and arccos in fp32 and rounded as aMUSEd and Halton-MaskGIT do it, token for token.
+# In fp32 and rounded as aMUSEd and Halton-MaskGIT do it, token for token.
 MASK_SCHEDULES: dict[str, MaskSchedule] = {
     "cosine": MaskSchedule(lambda progress: float((torch.tensor(progress) * math.pi / 2).cos())),
     "arccos": MaskSchedule(
         lambda progress: float(torch.tensor(progress).acos() / (math.pi / 2)), "revealed"
     ),
-    "linear": MaskSchedule(lambda progress: 1 - progress),
+    "linear": MaskSchedule(lambda progress: float(1 - torch.tensor(progress))),
     "power": MaskSchedule(lambda progress: 1 - progress**2.5),
 }
 

@@ -1,0 +1,64 @@
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unmask.models.rows import full_by_rows, local_by_rows
+from unmask.sampling.backbone import Pass
+
+
+class Own(NamedTuple):
+    """Stands for a prefix or a cache: a number a row."""
+
+    numbers: Tensor
+
+    def select(self, rows: Tensor) -> "Own":
+        return Own(self.numbers[rows])
+
+    @classmethod
+    def join(cls, parts: list["Own"]) -> "Own":
+        return cls(torch.cat([part.numbers for part in parts]))
+
+
+TOKENS = torch.arange(12.0).view(3, 4)
+PREFIX = Own(torch.tensor([10.0, 20.0, 30.0]))
+
+
+def _logits(tokens: Tensor, own: Own) -> Tensor:
+    return (tokens + own.numbers[:, None])[..., None]
+
+
+def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
+    seen = []
+
+    def full(tokens: Tensor, prefix: Own, attend: Tensor | None) -> Pass:
+        seen.append((len(tokens), attend is not None))
+        read = None if attend is None else _logits(tokens, prefix)[attend]
+        return Pass(_logits(tokens, prefix), Own(prefix.numbers * 2), read)
+
+    made = full_by_rows(full, TOKENS, PREFIX, torch.tensor([2, 0]))
+    assert seen == [(1, True), (1, False), (1, True)]
+    assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
+    assert torch.equal(made.cache.numbers, PREFIX.numbers * 2)
+    assert torch.equal(made.attention, _logits(TOKENS, PREFIX)[[2, 0]])
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    made = full_by_rows(lambda tokens, own, _: Pass(_logits(tokens, own)), TOKENS, PREFIX, None)
+    assert made.cache is None
+    assert made.attention is None
+
+
+def test_rows_of_a_local_pass_run_without_their_filling() -> None:
+    lengths = []
+
+    def local(tokens: Tensor, positions: Tensor, prefix: Own, cache: Own) -> Tensor:
+        assert torch.equal(prefix.numbers, cache.numbers)
+        lengths.append(positions.shape[1])
+        return _logits(tokens, prefix)
+
+    positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 7, 7, 7]])
+    tokens = positions.float()
+    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX)
+    assert lengths == [2, 4, 1]
+    assert torch.equal(made, _logits(tokens, PREFIX))
