@@ -22,6 +22,7 @@ class Own(NamedTuple):
 
 TOKENS = torch.arange(12.0).view(3, 4)
 PREFIX = Own(torch.tensor([10.0, 20.0, 30.0]))
+LEFT = torch.tensor([1.0, 2.0, 3.0])
 
 
 def _logits(tokens: Tensor, own: Own) -> Tensor:
@@ -31,12 +32,14 @@ def _logits(tokens: Tensor, own: Own) -> Tensor:
 def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
     seen = []
 
-    def full(tokens: Tensor, prefix: Own, attend: Tensor | None) -> Pass:
+    def full(tokens: Tensor, prefix: Own, left: Tensor, keep: bool, attend: Tensor | None) -> Pass:
+        assert torch.equal(left, prefix.numbers / 10)
+        assert keep
         seen.append((len(tokens), attend is not None))
         read = None if attend is None else _logits(tokens, prefix)[attend]
         return Pass(_logits(tokens, prefix), Own(prefix.numbers * 2), read)
 
-    made = full_by_rows(full, TOKENS, PREFIX, torch.tensor([2, 0]))
+    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 0]))
     assert seen == [(1, True), (1, False), (1, True)]
     assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
     assert torch.equal(made.cache.numbers, PREFIX.numbers * 2)
@@ -44,7 +47,10 @@ def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
 
 
 def test_what_is_not_asked_for_is_not_there() -> None:
-    made = full_by_rows(lambda tokens, own, _: Pass(_logits(tokens, own)), TOKENS, PREFIX, None)
+    def full(tokens: Tensor, own: Own, *_: object) -> Pass:
+        return Pass(_logits(tokens, own))
+
+    made = full_by_rows(full, TOKENS, PREFIX, LEFT, False, None)
     assert made.cache is None
     assert made.attention is None
 
@@ -52,13 +58,14 @@ def test_what_is_not_asked_for_is_not_there() -> None:
 def test_rows_of_a_local_pass_run_without_their_filling() -> None:
     lengths = []
 
-    def local(tokens: Tensor, positions: Tensor, prefix: Own, cache: Own) -> Tensor:
+    def local(tokens: Tensor, positions: Tensor, prefix: Own, cache: Own, left: Tensor) -> Tensor:
+        assert torch.equal(left, prefix.numbers / 10)
         assert torch.equal(prefix.numbers, cache.numbers)
         lengths.append(positions.shape[1])
         return _logits(tokens, prefix)
 
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 7, 7, 7]])
     tokens = positions.float()
-    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX)
+    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX, LEFT)
     assert lengths == [2, 4, 1]
     assert torch.equal(made, _logits(tokens, PREFIX))

@@ -6,9 +6,10 @@ from unmask.errors import ConfigError
 from unmask.families.amused import AMUSED
 from unmask.families.base import Family
 from unmask.families.halton_maskgit import HALTON, explains
+from unmask.families.meissonic import MEISSONIC
 from unmask.families.native import NATIVE
 
-FAMILIES: tuple[Family, ...] = (NATIVE, AMUSED, HALTON)
+FAMILIES: tuple[Family, ...] = (NATIVE, AMUSED, MEISSONIC, HALTON)
 
 
 def family_of(folder: Path) -> Family:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from unmask.models.attention import attention_backend, attention_weights
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
-from unmask.models.rows import full_by_rows, local_by_rows
 from unmask.models.uvit import (
     CodeHead,
     ConditionMLP,
@@ -533,33 +532,14 @@ class AmusedBackbone(ImageBackbone):
         micro = text.new_tensor([width, height, *CROP, AESTHETIC_SCORE]).expand(len(text), -1)
         return self.transformer.encode(text, pooled, micro)
 
-    def full(
-        self,
-        tokens: Tensor,
-        prefix: Prefix,
-        *,
-        left: Tensor | None = None,
-        keep: bool = False,
-        attend: Tensor | None = None,
+    def full_pass(
+        self, tokens: Tensor, prefix: Prefix, left: Tensor, keep: bool, attend: Tensor | None
     ) -> Pass:
-        """A pass over all tokens: see ``sampling.backbone.Backbone``. ``left`` tells it nothing."""
-        if tokens.device.type == "cpu":
-            run = self.transformer.full
-            return full_by_rows(
-                lambda own, its, asked: run(own, its, keep, asked), tokens, prefix, attend
-            )
+        """See ``ImageBackbone``. ``left`` tells it nothing."""
         return self.transformer.full(tokens, prefix, keep, attend)
 
-    def local(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        prefix: Prefix,
-        cache: Cache,
-        *,
-        left: Tensor | None = None,
+    def local_pass(
+        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache, left: Tensor
     ) -> Tensor:
-        """A pass over some positions: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu":
-            return local_by_rows(self.transformer.local, tokens, positions, prefix, cache)
+        """See ``ImageBackbone``. ``left`` tells it nothing."""
         return self.transformer.local(tokens, positions, prefix, cache)

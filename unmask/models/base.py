@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from unmask.models.rows import full_by_rows, local_by_rows
 from unmask.sampling.backbone import Pass, Prefix
 
 
@@ -17,7 +18,8 @@ class Condition(NamedTuple):
 
 
 class ImageBackbone(nn.Module):
-    """The base of all families: tokens of a grid and a condition to logits.
+    """The base of all families: tokens of a grid and a condition to logits. On a CPU rows run one
+    by one (``models.rows`` tells why), unless a family's ``full`` and ``local`` know better.
 
     ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, ``reads``
     what it is conditioned on. ``attends`` tells whether ``full`` can give image-to-text attention,
@@ -49,10 +51,26 @@ class ImageBackbone(nn.Module):
         attend: Tensor | None = None,
     ) -> Pass:
         """A pass over all tokens: see ``sampling.backbone.Backbone``."""
-        raise NotImplementedError
+        if tokens.device.type == "cpu":
+            return full_by_rows(self.full_pass, tokens, prefix, left, keep, attend)
+        return self.full_pass(tokens, prefix, left, keep, attend)
 
     def local(
         self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, *, left: Tensor
     ) -> Tensor:
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
+        if tokens.device.type == "cpu":
+            return local_by_rows(self.local_pass, tokens, positions, prefix, cache, left)
+        return self.local_pass(tokens, positions, prefix, cache, left)
+
+    def full_pass(
+        self, tokens: Tensor, prefix: Any, left: Tensor, keep: bool, attend: Tensor | None
+    ) -> Pass:
+        """What ``full`` does with rows that run together."""
+        raise NotImplementedError
+
+    def local_pass(
+        self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, left: Tensor
+    ) -> Tensor:
+        """What ``local`` does with rows that run together."""
         raise NotImplementedError

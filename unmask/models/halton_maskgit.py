@@ -203,17 +203,11 @@ class HaltonMaskGIT(ImageBackbone):
         rows = len(label)
         return Prefix(layers.view(len(layers), rows, 6, 1, -1), last.view(rows, 2, 1, -1))
 
-    def full(
-        self,
-        tokens: Tensor,
-        prefix: Prefix,
-        *,
-        left: Tensor,
-        keep: bool = False,
-        attend: Tensor | None = None,
+    def full_pass(
+        self, tokens: Tensor, prefix: Prefix, left: Tensor, keep: bool, attend: Tensor | None
     ) -> Pass:
-        """A pass over all tokens: see ``sampling.backbone.Backbone``. ``left`` tells it nothing,
-        and ``attend`` must be None: there is no text to attend to.
+        """See ``ImageBackbone``. ``left`` tells it nothing, and ``attend`` must be None: there is
+        no text to attend to.
         """
         count = tokens.shape[1]
         x = self._embedded(tokens, self.pos_emb.weight)
@@ -228,8 +222,8 @@ class HaltonMaskGIT(ImageBackbone):
         cache = Cache(torch.stack(keys), torch.stack(values)) if keep else None
         return Pass(self._logits(x[:, :count], prefix), cache)
 
-    def local(
-        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache, *, left: Tensor
+    def local_pass(
+        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache, left: Tensor
     ) -> Tensor:
         """Logits (rows, some, codebook) of the tokens at ``positions`` (rows, some).
 

@@ -15,18 +15,20 @@ from unmask.sampling.backbone import Pass
 
 
 def full_by_rows(
-    full: Callable[[Tensor, Any, Tensor | None], Pass],
+    full: Callable[[Tensor, Any, Tensor, bool, Tensor | None], Pass],
     tokens: Tensor,
     prefix: Any,
+    left: Tensor,
+    keep: bool,
     attend: Tensor | None,
 ) -> Pass:
-    """A full pass over rows, of ``full(tokens, prefix, attend)`` over each."""
+    """A full pass over rows, of ``full(tokens, prefix, left, keep, attend)`` over each."""
     reading = [] if attend is None else attend.tolist()
     passes = []
     for row in range(len(tokens)):
         own = torch.tensor([row])
         asked = torch.tensor([0]) if row in reading else None
-        passes.append(full(tokens[own], prefix.select(own), asked))
+        passes.append(full(tokens[own], prefix.select(own), left[own], keep, asked))
     caches = [made.cache for made in passes if made.cache is not None]
     maps = {row: made.attention for row, made in enumerate(passes) if made.attention is not None}
     return Pass(
@@ -37,13 +39,14 @@ def full_by_rows(
 
 
 def local_by_rows(
-    local: Callable[[Tensor, Tensor, Any, Any], Tensor],
+    local: Callable[[Tensor, Tensor, Any, Any, Tensor], Tensor],
     tokens: Tensor,
     positions: Tensor,
     prefix: Any,
     cache: Any,
+    left: Tensor,
 ) -> Tensor:
-    """A local pass over rows, of ``local(tokens, positions, prefix, cache)`` over each.
+    """A local pass over rows, of ``local(tokens, positions, prefix, cache, left)`` over each.
 
     A row that is filled up with its first position, because others have more, runs without.
     """
@@ -53,7 +56,11 @@ def local_by_rows(
         others = (places != places[0]).nonzero()
         count = int(others[-1]) + 1 if len(others) else 1
         logits = local(
-            tokens[own, :count], positions[own, :count], prefix.select(own), cache.select(own)
+            tokens[own, :count],
+            positions[own, :count],
+            prefix.select(own),
+            cache.select(own),
+            left[own],
         )
         filling = logits[:, :1].expand(-1, len(places) - count, -1)
         made.append(torch.cat([logits, filling], 1))
