@@ -157,7 +157,11 @@ class Pipeline:
             parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
             codebook_size=tokenizer.codebook_size,
             condition=backbone.reads,
-            schedulers=tuple(SCHEDULERS),
+            schedulers=tuple(
+                name
+                for name in SCHEDULERS
+                if backbone.attends or not make_scheduler(name, PlanOptions()).attends
+            ),
             mask_schedules=tuple(MASK_SCHEDULES),
             guidances=tuple(GUIDANCE_SCHEDULES),
             count_rules=tuple(COUNT_RULES),

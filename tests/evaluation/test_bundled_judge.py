@@ -53,6 +53,16 @@ def test_it_finds_what_the_model_draws_well(
 
 
 @pytest.mark.slow
+def test_two_things_without_a_place_are_both_drawn(bundled: Judge, painter: Pipeline) -> None:
+    right = 0
+    for first, second in (("cat", "book"), ("car", "tree")):
+        prompt = f"a {first} and a {second} on a white background"
+        for sight in bundled.look(_draw(painter, prompt, 8)):
+            right += sorted(each.noun for each in sight.objects) == sorted((first, second))
+    assert right >= 12  # 16 of 16 when it was shipped
+
+
+@pytest.mark.slow
 def test_the_parts_of_a_picture_in_another_order_are_no_objects(
     bundled: Judge, painter: Pipeline
 ) -> None:

@@ -183,6 +183,12 @@ def test_every_scheduler_draws(pipeline: Pipeline, scheduler: str) -> None:
     assert ((tokens >= 0) & (tokens < MASK)).all()
 
 
+def test_what_needs_a_text_is_neither_offered_nor_accepted(pipeline: Pipeline) -> None:
+    assert sorted(pipeline.info.schedulers) == TEXTLESS
+    with pytest.raises(RequestError, match="has none to read"):
+        pipeline.request("3", scheduler="uncage")
+
+
 def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
     drawn = [
         pipeline.generate("tabby", steps=6, seed=1, guidance_scale=5.0, **options).images[0]
