@@ -41,7 +41,8 @@ def test_pixels_are_those_of_the_published_network(
     tokenizer: LlamaGenVQ, published: dict[str, Tensor]
 ) -> None:
     decoded = tokenizer.decode(published["drawn"])
-    assert torch.allclose(decoded, published["decoded"], rtol=0, atol=1e-6)
+    # Within 1e-6 on one thread; more of them sum in another order.
+    assert torch.allclose(decoded, published["decoded"], rtol=0, atol=1e-5)
     assert ((decoded > 0) & (decoded < 1)).float().mean() > 0.5  # most are not clamped
 
 

@@ -12,6 +12,7 @@ from unmask.training.transformer import TransformerTraining
 CONFIGS = Path(__file__).parents[2] / "configs"
 KINDS: dict[str, type[TokenizerTraining | TransformerTraining | JudgeTraining]] = {
     "tokenizer": TokenizerTraining,
+    "decoder": TokenizerTraining,
     "transformer": TransformerTraining,
     "judge": JudgeTraining,
 }
