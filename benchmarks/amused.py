@@ -142,6 +142,8 @@ def ours(size: str, precision: Precision, device: str) -> Pipeline:
     text_tokenizer, text_encoder = text_side(size)
     for module in (transformer, tokenizer):
         random_weights(module.to_empty(device=device))
+    if precision == "bf16":
+        tokenizer.decoder.use_bf16()  # as ``DiffusersVQ.load`` does
     mask_id = settings.vocab_size - 1
     backbone = AmusedBackbone(
         transformer, text_encoder.to(device, dtype), mask_id, tokenizer.patch

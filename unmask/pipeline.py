@@ -181,7 +181,8 @@ class Pipeline:
         """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
         NotFoundError if there is none such, ConfigError naming the file that cannot be used.
-        ``precision`` is that of the backbone; sampling and tokenizers compute in fp32.
+        ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
+        but for decoders that bear bf16.
         """
         device = usable_device(device)
         folder, name = find_model(model, precision)

@@ -86,6 +86,18 @@ def test_half_precision_files_are_computed_in_fp32(folder: Path, tmp_path: Path)
     assert tokenizer.decode(torch.zeros(1, 2, 2, dtype=torch.long)).dtype == torch.float32
 
 
+def test_bf16_changes_pixels_a_little_and_tokens_not_at_all(folder: Path) -> None:
+    plain, quick = DiffusersVQ.load(folder), DiffusersVQ.load(folder, "bf16")
+    images = torch.rand(2, 3, 32, 32)
+    tokens = plain.encode(images)
+    assert torch.equal(quick.encode(images), tokens)
+    pixels = quick.decode(tokens)
+    assert pixels.dtype == torch.float32
+    off = (pixels - plain.decode(tokens)).abs()
+    assert 0 < off.max() < 0.05
+    assert off.mean() < 2 / 255
+
+
 def test_images_must_be_whole_tokens(folder: Path) -> None:
     with pytest.raises(ConfigError, match="30x32: sides must be multiples of 4"):
         DiffusersVQ.load(folder).encode(torch.rand(1, 3, 32, 30))

@@ -60,7 +60,7 @@ class Family(NamedTuple):
 
     ``recognises`` looks at the names and small files of a folder, never at weights. ``card`` gets
     the folder and the name that the model shall have. ``load`` gets the folder, a device and the
-    precision of the backbone (tokenizers always run in fp32); ConfigError names the file at fault.
+    precision of the backbone (tokenizers find tokens in fp32); ConfigError names the file at fault.
     ``files`` are the patterns of what ``load`` reads, for a download.
     """
 
