@@ -41,6 +41,17 @@ def test_every_fsq_code_is_its_own_nearest(levels: tuple[int, ...]) -> None:
     assert torch.allclose(quantized.latents.flatten(0, 2), latents, atol=1e-6)
 
 
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda config: config.kind)
+def test_digits_name_each_code(config: QuantizerConfig) -> None:
+    quantizer = _make(config)
+    digits = quantizer.digits(torch.arange(quantizer.size))
+    assert digits.shape == (quantizer.size, quantizer.width)
+    assert len(digits.unique(dim=0)) == quantizer.size
+    # All values of a channel are equally many.
+    for channel in digits.T:
+        assert len(channel.bincount().unique()) == 1
+
+
 def test_every_lfq_code_is_its_own_nearest() -> None:
     quantizer = _make(QuantizerConfig("lfq", bits=8))
     codes = torch.arange(256)

@@ -11,13 +11,14 @@ from unmask.models.base import Condition
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
 from unmask.tokenizers.folder import save_tokenizer
-from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.quantizers import QUANTIZERS, QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training.data import DataConfig
 from unmask.training.loop import Loop, LoopConfig
 from unmask.training.scenes import SceneConfig
 from unmask.training.transformer import (
     MaskedLoss,
+    SharedDigits,
     TransformerLoss,
     TransformerSize,
     TransformerTask,
@@ -153,6 +154,52 @@ def test_a_size_that_the_tokenizer_does_not_divide_is_refused(
     config = replace(CONFIG, data=DataConfig("scenes", SceneConfig(18)))
     with pytest.raises(ConfigError, match="no multiple"):
         TransformerTask(config, tokenizer, "cpu", tmp_path)
+
+
+def test_shared_digits_train_and_are_saved_as_plain_weights(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    config = replace(
+        CONFIG,
+        model=replace(CONFIG.model, digits=True),
+        loop=replace(CONFIG.loop, steps=4, optimizer="muon"),
+    )
+    task = TransformerTask(config, tokenizer, "cpu", tmp_path)
+    loop = Loop(task, config.loop, tmp_path, "cpu")
+    first = [layer.weight.detach().clone() for layer in _ends(task.module)]
+    loop.run()
+    saved = Pipeline.load(tmp_path / "model").backbone
+    assert isinstance(saved, NativeTransformer)
+    assert set(saved.state_dict()) == set(NativeTransformer(saved.config).state_dict())
+    for kept, averaged, before in zip(
+        (saved.token_embedding, saved.head), _ends(loop.average), first, strict=True
+    ):
+        assert torch.allclose(kept.weight, averaged.weight, atol=1e-3)
+        assert not torch.allclose(kept.weight, before, atol=1e-3)
+
+
+def test_codes_share_what_their_digits_say() -> None:
+    digits = QUANTIZERS["fsq"](QuantizerConfig("fsq", levels=(4, 3))).digits(torch.arange(12))
+    sharing = SharedDigits(digits, 5)
+    own = torch.randn(13, 5)
+    shared = sharing(own) - own
+    assert torch.equal(shared[12], torch.zeros(5))
+    # Codes a and b that differ in the first digit only do so alike, whatever the second one is.
+    assert torch.allclose(shared[1] - shared[0], shared[5] - shared[4], atol=1e-6)
+    assert len(shared[:12].unique(dim=0)) == 12
+
+
+def test_a_vq_has_no_digits_to_share(tmp_path: Path) -> None:
+    quantizer = QuantizerConfig("vq", codes=16, width=4)
+    save_tokenizer(VQGAN(VQGANConfig((8, 8), (8, 8), 1, quantizer)), tmp_path)
+    config = replace(CONFIG, model=replace(CONFIG.model, digits=True))
+    with pytest.raises(ConfigError, match="no digits: fsq and lfq have"):
+        TransformerTask(config, tmp_path, "cpu", tmp_path)
+
+
+def _ends(module: torch.nn.Module) -> tuple[torch.nn.Embedding, torch.nn.Linear]:
+    assert isinstance(module, MaskedLoss)
+    return module.backbone.token_embedding, module.backbone.head
 
 
 @pytest.mark.parametrize("kind", ["label", "none"])

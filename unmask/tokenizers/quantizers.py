@@ -60,6 +60,11 @@ class Quantizer(nn.Module):
         """The latents (..., channels) of codebook indices (...)."""
         raise TypeError(f"{type(self).__name__} is abstract")
 
+    def digits(self, indices: Tensor) -> Tensor:
+        """The digit of each channel, int64 from 0 (..., channels); ConfigError if codes have
+        none."""
+        raise ConfigError("codes of a vq have no digits: fsq and lfq have")
+
 
 class FiniteScalar(Quantizer):
     """FSQ: each channel is rounded to a few levels; no codebook to learn (arXiv 2309.15505)."""
@@ -90,8 +95,10 @@ class FiniteScalar(Quantizer):
         )
 
     def lookup(self, indices: Tensor) -> Tensor:
-        digits = indices.unsqueeze(-1) // self.basis % self.levels
-        return (digits - self.levels // 2) / (self.levels // 2)
+        return (self.digits(indices) - self.levels // 2) / (self.levels // 2)
+
+    def digits(self, indices: Tensor) -> Tensor:
+        return indices.unsqueeze(-1) // self.basis % self.levels
 
 
 class LookupFree(Quantizer):
@@ -121,7 +128,10 @@ class LookupFree(Quantizer):
         return Quantized(latents + (signs - latents).detach(), indices, loss)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        return ((indices.unsqueeze(-1) & self.bit_values) > 0) * 2.0 - 1.0
+        return self.digits(indices) * 2.0 - 1.0
+
+    def digits(self, indices: Tensor) -> Tensor:
+        return ((indices.unsqueeze(-1) & self.bit_values) > 0).long()
 
 
 class Vector(Quantizer):

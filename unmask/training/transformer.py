@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from unmask.config import save_json
 from unmask.errors import ConfigError
@@ -27,7 +28,11 @@ from unmask.training.tokenizer import HELD_OUT_SEED
 
 @dataclass(frozen=True)
 class TransformerSize:
-    """The sizes that the data does not fix."""
+    """The sizes that the data does not fix.
+
+    With ``digits`` (FSQ and LFQ tokenizers) codes that have a digit in common share a part of their
+    embedding and of their row of the head, so that what is learned of one code serves its likes.
+    """
 
     width: int
     layers: int
@@ -36,6 +41,7 @@ class TransformerSize:
     condition: Literal["text", "label", "none"] = "text"
     vocabulary: int = 1024
     condition_length: int = 24
+    digits: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,45 @@ class MaskedLoss(nn.Module):
         return (each * weights).sum() / weights.sum(), seen
 
 
+class SharedDigits(nn.Module):
+    """Adds to each code's own weights what all codes share that have a digit in common with it."""
+
+    places: Tensor
+
+    def __init__(self, digits: Tensor, width: int) -> None:
+        """``digits`` is (codes, channels), from 0."""
+        super().__init__()
+        sizes = digits.amax(0) + 1
+        self.register_buffer("places", digits + sizes.cumsum(0) - sizes, persistent=False)
+        self.shared = nn.Embedding(int(sizes.sum()), width)
+        nn.init.normal_(self.shared.weight, std=0.02)
+
+    def forward(self, own: Tensor) -> Tensor:
+        """The weights of the codes, (codes or more, width); rows behind them stay their own."""
+        codes = len(self.places)
+        return torch.cat([own[:codes] + self.shared(self.places).sum(1), own[codes:]])
+
+
+def share_digits(backbone: NativeTransformer, digits: Tensor) -> None:
+    """Let embedding and head of a backbone share by digits; ``without_sharing`` ends it."""
+    for layer in (backbone.token_embedding, backbone.head):
+        sharing = SharedDigits(digits, backbone.config.width)
+        parametrize.register_parametrization(layer, "weight", sharing)
+
+
+def without_sharing(backbone: NativeTransformer) -> NativeTransformer:
+    """A copy with the same weights as plain parameters."""
+    # Not a deep copy whose sharing is removed: both would be of one class, which loses it.
+    plain = NativeTransformer(backbone.config)
+    ends = {
+        f"{name}.weight": layer.weight
+        for name, layer in (("token_embedding", backbone.token_embedding), ("head", backbone.head))
+    }
+    own = {k: v for k, v in backbone.state_dict().items() if "parametrizations" not in k}
+    plain.load_state_dict(own | ends)
+    return plain
+
+
 def random_mask(shape: torch.Size, device: torch.device) -> Tensor:
     """A mask (rows, tokens) whose rows hide a share cos(pi u / 2) of the tokens, u uniform, at
     least one.
@@ -121,7 +166,11 @@ class TransformerTask:
             condition_length=self.condition.length,
         )
         torch.manual_seed(config.loop.seed)
-        self.module: nn.Module = MaskedLoss(NativeTransformer(model), config.loss)
+        backbone = NativeTransformer(model)
+        if config.model.digits:
+            codes = torch.arange(self.tokenizer.codebook_size, device=self.device)
+            share_digits(backbone, self.tokenizer.quantizer.digits(codes))
+        self.module: nn.Module = MaskedLoss(backbone, config.loss)
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         tokens, condition = self._batch(self.source, index)
@@ -156,7 +205,8 @@ class TransformerTask:
     def save(self, average: nn.Module, folder: Path) -> None:
         """Write a complete model folder, ready to be served."""
         assert isinstance(average, MaskedLoss)
-        save_native(average.backbone, self.condition, folder / "transformer")
+        backbone = without_sharing(average.backbone)
+        save_native(backbone, self.condition, folder / "transformer")
         save_tokenizer(self.tokenizer, folder / "tokenizer")
         name, grid = folder.resolve().parent.name, average.backbone.config.grid
         description = f"Trained by unmask train transformer: {grid[0]}x{grid[1]} tokens."
