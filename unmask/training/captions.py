@@ -2,7 +2,7 @@
 
 import random
 
-from unmask.training.scenes import BACKGROUNDS, COLOURS, KINDS, PLACES, RELATIONS, Scenes
+from unmask.training.scenes import BACKGROUNDS, COLOUR_NAMES, KINDS, PLACES, RELATIONS, Scenes
 
 SYNONYMS = {
     "car": ("automobile",),
@@ -117,7 +117,7 @@ def _thing(noun: str, colour: int, rng: random.Random, many: bool = False) -> st
     word = plural(word) if many else word
     if colour < 0:
         return word
-    name = list(COLOURS)[colour]
+    name = COLOUR_NAMES[colour]
     return f"{rng.choice((name, name, name, *COLOUR_SYNONYMS.get(name, ())))} {word}"
 
 

@@ -106,6 +106,8 @@ class JudgeTask:
         self.config, self.device = config, torch.device(device)
         if config.data.kind != "scenes":
             raise ConfigError("data.kind: a judge learns from scenes, whose truth is known")
+        if config.data.scenes.more_colours:
+            raise ConfigError("data.scenes.more_colours: a judge knows the first eight; give 0")
         self.tokenizer = load_tokenizer(tokenizer, device)
         if config.data.scenes.size % self.tokenizer.patch:
             raise ConfigError(

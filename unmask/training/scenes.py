@@ -28,6 +28,20 @@ COLOURS = {
     "pink": (250, 110, 180),
     "brown": (130, 80, 45),
 }
+# Drawn if a configuration asks for them (``more_colours``), never judged: a model that meets more
+# colours makes more of combinations of the first eight that it has not met. None is near one of
+# those, and the reduced tokenizer's codes hold them all.
+MORE_COLOURS = {
+    "lime": (160, 225, 40),
+    "magenta": (215, 30, 150),
+    "gold": (205, 160, 40),
+    "coral": (250, 115, 95),
+    "plum": (115, 40, 100),
+    "tan": (190, 140, 95),
+    "teal": (20, 125, 130),
+    "maroon": (125, 20, 40),
+}
+COLOUR_NAMES = (*COLOURS, *MORE_COLOURS)
 BACKGROUNDS = {
     "white": (250, 250, 250),
     "black": (25, 25, 30),
@@ -56,6 +70,7 @@ _ROWS = {
 class SceneConfig:
     """What scenes look like. ``kinds`` weighs single objects, counts and pairs.
 
+    ``more_colours`` is the share of coloured objects whose colour is one of ``MORE_COLOURS``.
     ``snap`` puts the edges of objects onto multiples of so many pixels: fewer distinct patches to
     learn, for models that train on a CPU. 1 leaves them where they fall.
     """
@@ -65,6 +80,7 @@ class SceneConfig:
     kinds: tuple[float, ...] = (0.4, 0.25, 0.35)
     most: int = 3
     natural: float = 0.2
+    more_colours: float = 0.0
     painted: float = 0.0
     snap: int = 1
     held_out_percent: int = 8
@@ -74,7 +90,7 @@ class SceneConfig:
             raise ValueError(f"kinds: give {len(KINDS)} weights, for {', '.join(KINDS)}")
         if self.size < 8:
             raise ValueError(f"size: {self.size} pixels; the least is 8")
-        for name in ("natural", "painted"):
+        for name in ("natural", "more_colours", "painted"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; the bounds are 0 and 1")
         if self.snap < 1 or self.size % self.snap:
@@ -85,7 +101,8 @@ class SceneConfig:
 
 @dataclass(frozen=True)
 class Scenes:
-    """The ground truth of a batch; absent objects and natural colours are -1.
+    """The ground truth of a batch; absent objects and natural colours are -1, colours index
+    ``COLOUR_NAMES``.
 
     ``boxes`` are (left, top, right, bottom) in parts of the side. ``relation`` holds between the
     first two objects of a pair, ``place`` is that of a single object.
@@ -114,9 +131,15 @@ class SceneRenderer:
     def __init__(self, bank: SpriteBank, config: SceneConfig, device: str = "cpu") -> None:
         self.bank, self.config, self.device = bank, config, torch.device(device)
         percent = config.held_out_percent
-        colours, nouns = list(COLOURS), bank.nouns
-        self.allowed_colours = torch.tensor(
-            [[float(not held_out(percent, colour, noun)) for colour in colours] for noun in nouns]
+        nouns, share = bank.nouns, config.more_colours
+        weights = dict.fromkeys(COLOURS, (1 - share) / len(COLOURS))
+        if share:
+            weights |= dict.fromkeys(MORE_COLOURS, share / len(MORE_COLOURS))
+        self.colour_weights = torch.tensor(
+            [
+                [weight * (not held_out(percent, colour, noun)) for colour, weight in weights.items()]
+                for noun in nouns
+            ]
         )
         self.allowed_pairs = torch.tensor(
             [
@@ -124,12 +147,13 @@ class SceneRenderer:
                 for r in RELATIONS
             ]
         )
-        if (self.allowed_colours.sum(-1) == 0).any() or (self.allowed_pairs.sum(-1) == 0).any():
+        if (self.colour_weights.sum(-1) == 0).any() or (self.allowed_pairs.sum(-1) == 0).any():
             raise ConfigError("held_out_percent: a noun is left with no colour or no partner")
         self.sprites_of = [(bank.noun_of == i).nonzero().flatten() for i in range(len(nouns))]
         self._levels = _mip_levels(bank, self.device)
         self._luminance = bank.luminance.to(self.device)
-        self._palette = torch.tensor(list(COLOURS.values()), device=self.device) / 255
+        palette = [*COLOURS.values(), *MORE_COLOURS.values()]
+        self._palette = torch.tensor(palette, device=self.device) / 255
         self._backgrounds = torch.tensor(list(BACKGROUNDS.values()), device=self.device) / 255
 
     def draw(self, count: int, index: int) -> tuple[Tensor, Scenes]:
@@ -154,7 +178,7 @@ class SceneRenderer:
         nouns = first.unsqueeze(1).repeat(1, most)
         nouns[:, 1] = torch.where(kind == 2, partner, first)
         colours = torch.multinomial(
-            self.allowed_colours[nouns[:, :2].flatten()], 1, generator=random
+            self.colour_weights[nouns[:, :2].flatten()], 1, generator=random
         ).view(count, 2)
         natural = torch.rand(count, 2, generator=random) < self.config.natural
         colours = torch.where(natural, -1, colours)
