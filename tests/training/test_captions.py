@@ -12,7 +12,14 @@ from unmask.training.captions import (
     plural,
     with_article,
 )
-from unmask.training.scenes import BACKGROUNDS, COLOURS, KINDS, SceneConfig, SceneRenderer, Scenes
+from unmask.training.scenes import (
+    BACKGROUNDS,
+    COLOUR_NAMES,
+    KINDS,
+    SceneConfig,
+    SceneRenderer,
+    Scenes,
+)
 from unmask.training.sprites import SpriteBank
 
 NOUNS = SpriteBank.of_shapes().nouns
@@ -31,7 +38,7 @@ def _thing(noun: int, colour: int, many: bool = False) -> str:
     word = plural(NOUNS[noun]) if many else NOUNS[noun]
     if colour < 0:
         return word
-    return f"({'|'.join(_colour_words(colour, list(COLOURS)))}) {word}"
+    return f"({'|'.join(_colour_words(colour, list(COLOUR_NAMES)))}) {word}"
 
 
 def _said(pattern: str, text: str) -> bool:
@@ -45,7 +52,7 @@ def test_wording_depends_on_the_seed_alone() -> None:
 
 
 def test_singles_name_their_object_and_colour() -> None:
-    scenes = _imagine(300, kinds=(1.0, 0.0, 0.0))
+    scenes = _imagine(300, kinds=(1.0, 0.0, 0.0), more_colours=0.3)
     for row, text in enumerate(captions(scenes, NOUNS, 0)):
         thing = _thing(int(scenes.nouns[row, 0]), int(scenes.colours[row, 0]))
         assert _said(f"an? {thing}", text), text

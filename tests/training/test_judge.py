@@ -267,6 +267,8 @@ def test_data_that_does_not_fit_is_refused(tokenizer: Path) -> None:
         _task(tokenizer, data=DataConfig("folder", SCENES))
     with pytest.raises(ConfigError, match=r"data\.scenes\.size: 36 is no multiple"):
         _task(tokenizer, data=DataConfig("scenes", SceneConfig(36)))
+    with pytest.raises(ConfigError, match=r"data\.scenes\.more_colours: a judge knows"):
+        _task(tokenizer, data=DataConfig("scenes", replace(SCENES, more_colours=0.1)))
 
 
 def test_shares_out_of_bounds_are_refused() -> None:

@@ -9,8 +9,10 @@ from torch import Tensor
 from unmask.errors import ConfigError
 from unmask.training.scenes import (
     BACKGROUNDS,
+    COLOUR_NAMES,
     COLOURS,
     KINDS,
+    MORE_COLOURS,
     PLACES,
     RELATIONS,
     SceneConfig,
@@ -172,6 +174,25 @@ def test_held_out_pairs_are_never_drawn() -> None:
     assert seen_colours == {(c, n) for c in COLOURS for n in BANK.nouns} - colours
     everything = {(a, r, b) for a in SHAPES for r in RELATIONS for b in SHAPES if a != b}
     assert seen_pairs == everything - pairs
+
+
+def test_more_colours_are_drawn_as_often_as_asked_and_held_out_too() -> None:
+    renderer = _make_renderer(held_out_percent=25, natural=0.0, more_colours=0.3)
+    seen = []
+    for index in range(8):
+        scenes = renderer.imagine(1000, index)
+        rows = (scenes.nouns[:, 0] >= 0).nonzero().flatten()
+        drawn = zip(scenes.colours[rows, 0].tolist(), scenes.nouns[rows, 0].tolist(), strict=True)
+        seen += [(COLOUR_NAMES[colour], BANK.nouns[noun]) for colour, noun in drawn]
+    everything = {(c, n) for c in COLOUR_NAMES for n in BANK.nouns}
+    assert set(seen) == {pair for pair in everything if not held_out(25, *pair)}
+    more = sum(colour in MORE_COLOURS for colour, _ in seen) / len(seen)
+    assert abs(more - 0.3) < 0.1
+
+
+def test_the_other_colours_are_drawn_as_ever_without_more() -> None:
+    assert _make_renderer().imagine(500, 3).colours.max() < len(COLOURS)
+    assert not set(COLOURS) & set(MORE_COLOURS)
 
 
 def test_what_is_held_out_stays_so_for_ever() -> None:

@@ -137,7 +137,10 @@ class SceneRenderer:
             weights |= dict.fromkeys(MORE_COLOURS, share / len(MORE_COLOURS))
         self.colour_weights = torch.tensor(
             [
-                [weight * (not held_out(percent, colour, noun)) for colour, weight in weights.items()]
+                [
+                    weight * (not held_out(percent, colour, noun))
+                    for colour, weight in weights.items()
+                ]
                 for noun in nouns
             ]
         )
