@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from unmask.devices import Precision
 from unmask.pipeline import Generated, Pipeline
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.store import default_model
@@ -66,7 +67,9 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
 
 
 @pytest.mark.slow
-def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(precision: Precision) -> None:
+    pipeline = Pipeline.load(default_model(), precision=precision)
     kinds: list[dict[str, object]] = [
         *({"scheduler": scheduler} for scheduler in sorted(SCHEDULERS)),
         {"scheduler": "halton", "reuse": 1, "reuse_after": 0.0},

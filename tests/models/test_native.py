@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ CONFIG = NativeConfig(
     vocabulary=9,
     condition_length=6,
 )
+
+LEFT = torch.zeros(8, dtype=torch.long)  # tells it nothing
 
 
 @pytest.fixture(name="model")
@@ -107,14 +111,14 @@ def test_selected_prefixes_are_those_rows(model: NativeTransformer) -> None:
 def _states(model: NativeTransformer) -> tuple[Tensor, Prefix, Pass]:
     """Tokens of four rows under other conditions, and a full pass over them that kept all."""
     tokens, prefix = _tokens(4), model.encode(_condition(3, 5, 1, 6))
-    return tokens, prefix, model.full(tokens, prefix, keep=True)
+    return tokens, prefix, model.full(tokens, prefix, keep=True, left=LEFT)
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(model: NativeTransformer) -> None:
     _, prefix, kept = _states(model)
     others = _tokens(4)  # nothing of the cache is left, so other tokens may come
     positions = torch.stack([torch.randperm(CONFIG.tokens) for _ in range(4)])
-    local = model.local(others.gather(1, positions), positions, prefix, kept.cache)
+    local = model.local(others.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
     expected = model(others, prefix).gather(1, positions[..., None].expand_as(local))
     assert torch.allclose(local, expected, atol=1e-5)
 
@@ -126,11 +130,11 @@ def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
     tokens, prefix, kept = _states(model)
     positions = torch.stack([torch.randperm(CONFIG.tokens)[:5] for _ in range(4)])
     here = tokens.gather(1, positions)
-    local = model.local(here, positions, prefix, kept.cache)
+    local = model.local(here, positions, prefix, kept.cache, left=LEFT)
     expected = kept.logits.gather(1, positions[..., None].expand_as(local))
     assert torch.allclose(local, expected, atol=1e-5)
     others = kept.cache.select(torch.tensor([1, 0, 3, 2]))
-    swapped = model.local(here, positions, prefix, others)
+    swapped = model.local(here, positions, prefix, others, left=LEFT)
     assert not torch.allclose(swapped, expected, atol=1e-2)
 
 
@@ -139,8 +143,8 @@ def test_a_repeated_position_changes_nothing(model: NativeTransformer) -> None:
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7, 5]] * 4)
     padded = torch.tensor([[2, 7, 5, 2, 2]] * 4)
-    plain = model.local(tokens.gather(1, positions), positions, prefix, kept.cache)
-    filled = model.local(tokens.gather(1, padded), padded, prefix, kept.cache)
+    plain = model.local(tokens.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
+    filled = model.local(tokens.gather(1, padded), padded, prefix, kept.cache, left=LEFT)
     assert torch.allclose(filled[:, :3], plain, atol=1e-5)
 
 
@@ -148,9 +152,9 @@ def test_local_passes_see_what_changed_among_their_positions(model: NativeTransf
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7]] * 4)
     here = tokens.gather(1, positions)
-    before = model.local(here, positions, prefix, kept.cache)
+    before = model.local(here, positions, prefix, kept.cache, left=LEFT)
     here[:, 1] = (here[:, 1] + 1) % CONFIG.codebook_size
-    after = model.local(here, positions, prefix, kept.cache)
+    after = model.local(here, positions, prefix, kept.cache, left=LEFT)
     assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-3)
 
 
@@ -160,6 +164,21 @@ def test_caches_can_be_parted_and_joined(model: NativeTransformer) -> None:
     joined = type(parts[0]).join(parts)
     assert torch.equal(joined.keys, kept.cache.keys)
     assert torch.equal(joined.values, kept.cache.values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("hidden", [704, 1024])
+def test_a_row_is_to_the_bit_what_it_is_alone(hidden: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    config = replace(CONFIG, width=256, hidden=hidden, heads=4, layers=2, grid=(8, 8))
+    model = NativeTransformer(config).to(dtype).eval().requires_grad_(False)
+    tokens, prefix = torch.randint(12, (9, 64)), model.encode(_condition(*range(1, 7), 4, 5, 6))
+    left = torch.zeros(9, dtype=torch.long)
+    together = model.full(tokens, prefix, left=left).logits
+    for row in range(9):
+        own = torch.tensor([row])
+        alone = model.full(tokens[own], prefix.select(own), left=left[own]).logits
+        assert torch.equal(alone[0], together[row])
 
 
 def test_prefixes_can_be_parted_and_joined(model: NativeTransformer) -> None:
@@ -173,12 +192,13 @@ def test_attention_is_read_of_the_rows_that_ask_and_changes_nothing(
     model: NativeTransformer,
 ) -> None:
     tokens, prefix, kept = _states(model)
-    read = model.full(tokens, prefix, attend=torch.tensor([2, 0]))
+    read = model.full(tokens, prefix, attend=torch.tensor([2, 0]), left=LEFT)
     assert torch.equal(read.logits, kept.logits)
     assert read.attention.shape == (2, CONFIG.tokens, 6)
     assert (read.attention[0, :, 1:] == 0).all()  # row 2 has one text token
     assert ((read.attention.sum(-1) > 0) & (read.attention.sum(-1) < 1)).all()
-    alone = model.full(tokens[:1], prefix.select(torch.tensor([0])), attend=torch.tensor([0]))
+    one = torch.tensor([0])
+    alone = model.full(tokens[:1], prefix.select(one), attend=one, left=LEFT[:1])
     assert torch.allclose(alone.attention[0], read.attention[1], atol=1e-6)
 
 

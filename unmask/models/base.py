@@ -19,7 +19,7 @@ class Condition(NamedTuple):
 
 class ImageBackbone(nn.Module):
     """The base of all families: tokens of a grid and a condition to logits. On a CPU rows run one
-    by one (``models.rows`` tells why), unless a family's ``full`` and ``local`` know better.
+    by one (``models.rows`` tells why), unless ``batches`` says that theirs come out alike together.
 
     ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, ``reads``
     what it is conditioned on. ``attends`` tells whether ``full`` can give image-to-text attention,
@@ -32,6 +32,11 @@ class ImageBackbone(nn.Module):
     reads: Literal["text", "label", "none"]
     attends: bool
     reuses: bool
+
+    @property
+    def batches(self) -> bool:
+        """Whether a row's numbers on a CPU are the same in any batch."""
+        return False
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
@@ -51,7 +56,7 @@ class ImageBackbone(nn.Module):
         attend: Tensor | None = None,
     ) -> Pass:
         """A pass over all tokens: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu":
+        if tokens.device.type == "cpu" and not self.batches:
             return full_by_rows(self.full_pass, tokens, prefix, left, keep, attend)
         return self.full_pass(tokens, prefix, left, keep, attend)
 
@@ -59,7 +64,7 @@ class ImageBackbone(nn.Module):
         self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, *, left: Tensor
     ) -> Tensor:
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu":
+        if tokens.device.type == "cpu" and not self.batches:
             return local_by_rows(self.local_pass, tokens, positions, prefix, cache, left)
         return self.local_pass(tokens, positions, prefix, cache, left)
 
