@@ -81,6 +81,8 @@ class _Batch(Generic[P]):
 
     def pick(self, rows: Tensor) -> "_Batch[P]":
         """Some of the rows."""
+        if len(rows) == len(self.rows):
+            return self
         prefix = self.prefix.select(torch.cat([rows, rows + len(self.rows)]))
         return _Batch(
             self.backbone, self.tokens[rows], prefix, [self.rows[i] for i in rows.tolist()]
@@ -202,7 +204,7 @@ def _guided(batch: _Batch[P]) -> tuple[Tensor, Tensor | None]:
     running = torch.cat([batch.where(lambda row: True), guided + len(rows)])
     made = batch.backbone.full(
         torch.cat([batch.tokens, batch.tokens[guided]]),
-        batch.prefix.select(running),
+        batch.prefix if len(running) == 2 * len(rows) else batch.prefix.select(running),
         left=batch.left()[running % len(rows)],
         keep=any(row.now.opens for row in rows),
         attend=reading if len(reading) else None,
@@ -221,11 +223,12 @@ def _combined(logits: Tensor, guided: Tensor, batch: _Batch[P]) -> Tensor:
     count = len(batch.rows)
     conditional, null = logits[:count], logits[count:]
     scale = batch.each(lambda row: row.now.guidance_scale)[guided].unsqueeze(-1)
-    own = conditional[guided]
-    # A row may run the null condition for its local steps only: at 1 it must stay what it is.
-    return conditional.index_put(
-        (guided,), torch.where(scale == 1, own, null + scale * (own - null))
-    )
+    own = conditional if len(guided) == count else conditional[guided]
+    mixed = (own - null).mul_(scale).add_(null)
+    if any(row.now.null and row.now.guidance_scale == 1 for row in batch.rows):
+        # It runs the null condition for its local steps only: it must stay what it is.
+        mixed = torch.where(scale == 1, own, mixed)
+    return mixed if len(guided) == count else conditional.index_put((guided,), mixed)
 
 
 def _check(logits: Tensor, rows: list[Row]) -> None:
