@@ -376,7 +376,7 @@ def test_half_precision_draws_pictures(folder: Path, precision: Precision) -> No
     assert {p.dtype for p in pipeline.backbone.parameters()} == {
         torch.bfloat16 if precision == "bf16" else torch.float16
     }
-    assert {p.dtype for p in pipeline.tokenizer.parameters()} == {torch.float32}
+    assert {p.dtype for p in pipeline.tokenizer.encoder.parameters()} == {torch.float32}
     tokens = _tokens(pipeline, [pipeline.request(PROMPTS[0], steps=4, seed=1)])
     assert ((tokens >= 0) & (tokens < CODEBOOK)).all()
     assert pipeline.tokenizer.decode(tokens.view(1, SIDE, SIDE)).isfinite().all()
