@@ -277,11 +277,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="both networks, by torch.compile")
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
+    parser.add_argument("--write", type=Path, help="only write diffusers' folder, to be served")
     parser.add_argument("--measure", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.measure:
         print(measure(options))
+        return
+    if options.write:
+        theirs(options.size, options.precision[0], "cpu").save_pretrained(options.write)
         return
     machine = {
         "size": options.size,

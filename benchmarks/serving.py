@@ -6,7 +6,8 @@ Servers with the same weights, one after another in turns:
 - ``lock``: FastAPI with a lock around drawing, a request at a time.
 - ``batches``: FastAPI that batches whole requests: what waits and asks for the same number of steps
   is drawn together, to the end, before anything else begins.
-- ``diffusers``: FastAPI with a lock around diffusers' AmusedPipeline; for an aMUSEd folder only.
+- ``diffusers``: FastAPI with a lock around diffusers' AmusedPipeline; for an aMUSEd folder only
+  (``benchmarks.amused --write`` makes one of random weights).
 
 Two clients: ``closed`` (so many users, each asks again when it has its answer) and ``open`` at each
 of the rates (requests come at random times whether or not the server keeps up; each latency counts
@@ -30,6 +31,8 @@ from typing import Any
 
 import httpx2
 
+from unmask.devices import Precision
+from unmask.families.base import DTYPES
 from unmask.store import default_model
 
 SERVERS = ("engine", "batches", "lock", "diffusers")
@@ -52,7 +55,7 @@ def mix(seed: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def serve(name: str, model: str) -> None:
+def serve(name: str, model: str, precision: Precision) -> None:
     """Run one of the servers until it is killed."""
     import uvicorn
     from fastapi import FastAPI, Request
@@ -63,14 +66,23 @@ def serve(name: str, model: str) -> None:
     from unmask.settings import Settings
 
     if name == "engine":
-        app = create_app(Settings(model=model, max_queue=10_000, max_wait_seconds=1e9))
+        settings = Settings(
+            model=model,
+            precision=precision,
+            max_queue=10_000,
+            max_wait_seconds=1e9,
+            request_timeout_seconds=1e6,
+        )
+        app = create_app(settings)
         uvicorn.run(app, port=PORT, log_level="error")
         return
     # As the engine does it: weights loaded in a thread that ends, drawing in one thread for ever.
     # More threads than cores that ever used OpenMP would slow these servers by a quarter.
     loader, drawer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-    pipeline = loader.submit(Pipeline.load, model).result()
-    reference = loader.submit(_reference, model).result() if name == "diffusers" else None
+    pipeline = loader.submit(Pipeline.load, model, precision=precision).result()
+    reference = (
+        loader.submit(_reference, model, precision).result() if name == "diffusers" else None
+    )
     loader.shutdown()
     app = FastAPI()
     lock, waiting = asyncio.Lock(), deque[tuple[Any, asyncio.Future[list[Any]]]]()
@@ -119,11 +131,11 @@ def serve(name: str, model: str) -> None:
     uvicorn.run(app, port=PORT, log_level="error")
 
 
-def _reference(model: str) -> Callable[[Any], list[Any]]:
+def _reference(model: str, precision: Precision) -> Callable[[Any], list[Any]]:
     """What draws a request as diffusers does."""
     from diffusers import AmusedPipeline
 
-    pipeline = AmusedPipeline.from_pretrained(model)
+    pipeline = AmusedPipeline.from_pretrained(model, torch_dtype=DTYPES[precision])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(request: Any) -> list[Any]:
@@ -194,12 +206,14 @@ async def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str,
         name,
         "--model",
         options.model,
+        "--precision",
+        options.precision,
     ]
     process = subprocess.Popen(command)
     try:
         limits = httpx2.Limits(max_connections=None)
         address = f"http://127.0.0.1:{PORT}"
-        async with httpx2.AsyncClient(base_url=address, timeout=600, limits=limits) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=1e4, limits=limits) as client:
             while True:
                 try:
                     if (await client.get("/readyz")).status_code == 200:
@@ -250,6 +264,7 @@ def main() -> None:
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     parser.add_argument("--servers", nargs="+", default=SERVERS[:3], choices=SERVERS)
     parser.add_argument("--model", default=default_model(), help="a name or a folder")
+    parser.add_argument("--precision", choices=list(DTYPES), default="fp32")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--users", type=int, default=16, help="of the closed client")
@@ -257,7 +272,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.model)
+        serve(options.serve, options.model, options.precision)
         return
     rounds: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in options.servers}
     for _ in range(options.rounds):
