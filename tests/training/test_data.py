@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from unmask.errors import DataError
+from unmask.training.captions import COLOUR_SYNONYMS
 from unmask.training.data import DataConfig, FolderSource, SceneSource, open_source
-from unmask.training.scenes import SceneConfig
+from unmask.training.scenes import COLOURS, SceneConfig, held_out
 from unmask.training.sprites import SpriteBank
 
 
@@ -230,3 +231,26 @@ def test_held_out_scenes_share_no_picture_with_those_of_training() -> None:
         for source in (trained, held_out)
     )
     assert not seen & unseen
+
+
+def test_unseen_batches_hold_what_no_batch_shows() -> None:
+    config = DataConfig("scenes", SceneConfig(16, held_out_percent=25, more_colours=0.2))
+    source = open_source(config, 3, "cpu")
+    assert isinstance(source, SceneSource)
+    images, texts = source.unseen(40, 0)
+    assert images.shape == (40, 3, 16, 16)
+    nouns = source.renderer.bank.nouns
+    for text in texts:
+        assert any(
+            f"{word} {noun}" in text and held_out(25, colour, noun)
+            for colour in COLOURS
+            for word in (colour, *COLOUR_SYNONYMS.get(colour, ()))
+            for noun in nouns
+        ), text
+    assert source.unseen(40, 0).captions == texts
+
+
+def test_nothing_is_unseen_if_nothing_is_held_out() -> None:
+    source = open_source(DataConfig("scenes", SceneConfig(16, held_out_percent=0)), 0, "cpu")
+    assert isinstance(source, SceneSource)
+    assert source.unseen(4, 0).captions == []

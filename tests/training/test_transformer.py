@@ -71,6 +71,13 @@ def test_training_lowers_the_loss(trained: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_figures_tell_of_combinations_that_were_never_shown(trained: Path) -> None:
+    figures = json.loads((trained / "figures.json").read_text())
+    assert set(figures) == {"step", "cross_entropy", "unseen_cross_entropy"}
+    assert 0 < figures["cross_entropy"] < figures["unseen_cross_entropy"]
+
+
+@pytest.mark.slow
 def test_the_run_holds_a_model_that_draws(trained: Path) -> None:
     pipeline = Pipeline.load(trained / "model")
     assert pipeline.info.name == "shapes"

@@ -5,6 +5,7 @@ would have.
 """
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from unmask.errors import DataError
 from unmask.training.captions import captions
-from unmask.training.scenes import SceneConfig, SceneRenderer
+from unmask.training.scenes import COLOUR_NAMES, SceneConfig, SceneRenderer, Scenes, held_out
 from unmask.training.seeds import batch_seed
 from unmask.training.sprites import SpriteBank
 
@@ -58,6 +59,29 @@ class SceneSource:
 
     def batch(self, count: int, index: int) -> Batch:
         images, scenes = self.renderer.draw(count, index)
+        return self._captioned(images, scenes, index)
+
+    def unseen(self, count: int, index: int) -> Batch:
+        """At most ``count`` single objects in colours that ``batch`` never shows them in; none if
+        nothing is held out."""
+        bank, config = self.renderer.bank, self.renderer.config
+        all_of_them = replace(
+            config, kinds=(1.0, 0.0, 0.0), natural=0.0, more_colours=0.0, held_out_percent=0
+        )
+        renderer = SceneRenderer(bank, all_of_them, str(self.renderer.device))
+        many = math.ceil(200 * count / max(config.held_out_percent, 1))
+        scenes = renderer.imagine(many, index)
+        pairs = zip(scenes.colours[:, 0].tolist(), scenes.nouns[:, 0].tolist(), strict=True)
+        chosen = [
+            row
+            for row, (colour, noun) in enumerate(pairs)
+            if held_out(config.held_out_percent, COLOUR_NAMES[colour], bank.nouns[noun])
+        ]
+        rows = torch.tensor(chosen[:count], dtype=torch.long)
+        scenes = Scenes(*(getattr(scenes, name)[rows] for name in Scenes.__dataclass_fields__))
+        return self._captioned(renderer.render(scenes), scenes, index)
+
+    def _captioned(self, images: Tensor, scenes: Scenes, index: int) -> Batch:
         seed = batch_seed(self.renderer.config.seed, index)
         return Batch(images, captions(scenes, self.renderer.bank.nouns, seed))
 

@@ -20,7 +20,7 @@ from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.plan import PlanOptions, make_plan
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
-from unmask.training.data import DataConfig, Source, open_source
+from unmask.training.data import Batch, DataConfig, SceneSource, Source, open_source
 from unmask.training.loop import LoopConfig
 from unmask.training.sheets import contact_sheet
 from unmask.training.tokenizer import HELD_OUT_SEED
@@ -173,7 +173,8 @@ class TransformerTask:
         self.module: nn.Module = MaskedLoss(backbone, config.loss)
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        tokens, condition = self._batch(self.source, index)
+        batch = self.source.batch(self.config.loop.batch, index)
+        tokens, condition = self._tokens(batch, self.config.loss.drop_condition)
         loss, plain = module(tokens, random_mask(tokens.shape, self.device), condition)
         return loss, {"cross_entropy": plain}
 
@@ -191,16 +192,29 @@ class TransformerTask:
         return contact_sheet(self.tokenizer.decode(tokens.view(-1, *grid)), columns=12, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:
-        """Cross entropy in nats a masked token on held-out pictures."""
-        total, rounds = 0.0, 8
-        with torch.no_grad():
-            for index in range(rounds):
-                torch.manual_seed(index)
-                tokens, condition = self._batch(self.held_out, index, dropped=0.0)
-                total += float(
-                    average(tokens, random_mask(tokens.shape, self.device), condition)[1]
-                )
-        return {"cross_entropy": total / rounds}
+        """Cross entropy in nats a masked token: on held-out pictures, and (of scenes, if any are
+        held out) on single objects in colours that training never showed them in."""
+        rounds, count = 8, self.config.loop.batch
+        figures = {
+            "cross_entropy": self._cross_entropy(
+                average, [self.held_out.batch(count, index) for index in range(rounds)]
+            )
+        }
+        if isinstance(self.held_out, SceneSource):
+            unseen = [self.held_out.unseen(count, index) for index in range(rounds)]
+            if all(len(batch.captions) for batch in unseen):
+                figures["unseen_cross_entropy"] = self._cross_entropy(average, unseen)
+        return figures
+
+    @torch.no_grad()
+    def _cross_entropy(self, average: nn.Module, batches: list[Batch]) -> float:
+        total = 0.0
+        for index, batch in enumerate(batches):
+            torch.manual_seed(index)
+            tokens, condition = self._tokens(batch, dropped=0.0)
+            mask = random_mask(tokens.shape, self.device)
+            total += float(average(tokens, mask, condition)[1])
+        return total / len(batches)
 
     def save(self, average: nn.Module, folder: Path) -> None:
         """Write a complete model folder, ready to be served."""
@@ -213,13 +227,10 @@ class TransformerTask:
         card = ModelCard(name, description, scheduler="halton", presets=())
         save_json(card, folder / "model.json")
 
-    def _batch(
-        self, source: Source, index: int, dropped: float | None = None
-    ) -> tuple[Tensor, Condition]:
-        batch = source.batch(self.config.loop.batch, index)
+    def _tokens(self, batch: Batch, dropped: float) -> tuple[Tensor, Condition]:
+        """The tokens (rows, tokens) of a batch, and its captions, but for the share ``dropped``."""
         tokens = self.tokenizer.encode(batch.images).flatten(1)
-        share = self.config.loss.drop_condition if dropped is None else dropped
-        drop = (torch.rand(len(tokens)) < share).tolist()
+        drop = (torch.rand(len(tokens)) < dropped).tolist()
         prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
         return tokens, self._to_device(self.condition(prompts))
 
