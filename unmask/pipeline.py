@@ -328,7 +328,7 @@ class Pipeline:
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
-        return int(self.condition([prompt]).mask.sum())
+        return self.condition.count(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey."""

@@ -46,6 +46,15 @@ def test_the_null_condition_is_a_start_and_ends(condition: ClipCondition) -> Non
         assert condition([nothing]).ids.tolist() == [[START] + [END] * 76]
 
 
+def test_text_tokens_are_counted_without_padding(condition: ClipCondition) -> None:
+    counts = [condition.count(prompt) for prompt in PROMPTS]
+    assert counts[1] == 2  # start and end
+    for prompt, count in zip(PROMPTS, counts, strict=True):
+        ids = condition([prompt]).ids[0]
+        assert (ids[count - 1 :] == END).all()
+        assert (ids[: count - 1] != END).all()
+
+
 def test_the_older_layout_is_read_alike(condition: ClipCondition, tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text(json.dumps(text_vocabulary()))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")

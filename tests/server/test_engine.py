@@ -439,6 +439,20 @@ async def test_models_share_an_engine_and_the_one_that_rests_makes_room(pipeline
     assert loads == ["three", "two", "one", "three"]
 
 
+async def test_an_unknown_model_is_told_the_names_and_no_folders(pipeline):
+    def load(name, device):
+        return FakePipeline(name.rpartition("/")[2])
+
+    async with running(
+        pipeline, models=("/srv/one", "/srv/two"), load=load, memory_bytes=150
+    ) as engine:
+        with pytest.raises(NotFoundError) as raised:
+            await engine.open("three")
+        assert "one, two" in str(raised.value)
+        assert "/srv" not in str(raised.value)
+        assert (await engine.open("two")).info.name == "two"
+
+
 async def test_a_model_in_use_is_not_put_away(pipeline):
     gate, made = Gate(), {}
 

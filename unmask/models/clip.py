@@ -70,6 +70,9 @@ class ClipCondition:
             ids[row, : len(words)] = torch.tensor(words)
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
+    def count(self, prompt: str) -> int:
+        return len(self._encode(prompt)["input_ids"])
+
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         offsets = self._encode(prompt)["offset_mapping"]
         found = []

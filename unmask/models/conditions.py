@@ -29,6 +29,10 @@ class ConditionEncoder(Protocol):
         """One row a prompt; RequestError if the model cannot read one."""
         ...
 
+    def count(self, prompt: str) -> int:
+        """How many ids a prompt is, with those around it and without padding."""
+        ...
+
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """The positions in the condition of each place where the word stands in the prompt."""
         ...
@@ -89,6 +93,9 @@ class TextCondition:
             ids[row, : len(words)] = torch.tensor(words)
         return Condition(ids, ids != PAD)
 
+    def count(self, prompt: str) -> int:
+        return int(self([prompt]).mask.sum())
+
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
         text = prompt.lower()
@@ -141,6 +148,9 @@ class LabelCondition:
         ids = torch.tensor([[self._id(prompt.strip())] for prompt in prompts])
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
+    def count(self, prompt: str) -> int:
+        return 1
+
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """None: a label has no words."""
         return []
@@ -173,6 +183,9 @@ class NoCondition:
     def __call__(self, prompts: Sequence[str]) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def count(self, prompt: str) -> int:
+        return 1
 
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """None: there is no text."""

@@ -37,10 +37,12 @@ class ModelStore:
 
         NotFoundError lists the models; UnavailableError if those in use leave no room.
         """
-        known = {**{each: each for each in self.names}, **self._served_names()}
+        served = self._served_names()
+        known = {**{each: each for each in self.names}, **served}
         if name not in known:
+            # Not the operator's own names for them, which may be folders.
             raise NotFoundError(
-                f"there is no model {name[:64]!r}: {choices(name[:64], self.infos)}", "model"
+                f"there is no model {name[:64]!r}: {choices(name[:64], served)}", "model"
             )
         with self._lock:
             copies = self._copies.get(known[name]) or self._load_all(known[name])
