@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from unmask import config
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
 from unmask.evaluation.judge import Judge
+from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.search import (
     Journal,
     SearchConfig,
@@ -15,6 +17,7 @@ from unmask.evaluation.search import (
     candidates,
     halve,
     search,
+    searched_prompts,
     write_presets,
 )
 from unmask.families.base import ModelCard
@@ -58,6 +61,17 @@ def test_halving_finds_the_best_with_few_draws() -> None:
     assert best.options.temperature == 0.6
     assert len(best.shares) == 24
     assert [sum(count == n for _, count in drawn) for n in (6, 12, 24)] == [10, 4, 2]
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_every_round_asks_for_all_categories_alike(unseen: bool) -> None:
+    settings = replace(SETTINGS, unseen=unseen, held_out_percent=8)
+    nouns = ("apple", "ball", "cat", "dog", "house", "kite", "star", "tree")
+    prompts = searched_prompts(nouns, settings)
+    for count in settings.prompts:
+        asked = prompts[: count * len(CATEGORIES)]
+        assert set(Counter(prompt.category for prompt in asked).values()) == {count}
+        assert sum(prompt.held_out for prompt in asked) == (count // 2) * 6 * unseen
 
 
 def test_of_equal_candidates_the_preset_stays() -> None:

@@ -2,7 +2,7 @@
 steps.
 
 Successive halving: all candidates draw a few prompts, the best of them more, with the same seeds.
-The prompts are of another seed than those of evaluations, and none of them is held out.
+The prompts are of another seed than those of evaluations.
 """
 
 import itertools
@@ -34,7 +34,9 @@ class SearchConfig:
 
     ``candidates`` are drawn from all combinations, and the preset of today is one more;
     ``prompts`` are a category, one number a round, after each of which the best ``kept`` go on.
-    ``choice_schedulers`` are those that use a choice temperature.
+    ``choice_schedulers`` are those that use a choice temperature. With ``unseen`` every other
+    prompt is one that training cannot have met: what suits those that it has met only, such as
+    little guidance, may fail at all others.
     """
 
     schedulers: tuple[str, ...]
@@ -50,6 +52,7 @@ class SearchConfig:
     images: int = 1
     batch: int = 16
     seed: int = 1
+    unseen: bool = False
     held_out_percent: int = 8
     precision: Precision = "bf16"
 
@@ -118,11 +121,15 @@ def search(
 ) -> tuple[Trial, ...]:
     """The best trial for each scheduler and number of steps; ``out/trials.jsonl`` keeps what was
     tried, so that a search that was stopped goes on."""
-    nouns, percent, most = judge.config.nouns, settings.held_out_percent, settings.prompts[-1]
-    made = make_prompts(nouns, percent, settings.seed, most)
-    # By number first: a round's prompts are the first ones, as many of each category.
-    prompts = [prompt for number in range(most) for prompt in made[number::most]]
-    told = (settings.seed, percent, settings.images, settings.batch, settings.precision)
+    prompts = searched_prompts(judge.config.nouns, settings)
+    told = (
+        settings.seed,
+        settings.unseen,
+        settings.held_out_percent,
+        settings.images,
+        settings.batch,
+        settings.precision,
+    )
     inputs = weights_hash(pipeline.backbone, pipeline.tokenizer, judge, text=repr(told))
     journal = Journal.open(out / "trials.jsonl", inputs)
     best = []
@@ -138,6 +145,17 @@ def search(
             best.append(halve(candidates(settings, preset), settings, tried))
             bar.update()
     return tuple(best)
+
+
+def searched_prompts(nouns: tuple[str, ...], settings: SearchConfig) -> list[Prompt]:
+    """All prompts of a search. A round's are the first ones, as many of each category."""
+    each = math.ceil(settings.prompts[-1] / (1 + settings.unseen))
+    percent, seed = settings.held_out_percent, settings.seed
+    made = make_prompts(nouns, percent, seed, each, each * settings.unseen)
+    seen, unseen = made[: each * len(CATEGORIES)], made[each * len(CATEGORIES) :]
+    return [
+        prompt for number in range(each) for kind in (seen, unseen) for prompt in kind[number::each]
+    ]
 
 
 def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]:
