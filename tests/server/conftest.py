@@ -38,6 +38,9 @@ class AnyWords:
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         return [(1,)] if word in prompt else []
 
+    def count(self, prompt: str) -> int:
+        return 3
+
 
 class Prompts:
     """A prefix that is its prompts."""
