@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -230,10 +229,16 @@ def measure(options: argparse.Namespace) -> int:
         draw = draw_ours(ours(options.size, precision, options.device), options.steps, batch)
     else:
         draw = draw_theirs(theirs(options.size, precision, options.device), options.steps, batch)
-    draw(True)
     if options.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        draw(True)
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The high-water mark of building the models is forgotten first. getrusage would not do: what it
+    # tells survives exec, and so is the parent's, which holds both.
+    Path("/proc/self/clear_refs").write_text("5")
+    draw(True)
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[str, Any]]:
