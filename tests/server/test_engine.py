@@ -344,6 +344,24 @@ async def test_stopping_fails_those_who_wait_and_the_one_being_drawn(pipeline):
     assert len(pipeline.backbone.batches) == 1
 
 
+async def test_a_request_that_is_weighed_while_the_engine_stops_is_refused(pipeline, monkeypatch):
+    gate = Gate()
+
+    def weigh(pipeline, request):
+        gate([])
+        return 1.0, 1
+
+    monkeypatch.setattr("unmask.server.engine._cost", weigh)
+    async with running(pipeline) as engine:
+        task = ask(engine, pipeline)
+        await entered(gate)
+        await engine.stop()
+        gate.opened.set()
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="stopping"):
+                await task
+
+
 async def test_draining_takes_nothing_new_and_finishes_what_is_there(pipeline):
     gate = Gate()
     pipeline.backbone.during = gate

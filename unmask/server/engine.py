@@ -170,6 +170,7 @@ class Engine:
         self.ready()
         loop = asyncio.get_running_loop()
         cost, steps = await asyncio.to_thread(_cost, pipeline, request)
+        self.ready()  # still: what comes in behind a stop would wait for ever
         self._check_room(cost)
 
         def tell(event: Event) -> None:
