@@ -29,7 +29,7 @@ COLOURS = {
     "brown": (130, 80, 45),
 }
 # Drawn if a configuration asks for them (``more_colours``), never judged: a model that meets more
-# colours makes more of combinations of the first eight that it has not met. Each lies 58 or more of
+# colours makes more of combinations of the first eight that it has not met. Each lies 57 or more of
 # 255 levels (Euclidean) from all of those, and the reduced tokenizer's codes hold them all.
 MORE_COLOURS = {
     "lime": (160, 225, 40),
