@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -14,3 +17,25 @@ def test_the_cpu_is_always_there() -> None:
 def test_a_device_that_cannot_compute_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="there is: cpu"):
         usable_device(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="speaks of glibc")
+def test_a_large_block_that_was_freed_is_there_again_without_new_pages() -> None:
+    """In a process of its own, for the setting is of a process."""
+    script = """
+import resource
+import torch
+from unmask.devices import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MiB, 16384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+assert faults() > 10_000
+assert keep_freed_memory()
+faults()
+assert faults() < 100
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 
 from unmask import __version__
-from unmask.devices import Precision
+from unmask.devices import Precision, keep_freed_memory
 from unmask.errors import RequestError, UnmaskError, choices
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
     ] = False,
 ) -> None:
-    pass
+    keep_freed_memory()
 
 
 @dataclass

@@ -1,10 +1,14 @@
 """The devices that weights can be put on, and in which precision; torch is imported on use."""
 
+import ctypes
+import sys
 from typing import Literal
 
 from unmask.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+# Of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def usable_device(name: str | None) -> str:
@@ -21,3 +25,16 @@ def usable_device(name: str | None) -> str:
             f"device {name[:80]!r} cannot be used here; there is: {', '.join(found)}"
         ) from error
     return name
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, for the next step asks for as much; False if the C
+    library is not glibc.
+
+    glibc gives blocks above 32 MiB back at once, which the logits of a batch exceed; getting them
+    anew page by page takes several times what is computed in them.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return all([mallopt(_MMAP_THRESHOLD, 2**30), mallopt(_TRIM_THRESHOLD, 2**31 - 1)])
