@@ -30,6 +30,7 @@ from unmask.families.amused import AMUSED
 from unmask.families.base import DTYPES
 from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer
 from unmask.models.clip import ClipCondition
+from unmask.models.linear import pack
 from unmask.pipeline import Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.tokenizers.diffusers_vq import DiffusersVQ, DiffusersVQConfig
@@ -226,7 +227,9 @@ def measure(options: argparse.Namespace) -> int:
     """What ``peak`` asks of its process."""
     (precision,), (batch,) = options.precision, options.batch
     if options.measure == "ours":
-        draw = draw_ours(ours(options.size, precision, options.device), options.steps, batch)
+        pipeline = ours(options.size, precision, options.device)
+        pack(pipeline.backbone)
+        draw = draw_ours(pipeline, options.steps, batch)
     else:
         draw = draw_theirs(theirs(options.size, precision, options.device), options.steps, batch)
     if options.device != "cpu":
@@ -245,6 +248,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
     """A line of results for each batch size, setting, and what is drawn."""
     pipeline = ours(options.size, precision, options.device)
     reference = theirs(options.size, precision, options.device, pipeline)
+    pack(pipeline.backbone)  # as ``Pipeline.load`` does
     if options.compile:
         assert isinstance(pipeline.backbone, AmusedBackbone)
         pipeline.backbone.transformer.full = torch.compile(pipeline.backbone.transformer.full)  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ from unmask.families import family_of
 from unmask.families.base import ModelCard
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
+from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
 from unmask.sampling.backbone import Prefix
 from unmask.sampling.counts import COUNT_RULES
@@ -189,6 +190,7 @@ class Pipeline:
         family = family_of(folder)
         card, parts = family.card(folder, name), family.load(folder, device, precision)
         parts.backbone.use_attention(attention)
+        pack(parts.backbone)
         return cls(card, *parts)
 
     def request(self, prompt: str, **options: Unpack[Options]) -> Request:

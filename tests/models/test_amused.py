@@ -1,12 +1,13 @@
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.families.worlds import TRANSFORMER, quiet, shaken
-from unmask.models.amused import AmusedConfig, AmusedTransformer, Prefix
+from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer, Prefix
+from unmask.models.linear import PACKED_ROWS, pack
 from unmask.sampling.backbone import Pass
 
 ROWS = 4
@@ -147,6 +148,43 @@ def test_a_row_does_not_depend_on_its_neighbours(model: AmusedTransformer) -> No
         few = positions[own, : 16 + 5 * row]
         here = model.local(tokens[own].gather(1, few), few, prefix.select(own), alone.cache)
         assert torch.equal(here[0], local[row, : few.shape[1]])
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
+)
+@pytest.mark.parametrize("down_up", [False, True], ids=["plain", "compressed"])
+def test_packed_rows_that_run_together_do_not_depend_on_each_other(down_up: bool) -> None:
+    """To the last bit and at the published width, where products do; and packing changes none."""
+    sizes = PUBLISHED | {"num_hidden_layers": 1, "num_res_blocks": 1}
+    model = _model(down_up, sizes | {"sample_size": 32 if down_up else 16}).to(torch.bfloat16)
+    rows = PACKED_ROWS + 2
+    backbone = AmusedBackbone(model, cast(Any, None), model.config.vocab_size - 1, 16)
+    tokens, prefix = _tokens(model, rows), model.encode(*_inputs(model, rows))
+    left = torch.zeros(rows, dtype=torch.long)
+    # As many of its own in two rows as in two others; the rest is filling.
+    counts = [40, 25, 40, 25, 16, 60]
+    positions = torch.stack([torch.randperm(tokens.shape[1])[:60] for _ in range(rows)])
+    for row, count in enumerate(counts):
+        positions[row, count:] = positions[row, 0]
+    here = tokens.gather(1, positions)
+    assert backbone.together == 1
+    plain = backbone.full(tokens, prefix, left=left)
+    pack(model)
+    assert backbone.together == PACKED_ROWS
+    made = backbone.full(tokens, prefix, left=left, keep=True, attend=torch.tensor([5, 1]))
+    assert torch.equal(made.logits, plain.logits)
+    local = backbone.local(here, positions, prefix, made.cache, left=left)
+    for row, count in enumerate(counts):
+        own = torch.tensor([row])
+        asked = torch.tensor([0]) if row in (5, 1) else None
+        alone = model.full(tokens[own], prefix.select(own), keep=True, attend=asked)
+        assert torch.equal(alone.logits[0], made.logits[row])
+        if asked is not None:
+            assert torch.equal(alone.attention[0], made.attention[[5, 1].index(row)])
+        few = positions[own, :count]
+        locally = model.local(here[own, :count], few, prefix.select(own), alone.cache)
+        assert torch.equal(locally[0], local[row, :count])
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(model: AmusedTransformer) -> None:

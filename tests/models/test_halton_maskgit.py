@@ -11,6 +11,7 @@ from tests.models.fixtures.make_halton import seeded_weights
 from unmask.models.attention import BACKENDS
 from unmask.models.base import Condition
 from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT, Prefix
+from unmask.models.linear import PACKED_ROWS, pack
 from unmask.sampling.backbone import Pass
 
 # Three heads of ten channels: fewer than the width, as in the published "small".
@@ -82,6 +83,38 @@ def test_a_row_does_not_depend_on_its_neighbours(model: HaltonMaskGIT) -> None:
             here[one], positions[one], prefix.select(one), alone.cache, left=LEFT[:1]
         )
         assert torch.equal(locally[0], local[row])
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
+)
+@pytest.mark.parametrize(("name", "grid"), [("small", 16), ("large", 24)])
+def test_packed_rows_that_run_together_do_not_depend_on_each_other(name: str, grid: int) -> None:
+    """To the bit and at published widths, where products do."""
+    width, _, heads, hidden, *_ = PUBLISHED[name]
+    torch.manual_seed(0)
+    model = HaltonMaskGIT(HaltonConfig(width, 2, heads, hidden, grid)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=parameter.shape[-1] ** -0.5)
+    pack(model.to(torch.bfloat16))
+    assert model.together == PACKED_ROWS
+    counts = [30, 100, 30, 16, 100, 30]
+    rows = len(counts)
+    tokens, left = torch.randint(16385, (rows, grid**2)), torch.zeros(rows, dtype=torch.long)
+    prefix = model.encode(_condition(*range(rows)))
+    positions = torch.stack([torch.randperm(grid**2)[:100] for _ in counts])
+    for row, count in enumerate(counts):
+        positions[row, count:] = positions[row, 0]
+    here = tokens.gather(1, positions)
+    made = model.full(tokens, prefix, left=left, keep=True)
+    local = model.local(here, positions, prefix, made.cache, left=left)
+    for row, count in enumerate(counts):
+        own = torch.tensor([row])
+        alone = model.full(tokens[own], prefix.select(own), left=left[own], keep=True)
+        assert torch.equal(alone.logits[0], made.logits[row])
+        few = (here[own, :count], positions[own, :count])
+        locally = model.local(*few, prefix.select(own), alone.cache, left=left[own])
+        assert torch.equal(locally[0], local[row, :count])
 
 
 def test_every_token_and_the_class_matter(model: HaltonMaskGIT) -> None:

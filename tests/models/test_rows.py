@@ -39,7 +39,7 @@ def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
         read = None if attend is None else _logits(tokens, prefix)[attend]
         return Pass(_logits(tokens, prefix), Own(prefix.numbers * 2), read)
 
-    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 0]))
+    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 0]), 1)
     assert seen == [(1, True), (1, False), (1, True)]
     assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
     assert torch.equal(made.cache.numbers, PREFIX.numbers * 2)
@@ -50,7 +50,7 @@ def test_what_is_not_asked_for_is_not_there() -> None:
     def full(tokens: Tensor, own: Own, *_: object) -> Pass:
         return Pass(_logits(tokens, own))
 
-    made = full_by_rows(full, TOKENS, PREFIX, LEFT, False, None)
+    made = full_by_rows(full, TOKENS, PREFIX, LEFT, False, None, 1)
     assert made.cache is None
     assert made.attention is None
 
@@ -66,6 +66,37 @@ def test_rows_of_a_local_pass_run_without_their_filling() -> None:
 
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 7, 7, 7]])
     tokens = positions.float()
-    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX, LEFT)
+    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX, LEFT, 1)
     assert lengths == [2, 4, 1]
     assert torch.equal(made, _logits(tokens, PREFIX))
+
+
+def test_no_more_rows_than_may_run_together() -> None:
+    seen = []
+
+    def full(tokens: Tensor, prefix: Own, left: Tensor, keep: bool, attend: Tensor | None) -> Pass:
+        seen.append((len(tokens), None if attend is None else attend.tolist()))
+        read = None if attend is None else _logits(tokens, prefix)[attend]
+        return Pass(_logits(tokens, prefix), Own(prefix.numbers * 2), read)
+
+    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 1, 0]), 2)
+    assert seen == [(2, [0, 1]), (1, [0])]
+    assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
+    assert torch.equal(made.cache.numbers, PREFIX.numbers * 2)
+    assert torch.equal(made.attention, _logits(TOKENS, PREFIX)[[2, 1, 0]])
+
+
+def test_only_rows_with_as_many_positions_run_a_local_pass_together() -> None:
+    seen = []
+
+    def local(tokens: Tensor, positions: Tensor, prefix: Own, cache: Own, left: Tensor) -> Tensor:
+        assert torch.equal(left, prefix.numbers / 10)
+        assert torch.equal(prefix.numbers, cache.numbers)
+        seen.append((positions.shape[1], left.tolist()))
+        return _logits(tokens, prefix)
+
+    positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 8, 7, 7], [9, 0, 9, 9], [6, 5, 4, 3]])
+    own, left = Own(torch.arange(10.0, 60, 10)), torch.arange(1.0, 6)
+    made = local_by_rows(local, positions.float(), positions, own, own, left, 2)
+    assert seen == [(2, [1.0, 3.0]), (2, [4.0]), (4, [2.0, 5.0])]
+    assert torch.equal(made, _logits(positions.float(), own))

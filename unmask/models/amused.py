@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unmask.models.attention import attention_backend, attention_weights
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
+from unmask.models.linear import PACKED_ROWS, Linear
 from unmask.models.uvit import (
     CodeHead,
     ConditionMLP,
@@ -159,10 +160,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, source: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(source, width, bias=False)
-        self.to_v = nn.Linear(source, width, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(width, width, bias=False)])
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(source, width, bias=False)
+        self.to_v = Linear(source, width, bias=False)
+        self.to_out = nn.ModuleList([Linear(width, width, bias=False)])
         self.backend = attention_backend("sdpa")
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,10 +207,10 @@ class ResidualBlock(nn.Module):
         channels = config.block_out_channels
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.norm = RMSNorm(channels, config.layer_norm_eps)
-        self.channelwise_linear_1 = nn.Linear(channels, 4 * channels, bias=False)
+        self.channelwise_linear_1 = Linear(channels, 4 * channels, bias=False)
         self.channelwise_norm = ResponseNorm(4 * channels)
-        self.channelwise_linear_2 = nn.Linear(4 * channels, channels, bias=False)
-        self.cond_embeds_mapper = nn.Linear(config.hidden_size, 2 * channels, bias=False)
+        self.channelwise_linear_2 = Linear(4 * channels, channels, bias=False)
+        self.cond_embeds_mapper = Linear(config.hidden_size, 2 * channels, bias=False)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         hidden = self.norm(channels_last(self.depthwise(x)))
@@ -226,7 +227,7 @@ class TextBlock(nn.Module):
         super().__init__()
         channels, heads = config.block_out_channels, config.block_num_heads
         self.kv_mapper = (
-            nn.Linear(config.hidden_size, channels, bias=False)
+            Linear(config.hidden_size, channels, bias=False)
             if config.hidden_size != channels
             else None
         )
@@ -293,7 +294,7 @@ class AdaptiveNorm(nn.Module):
 
     def __init__(self, width: int, norm: nn.Module) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, 2 * width, bias=False)
+        self.linear = Linear(width, 2 * width, bias=False)
         self.norm = norm
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
@@ -305,7 +306,7 @@ class AdaptiveNorm(nn.Module):
 class GatedLinear(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, 2 * hidden, bias=False)
+        self.proj = Linear(width, 2 * hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, -1)
@@ -318,7 +319,7 @@ class FeedForward(nn.Module):
         super().__init__()
         # In the middle dropout stood.
         self.net = nn.Sequential(
-            GatedLinear(width, hidden), nn.Identity(), nn.Linear(hidden, width, bias=False)
+            GatedLinear(width, hidden), nn.Identity(), Linear(hidden, width, bias=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -360,18 +361,18 @@ class AmusedTransformer(nn.Module):
             config.block_out_channels,
             config.layer_norm_eps,
         )
-        self.encoder_proj = nn.Linear(config.encoder_hidden_size, width, bias=False)
+        self.encoder_proj = Linear(config.encoder_hidden_size, width, bias=False)
         self.encoder_proj_layer_norm = RMSNorm(width, epsilon)
         self.embed = TokenEmbedding(config.vocab_size, config.in_channels, channels, epsilon)
         self.cond_embed = ConditionMLP(config.cond_embed_dim + config.micro_cond_embed_dim, width)
         self.down_block = Border(config, "down")
         self.project_to_hidden_norm = RMSNorm(channels, epsilon)
-        self.project_to_hidden = nn.Linear(channels, width, bias=False)
+        self.project_to_hidden = Linear(channels, width, bias=False)
         self.transformer_layers = nn.ModuleList(
             Layer(config) for _ in range(config.num_hidden_layers)
         )
         self.project_from_hidden_norm = RMSNorm(width, epsilon)
-        self.project_from_hidden = nn.Linear(width, channels, bias=False)
+        self.project_from_hidden = Linear(width, channels, bias=False)
         self.up_block = Border(config, "up")
         self.mlm_layer = CodeHead(channels, config.in_channels, config.codebook_size, epsilon)
 
@@ -516,6 +517,11 @@ class AmusedBackbone(ImageBackbone):
         self.mask_id, self.codebook_size = mask_id, transformer.config.codebook_size
         self.grid = (transformer.config.sample_size, transformer.config.sample_size)
         self.patch = patch
+
+    @property
+    def together(self) -> int | None:
+        """Packed, a few: see ``models.rows``."""
+        return PACKED_ROWS if self.transformer.project_to_hidden.packed else 1
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend of the network by name; CLIP's is its own."""

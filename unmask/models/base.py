@@ -18,8 +18,8 @@ class Condition(NamedTuple):
 
 
 class ImageBackbone(nn.Module):
-    """The base of all families: tokens of a grid and a condition to logits. On a CPU rows run one
-    by one (``models.rows`` tells why), unless ``batches`` says that theirs come out alike together.
+    """The base of all families: tokens of a grid and a condition to logits. On a CPU rows run
+    ``together`` at a time (``models.rows`` tells why).
 
     ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, ``reads``
     what it is conditioned on. ``attends`` tells whether ``full`` can give image-to-text attention,
@@ -34,9 +34,10 @@ class ImageBackbone(nn.Module):
     reuses: bool
 
     @property
-    def batches(self) -> bool:
-        """Whether a row's numbers on a CPU are the same in any batch."""
-        return False
+    def together(self) -> int | None:
+        """How many rows run together on a CPU: no more than leave each other's numbers alone, to
+        the bit; None for any number, even where they differ in how many positions are their own."""
+        return 1
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
@@ -56,16 +57,18 @@ class ImageBackbone(nn.Module):
         attend: Tensor | None = None,
     ) -> Pass:
         """A pass over all tokens: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu" and not self.batches:
-            return full_by_rows(self.full_pass, tokens, prefix, left, keep, attend)
+        if tokens.device.type == "cpu" and self.together:
+            args = (tokens, prefix, left, keep, attend)
+            return full_by_rows(self.full_pass, *args, self.together)
         return self.full_pass(tokens, prefix, left, keep, attend)
 
     def local(
         self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, *, left: Tensor
     ) -> Tensor:
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu" and not self.batches:
-            return local_by_rows(self.local_pass, tokens, positions, prefix, cache, left)
+        if tokens.device.type == "cpu" and self.together:
+            args = (tokens, positions, prefix, cache, left)
+            return local_by_rows(self.local_pass, *args, self.together)
         return self.local_pass(tokens, positions, prefix, cache, left)
 
     def full_pass(

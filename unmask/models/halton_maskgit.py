@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unmask.models.attention import attention_backend
 from unmask.models.base import Condition, ImageBackbone
+from unmask.models.linear import PACKED_ROWS, Linear, by_rows
 from unmask.published import check_sizes
 from unmask.sampling.backbone import Pass
 
@@ -104,10 +105,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         inner = width // heads * heads
-        self.wq = nn.Linear(width, inner, bias=False)
-        self.wk = nn.Linear(width, inner, bias=False)
-        self.wv = nn.Linear(width, inner, bias=False)
-        self.wo = nn.Linear(inner, width, bias=False)
+        self.wq = Linear(width, inner, bias=False)
+        self.wk = Linear(width, inner, bias=False)
+        self.wv = Linear(width, inner, bias=False)
+        self.wo = Linear(inner, width, bias=False)
         self.attend = attention_backend("sdpa")
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,9 +127,9 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.w1 = nn.Linear(width, hidden, bias=False)
-        self.w2 = nn.Linear(hidden, width, bias=False)
-        self.w3 = nn.Linear(width, hidden, bias=False)
+        self.w1 = Linear(width, hidden, bias=False)
+        self.w2 = Linear(hidden, width, bias=False)
+        self.w3 = Linear(width, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
@@ -138,7 +139,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: HaltonConfig) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+        self.mlp = nn.Sequential(nn.SiLU(), Linear(config.width, 6 * config.width))
         self.ln1 = RMSNorm(config.width)
         self.attn = Attention(config.width, config.heads)
         self.ln2 = RMSNorm(config.width)
@@ -149,7 +150,7 @@ class LastNorm(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_final = RMSNorm(width, bias=True)
-        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.mlp = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
 
 
 class Transformer(nn.Module):
@@ -189,6 +190,11 @@ class HaltonMaskGIT(ImageBackbone):
         self.transformer = Transformer(config)
         self.last_norm = LastNorm(config.width)
         self.head = HeadBias(config.codebook_size + 1)
+
+    @property
+    def together(self) -> int | None:
+        """Packed, a few: see ``models.rows``."""
+        return PACKED_ROWS if self._blocks()[0].attn.wq.packed else 1
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
@@ -252,7 +258,8 @@ class HaltonMaskGIT(ImageBackbone):
         shift, scale = prefix.last.unbind(1)
         x = _modulated(self.last_norm.norm_final(x), shift, scale)
         codes = self.codebook_size
-        return F.linear(x, self.tok_emb.weight[:codes], self.head.bias[:codes])
+        weight, bias = self.tok_emb.weight[:codes], self.head.bias[:codes]
+        return by_rows(lambda row: F.linear(row, weight, bias), x)
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.transformer.layers if isinstance(block, Block)]

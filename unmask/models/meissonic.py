@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unmask.models.attention import attention_backend, attention_weights
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
+from unmask.models.linear import Linear
 from unmask.models.uvit import (
     CodeHead,
     ConditionMLP,
@@ -163,8 +164,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, source: int, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(source, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(source, width)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.linear_2(F.silu(self.linear_1(x)))
@@ -199,7 +200,7 @@ class Modulation(nn.Module):
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, parts * width)
+        self.linear = Linear(width, parts * width)
         self.parts = parts
 
     def forward(self, active: Tensor, rows: int) -> tuple[Tensor, ...]:
@@ -211,7 +212,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.ModuleList(  # in the middle dropout stood
-            [_Projection(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)]
+            [_Projection(width, 4 * width), nn.Identity(), Linear(4 * width, width)]
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -222,7 +223,7 @@ class FeedForward(nn.Module):
 class _Projection(nn.Module):
     def __init__(self, source: int, width: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(source, width)
+        self.proj = Linear(source, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(self.proj(x), approximate="tanh")
@@ -234,7 +235,7 @@ class Attention(nn.Module):
     def __init__(self, config: MeissonicConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
-        self.to_q, self.to_k, self.to_v = (nn.Linear(config.width, config.width) for _ in range(3))
+        self.to_q, self.to_k, self.to_v = (Linear(config.width, config.width) for _ in range(3))
         self.norm_q = RMSNorm(config.attention_head_dim)
         self.norm_k = RMSNorm(config.attention_head_dim)
         self.backend = attention_backend("sdpa")
@@ -267,13 +268,11 @@ class JointAttention(Attention):
     def __init__(self, config: MeissonicConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.add_q_proj, self.add_k_proj, self.add_v_proj = (
-            nn.Linear(width, width) for _ in range(3)
-        )
+        self.add_q_proj, self.add_k_proj, self.add_v_proj = (Linear(width, width) for _ in range(3))
         self.norm_added_q = RMSNorm(config.attention_head_dim)
         self.norm_added_k = RMSNorm(config.attention_head_dim)
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
-        self.to_add_out = nn.Linear(width, width)
+        self.to_out = nn.ModuleList([Linear(width, width)])
+        self.to_add_out = Linear(width, width)
 
     def project_both(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``project``, the text's first."""
@@ -328,8 +327,8 @@ class SingleBlock(nn.Module):
     def __init__(self, config: MeissonicConfig) -> None:
         super().__init__()
         self.norm = Modulation(config.width, 3)
-        self.proj_mlp = nn.Linear(config.width, 4 * config.width)
-        self.proj_out = nn.Linear(5 * config.width, config.width)
+        self.proj_mlp = Linear(config.width, 4 * config.width)
+        self.proj_out = Linear(5 * config.width, config.width)
         self.attn = Attention(config)
 
     def forward(
@@ -369,13 +368,13 @@ class MeissonicTransformer(nn.Module):
         super().__init__()
         self.config, width = config, config.width
         self.time_text_embed = TimeTextEmbedding(width)
-        self.context_embedder = nn.Linear(config.joint_attention_dim, width)
+        self.context_embedder = Linear(config.joint_attention_dim, width)
         self.encoder_proj_layer_norm = RMSNorm(width)
         self.cond_embed = ConditionMLP(_MICRO_WIDTH + config.pooled_projection_dim, width)
         self.embed = TokenEmbedding(config.vocab_size, width, width)
         self.down_block = _Down(config)
         self.project_to_hidden_norm = RMSNorm(width)
-        self.project_to_hidden = nn.Linear(width, width, bias=False)
+        self.project_to_hidden = Linear(width, width, bias=False)
         self.transformer_blocks = nn.ModuleList(
             DoubleBlock(config) for _ in range(config.num_layers)
         )
@@ -383,7 +382,7 @@ class MeissonicTransformer(nn.Module):
             SingleBlock(config) for _ in range(config.num_single_layers)
         )
         self.project_from_hidden_norm = RMSNorm(width)
-        self.project_from_hidden = nn.Linear(width, width, bias=False)
+        self.project_from_hidden = Linear(width, width, bias=False)
         self.up_block = _Up(config)
         self.mlm_layer = CodeHead(width, width, config.codebook_size)
 
@@ -600,8 +599,8 @@ def _of_part(part: Tensor, linear: nn.Module) -> Tensor:
     """A linear layer of a part of a tensor. torch itself multiplies what is not contiguous in an
     order that depends on the number of rows; that it adds the bias apart then, which in half
     precision rounds once more, is the published network's way."""
-    assert isinstance(linear, nn.Linear)
-    return F.linear(part.contiguous(), linear.weight) + linear.bias
+    assert isinstance(linear, Linear)
+    return linear.product(part.contiguous()) + linear.bias
 
 
 def _clipped(x: Tensor) -> Tensor:

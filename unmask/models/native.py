@@ -160,10 +160,10 @@ class NativeTransformer(ImageBackbone):
         self._initialise()
 
     @property
-    def batches(self) -> bool:
+    def together(self) -> int | None:
         """Narrow models are multiplied alike at any height: tried up to 2,048 rows, one and two
         threads, fp32 and bf16; two threads of MKL begin to part sums of 1,024 numbers."""
-        return max(self.config.width, self.config.hidden) <= 704
+        return None if max(self.config.width, self.config.hidden) <= 704 else 1
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""

@@ -1,8 +1,10 @@
-"""Rows one by one, for large backbones on a CPU.
+"""Rows a few at a time, for large backbones on a CPU.
 
 How a CPU's matrix product sums depends on how many rows it has, how wide they are, and the threads
 (two threads of MKL part sums of 2816 products at 256 rows, and of 1024 at 128): run together, what
-a row comes to would depend on its neighbours. Its hundreds of tokens fill a CPU by themselves.
+a row comes to would depend on its neighbours. Its hundreds of tokens fill a CPU by themselves. Only
+a packed backbone (``models.linear``), which multiplies row by row anyhow, gains by taking several
+through a layer while its weight is at hand; no more than a few, or their states crowd it out.
 """
 
 from collections.abc import Callable
@@ -21,16 +23,21 @@ def full_by_rows(
     left: Tensor,
     keep: bool,
     attend: Tensor | None,
+    most: int,
 ) -> Pass:
-    """A full pass over rows, of ``full(tokens, prefix, left, keep, attend)`` over each."""
+    """A full pass over rows, of ``full(tokens, prefix, left, keep, attend)`` over ``most``."""
     reading = [] if attend is None else attend.tolist()
-    passes = []
-    for row in range(len(tokens)):
-        own = torch.tensor([row])
-        asked = torch.tensor([0]) if row in reading else None
-        passes.append(full(tokens[own], prefix.select(own), left[own], keep, asked))
+    passes: list[Pass] = []
+    maps: dict[int, Tensor] = {}
+    for own in torch.split(torch.arange(len(tokens)), most):
+        few = own.tolist()
+        asked = [row for row in few if row in reading]
+        places = torch.tensor([few.index(row) for row in asked]) if asked else None
+        made = full(tokens[own], prefix.select(own), left[own], keep, places)
+        passes.append(made)
+        if made.attention is not None:
+            maps.update(zip(asked, torch.split(made.attention, 1), strict=True))
     caches = [made.cache for made in passes if made.cache is not None]
-    maps = {row: made.attention for row, made in enumerate(passes) if made.attention is not None}
     return Pass(
         logits=torch.cat([made.logits for made in passes]),
         cache=type(caches[0]).join(caches) if caches else None,
@@ -45,23 +52,32 @@ def local_by_rows(
     prefix: Any,
     cache: Any,
     left: Tensor,
+    most: int,
 ) -> Tensor:
-    """A local pass over rows, of ``local(tokens, positions, prefix, cache, left)`` over each.
+    """A local pass over rows, of ``local(tokens, positions, prefix, cache, left)`` over ``most``.
 
-    A row that is filled up with its first position, because others have more, runs without.
+    A row that is filled up with its first position, because others have more, runs without, and
+    with those that have as many.
     """
-    made = []
-    for row, places in enumerate(positions):
-        own = torch.tensor([row])
-        others = (places != places[0]).nonzero()
-        count = int(others[-1]) + 1 if len(others) else 1
-        logits = local(
-            tokens[own, :count],
-            positions[own, :count],
-            prefix.select(own),
-            cache.select(own),
-            left[own],
-        )
-        filling = logits[:, :1].expand(-1, len(places) - count, -1)
-        made.append(torch.cat([logits, filling], 1))
-    return torch.cat(made)
+    counts = [_own_count(places) for places in positions]
+    made: dict[int, Tensor] = {}
+    for count in dict.fromkeys(counts):
+        alike = torch.tensor([row for row, own in enumerate(counts) if own == count])
+        for own in torch.split(alike, most):
+            logits = local(
+                tokens[own, :count],
+                positions[own, :count],
+                prefix.select(own),
+                cache.select(own),
+                left[own],
+            )
+            filling = logits[:, :1].expand(-1, positions.shape[1] - count, -1)
+            both = torch.cat([logits, filling], 1)
+            made.update(zip(own.tolist(), torch.split(both, 1), strict=True))
+    return torch.cat([made[row] for row in range(len(tokens))])
+
+
+def _own_count(places: Tensor) -> int:
+    """How many positions of a row there are before its filling."""
+    others = (places != places[0]).nonzero()
+    return int(others[-1]) + 1 if len(others) else 1

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.models.linear import Linear
+
 
 class RMSNorm(nn.Module):
     """RMS norm over the last axis, its mean of squares in fp32."""
@@ -48,8 +50,8 @@ class ConditionMLP(nn.Module):
 
     def __init__(self, source: int, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(source, width, bias=False)
-        self.linear_2 = nn.Linear(width, width, bias=False)
+        self.linear_1 = Linear(source, width, bias=False)
+        self.linear_2 = Linear(width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.linear_2(F.silu(self.linear_1(x)))
