@@ -257,6 +257,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
         draws = {"diffusers": draw_theirs(reference, options.steps, batch)} | {
             name: draw_ours(pipeline, options.steps, batch, **setting)
             for name, setting in OURS.items()
+            if name in options.settings
         }
         for decode in (False, True):
             rounds = [
@@ -282,6 +283,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["fp32"])
+    parser.add_argument("--settings", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="both networks, by torch.compile")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unmask.models.attention import attention_backend, attention_weights
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
-from unmask.models.linear import PACKED_ROWS, Linear
+from unmask.models.linear import PACKED_ROWS, Linear, by_rows
 from unmask.models.uvit import (
     CodeHead,
     ConditionMLP,
@@ -213,11 +213,15 @@ class ResidualBlock(nn.Module):
         self.cond_embeds_mapper = Linear(config.hidden_size, 2 * channels, bias=False)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        hidden = self.norm(channels_last(self.depthwise(x)))
-        hidden = self.channelwise_norm(F.gelu(self.channelwise_linear_1(hidden)))
-        x = self.channelwise_linear_2(hidden).permute(0, 3, 1, 2) + x
+        hidden = by_rows(self._perceptron, self.norm(channels_last(self.depthwise(x))))
+        x = hidden.permute(0, 3, 1, 2) + x
         scale, shift = modulation[:, :, None, None].chunk(2, 1)
         return x * (1 + scale) + shift
+
+    def _perceptron(self, x: Tensor) -> Tensor:
+        hidden = self.channelwise_norm(F.gelu(self.channelwise_linear_1(x)))
+        made: Tensor = self.channelwise_linear_2(hidden)
+        return made
 
 
 class TextBlock(nn.Module):
@@ -323,8 +327,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.net(x)
-        return made
+        return by_rows(self.net, x)
 
 
 class Layer(nn.Module):

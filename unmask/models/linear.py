@@ -35,7 +35,8 @@ class Linear(nn.Linear):
 
 
 def by_rows(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A product of ``x``, which on a CPU multiplies (rows, tokens, width) row by row."""
+    """What ``multiply`` makes of ``x``; on a CPU row by row of (rows, tokens, width), all of whose
+    products are then small enough to stay in its caches."""
     if x.ndim < 3 or len(x) == 1 or x.device.type != "cpu":
         return multiply(x)
     return torch.cat([multiply(row) for row in torch.split(x, 1)])
