@@ -11,10 +11,11 @@ from unmask import config
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
 from unmask.families.base import ModelCard
+from unmask.models.base import Condition
 from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
-from unmask.models.native import NativeConfig, NativeTransformer
-from unmask.pipeline import Generated, Pipeline, read_card
+from unmask.models.native import NativeConfig, NativeTransformer, Prefix
+from unmask.pipeline import Generated, Pipeline, bytes_of, read_card
 from unmask.sampling.plan import PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.store import available_models
@@ -326,3 +327,57 @@ def test_what_a_family_cannot_do_is_refused(
     with pytest.raises(RequestError, match=f"model {able.card.name!r}") as caught:
         able.request("a red apple", **options)
     assert caught.value.param == param
+
+
+def _encoded(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that are encoded from now on."""
+    prompts: list[str] = []
+    condition, encode = pipeline.condition, pipeline.backbone.encode
+    known = {tuple(condition([each]).ids[0].tolist()): each for each in (PROMPT, "red", "two", "")}
+
+    def counting(made: Condition) -> object:
+        prompts.extend(known[tuple(ids.tolist())] for ids in made.ids)
+        return encode(made)
+
+    monkeypatch.setattr(pipeline.backbone, "encode", counting)
+    return prompts
+
+
+def test_prompts_are_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline.load(folder)
+    first = pipeline.generate(PROMPT, seed=1).images[0]
+    prompts = _encoded(pipeline, monkeypatch)
+    again = pipeline.generate(PROMPT, seed=1).images[0]
+    assert again.tobytes() == first.tobytes()
+    pipeline.generate("red", seed=1)
+    pipeline.generate("red", negative_prompt=PROMPT, seed=1)
+    assert prompts == ["red"]
+
+
+def test_encoded_prompts_are_kept_within_a_bound_of_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.load(folder)
+    prompts = _encoded(pipeline, monkeypatch)
+    own = bytes_of(pipeline.encode_prompts([""]))
+    monkeypatch.setattr("unmask.pipeline.KEPT_BYTES", 3 * own + 1)
+    for prompt in (PROMPT, "red", PROMPT, "two", "red"):
+        pipeline.encode_prompts([prompt, ""])
+    # Room for three: "two" drives out "red", which was asked for longest ago.
+    assert prompts == ["", PROMPT, "red", "two", "red"]
+
+
+def test_more_prompts_than_are_kept_are_all_encoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.load(folder)
+    monkeypatch.setattr("unmask.pipeline.KEPT_BYTES", 1)
+    every = pipeline.encode_prompts([PROMPT, "red", "two", "", PROMPT])
+    assert len(every.keys[0]) == 5
+    for row, prompt in enumerate((PROMPT, "red", "two", "", PROMPT)):
+        assert torch.equal(every.keys[:, row], pipeline.encode_prompts([prompt]).keys[:, 0])
+
+
+def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:
+    prefix = Prefix(torch.zeros(2, 3), torch.zeros(5, dtype=torch.half), torch.ones(4) > 0)
+    assert bytes_of(prefix) == 24 + 10 + 4

@@ -3,7 +3,7 @@
 import dataclasses
 import secrets
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from unmask.tokenizers.base import Tokenizer
 MAX_IMAGES = 10
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SUBJECTS = 16
+KEPT_BYTES = 256 << 20  # of encoded prompts
 REVISER = "remdm-rescale"  # with eta 1 it masks any tokens alike, as many as it has just revealed
 
 
@@ -74,6 +75,10 @@ class Options(TypedDict, total=False):
     noise_regularisation: float | None
     differential: float | None
     zigzag: bool | None
+    temperature_last: float | None
+    temperature_warmup: int | None
+    top_k: int | None
+    halton_shift: bool | None
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ class Pipeline:
             condition,
         )
         self.device = next(backbone.parameters()).device
+        self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
         rows, columns = backbone.grid
         self.info = ModelInfo(
             name=card.name,
@@ -319,13 +325,22 @@ class Pipeline:
     def encode_prompts(self, prompts: Sequence[str]) -> Prefix:
         """The prefixes of prompts; an empty one gives the null condition.
 
-        Each alone: a CPU sums fewer than 16 rows in another order than more of them.
+        Each alone: a CPU sums fewer than 16 rows in another order than more of them. They are kept
+        for the next that asks.
         """
-        condition = Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
-        encoded = [
-            self.backbone.encode(Condition(*(tensor[row : row + 1] for tensor in condition)))
-            for row in range(len(prompts))
-        ]
+        encoded = []
+        for prompt in prompts:
+            prefix = self._prefixes.pop(prompt, None)
+            if prefix is None:
+                condition = self.condition([prompt])
+                prefix = self.backbone.encode(
+                    Condition(*(tensor.to(self.device) for tensor in condition))
+                )
+            self._prefixes[prompt] = prefix  # now the youngest
+            encoded.append(prefix)
+        # A prompt's prefix is as large as any other's.
+        while len(self._prefixes) > max(2, KEPT_BYTES // max(1, bytes_of(encoded[0]))):
+            self._prefixes.popitem(last=False)
         return type(encoded[0]).join(encoded)
 
     def text_tokens(self, prompt: str) -> int:
@@ -446,3 +461,10 @@ def _part(on_step: OnStep | None, part: int, parts: int) -> OnStep | None:
     if on_step is None:
         return None
     return lambda done, total: on_step(part * total + done, parts * total)
+
+
+def bytes_of(prefix: object) -> int:
+    """The bytes of all tensors of a prefix."""
+    if isinstance(prefix, Tensor):
+        return prefix.numel() * prefix.element_size()
+    return sum(map(bytes_of, prefix)) if isinstance(prefix, tuple) else 0

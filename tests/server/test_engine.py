@@ -10,10 +10,9 @@ import torch
 
 from tests.server.conftest import FakePipeline, Gate
 from unmask.errors import DrawingError, NotFoundError, UnavailableError
-from unmask.models.native import Prefix
 from unmask.server.engine import Engine, EngineOptions, QueueFullError
 from unmask.server.tickets import Preview, Priority, Progress
-from unmask.server.worker import Worker, _bytes
+from unmask.server.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -236,7 +235,7 @@ async def test_a_drawing_that_fails_fails_alone(pipeline):
 
 METHODS = (
     "sweep", "collect", "admit", "groups", "advance", "finish", "resume", "received", "leave",
-    "prefix", "encoded", "rest",
+    "prefix", "rest",
 )  # fmt: skip
 
 
@@ -487,39 +486,3 @@ async def test_a_model_in_use_is_not_put_away(pipeline):
         gate.opened.set()
         await task
         assert (await engine.open("two")).info.name == "two"
-
-
-async def test_prompts_are_encoded_once(pipeline):
-    encode, encoded = pipeline.encode_prompts, []
-
-    def counting(prompts):
-        encoded.extend(prompts)
-        return encode(prompts)
-
-    pipeline.encode_prompts = counting
-    async with running(pipeline) as engine:
-        for prompt in ("cat", "dog", "cat"):
-            await ask(engine, pipeline, prompt)
-    assert encoded == ["cat", "", "dog"]
-
-
-async def test_encoded_prompts_are_kept_within_a_bound_of_bytes(pipeline, monkeypatch):
-    monkeypatch.setattr("unmask.server.worker.KEPT_BYTES", 350)
-    monkeypatch.setattr("unmask.server.worker._bytes", lambda prefix: 100)
-    encode, encoded = pipeline.encode_prompts, []
-
-    def counting(prompts):
-        encoded.extend(prompts)
-        return encode(prompts)
-
-    pipeline.encode_prompts = counting
-    async with running(pipeline) as engine:
-        for prompt in ("one", "two", "one", "three", "two"):
-            await ask(engine, pipeline, prompt)
-    # Room for three: "three" drives out "two", which was asked for longest ago.
-    assert encoded == ["one", "", "two", "three", "two"]
-
-
-def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:
-    prefix = Prefix(torch.zeros(2, 3), torch.zeros(5, dtype=torch.half), torch.ones(4) > 0)
-    assert _bytes(prefix) == 24 + 10 + 4

@@ -4,7 +4,7 @@ import copy
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from unmask.server.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
-KEPT_BYTES = 256 << 20  # of encoded prompts a model
 NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those who left
 
 
@@ -78,7 +77,6 @@ class Worker:
         self.running: list[Strand] = []
         self.finishing: dict[Future[Start | Image.Image], Strand] = {}
         self._padded: dict[str, Padded[Prefix]] = {}
-        self._prefixes: dict[str, OrderedDict[str, Prefix]] = {}
         self._joined: tuple[list[Strand], Prefix] | None = None
         # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
         # step's cores away.
@@ -169,7 +167,7 @@ class Worker:
         for ticket in tickets:
             try:
                 pipeline = self.find(ticket.model)
-                prefix = self.encoded(pipeline, ticket)
+                prefix = pipeline.encode([ticket.request])
             except Exception as error:
                 ticket.fail(error)
                 continue
@@ -177,20 +175,6 @@ class Worker:
                 if owner is ticket:
                     drawing = pipeline.drawing(ticket.request, index)
                     self.resume(Strand(ticket, index, pipeline, prefix, drawing), None)
-
-    def encoded(self, pipeline: Pipeline, ticket: Ticket) -> Prefix:
-        """The prefixes of a ticket's prompt and negative prompt, kept for the next that asks."""
-        known = self._prefixes.setdefault(ticket.model, OrderedDict())
-        prompts = (ticket.request.prompt, ticket.request.negative_prompt or "")
-        for prompt in prompts:
-            if prompt not in known:
-                known[prompt] = pipeline.encode_prompts([prompt])
-            known.move_to_end(prompt)
-        found = type(known[prompts[0]]).join([known[prompt] for prompt in prompts])
-        # A prompt's prefix is as large as any other's.
-        while len(known) > max(2, KEPT_BYTES // max(1, _bytes(known[prompts[0]]))):
-            known.popitem(last=False)
-        return found
 
     def groups(self) -> list[list[Strand]]:
         """The running strands, by model."""
@@ -342,13 +326,6 @@ def _resumed(
         except StopIteration as end:
             image: Image.Image = end.value
             return image
-
-
-def _bytes(prefix: object) -> int:
-    """The bytes of all tensors of a prefix."""
-    if isinstance(prefix, Tensor):
-        return prefix.numel() * prefix.element_size()
-    return sum(map(_bytes, prefix)) if isinstance(prefix, tuple) else 0
 
 
 def _out_of_memory(error: Exception) -> bool:
