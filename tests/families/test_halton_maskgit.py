@@ -4,9 +4,11 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,11 +88,27 @@ def _published_order() -> list[tuple[int, int]]:
     return list(dict.fromkeys(points))
 
 
+@dataclass(frozen=True)
+class Published:
+    """Of the published sampler's settings, those that sway it; temperatures multiply logits."""
+
+    w: float
+    first: float = 1.0
+    last: float = 1.0
+    warmup: int = 0
+    top_k: int = -1
+
+
 def _published_sampler(
-    pipeline: Pipeline, label: int, steps: int, w: float, noise: Tensor, shift: tuple[int, int]
+    pipeline: Pipeline,
+    label: int,
+    steps: int,
+    settings: Published,
+    noise: Tensor,
+    shift: tuple[int, int],
 ) -> Tensor:
-    """The published loop at temperature 1, its order shifted around the grid as each of our
-    requests does it; values are drawn with our uniforms, and never the mask id.
+    """The published loop, its order shifted around the grid as each of our requests does it; values
+    are drawn with our uniforms, and never the mask id.
     """
     cells = [
         (row - shift[0]) % GRID * GRID + (column - shift[1]) % GRID
@@ -103,7 +121,12 @@ def _published_sampler(
         share = 1 - torch.arccos(torch.tensor((i + 1) / steps)) / (math.pi * 0.5)
         until = max(i + 1, int(share * CELLS))
         both = pipeline.backbone.full(code.expand(2, -1), prefix, left=torch.zeros(2)).logits
-        logits = (1 + w) * both[:1] - w * both[1:]
+        logits = (1 + settings.w) * both[:1] - settings.w * both[1:]
+        warmth = torch.linspace(settings.first, settings.last, steps)[i]
+        logits = logits * (warmth * 0.5 if i < settings.warmup else warmth)
+        if settings.top_k > 0:
+            chosen = logits.topk(settings.top_k)
+            logits = torch.full_like(logits, -1e9).scatter(-1, chosen.indices, chosen.values)
         drawn = draw_values(logits, torch.ones(1, 1), noise[i, 0].unsqueeze(0))
         now = cells[revealed:until]
         code[0, now] = drawn[0, now]
@@ -124,16 +147,48 @@ _UNSHIFTED = [seed for seed in range(200) if _shift(request_noise(seed, 0, 1, CE
 @pytest.mark.parametrize("seed", [*_UNSHIFTED, 1, 2, 3])
 @pytest.mark.parametrize("w", [0.0, 0.5, 1.5])
 def test_tokens_are_those_of_the_published_sampler(pipeline: Pipeline, seed: int, w: float) -> None:
+    settings = Published(w)
     shifts = set()
     for steps in (1, 2, 5, 8):
         noise = request_noise(seed, 0, steps, CELLS)
         shift = _shift(noise)
         shifts.add(shift)
-        expected = _published_sampler(pipeline, 282, steps, w, noise, shift)
-        request = pipeline.request("tiger cat", seed=seed, steps=steps, guidance_scale=1 + w)
+        expected = _published_sampler(pipeline, 282, steps, settings, noise, shift)
+        request = pipeline.request(
+            "tiger cat", seed=seed, steps=steps, guidance_scale=1 + w, temperature_warmup=0
+        )
         assert torch.equal(_tokens(pipeline, [request])[0], expected)
     assert len(shifts) == 1
     assert (shifts == {(0, 0)}) == (seed in _UNSHIFTED)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (Published(2.0, 1.0, 1.2), {"temperature_last": 1 / 1.2}),
+        (Published(0.5, warmup=1), {"temperature_warmup": 1}),
+        (Published(1.0, top_k=4), {"top_k": 4}),
+        (
+            Published(2.0, 1.1, 1.1, 1, 6),
+            {"temperature": 1 / 1.1, "temperature_warmup": 1, "top_k": 6},
+        ),
+    ],
+)
+def test_what_its_scripts_set_can_be_set_here(
+    pipeline: Pipeline, settings: Published, options: dict[str, Any]
+) -> None:
+    """With its unshifted order; and each of it changes what is drawn."""
+    differ = 0
+    for seed in range(4):
+        noise = request_noise(seed, 0, 8, CELLS)
+        expected = _published_sampler(pipeline, 282, 8, settings, noise, (0, 0))
+        plain = {"seed": seed, "steps": 8, "guidance_scale": 1 + settings.w, "halton_shift": False}
+        plain |= {"temperature_warmup": 0}
+        made = _tokens(pipeline, [pipeline.request("tiger cat", **plain | options)])[0]
+        assert torch.equal(made, expected)
+        other = _tokens(pipeline, [pipeline.request("tiger cat", **plain)])[0]
+        differ += not torch.equal(other, expected)
+    assert differ
 
 
 def test_the_class_sways_the_tokens(pipeline: Pipeline) -> None:
@@ -170,6 +225,7 @@ def test_defaults_are_the_published_ones(folder: Path, copy: Path) -> None:
         options = card.preset("halton")
         assert (options.steps, options.mask_schedule) == (32, "arccos")
         assert (options.temperature, options.guidance_scale) == (1.0, 1 + w)
+        assert options.temperature_warmup == 1
     baseline = HALTON.card(folder, "any").preset("confidence", 12)
     assert (baseline.mask_schedule, baseline.choice_temperature) == ("arccos", 4.5)
     assert (baseline.guidance, baseline.guidance_scale) == ("linear", 4.0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.sampling.worlds import FixedLogits, plan, run
-from unmask.sampling.logits import differential, regularising_noise
+from unmask.sampling.logits import differential, likeliest, regularising_noise
 
 
 def test_regularising_noise_is_strong_at_both_ends_and_none_half_way() -> None:
@@ -38,3 +38,25 @@ def test_options_that_are_off_change_nothing_and_on_do(option: str) -> None:
     assert torch.equal(run(backbone, [plan(steps=5, **{option: 0.0})]), plain)
     # Fixed logits never rise, so all that differential sampling leaves is a tie.
     assert not torch.equal(run(backbone, [plan(steps=5, **{option: 1.0})]), plain)
+
+
+def test_each_row_keeps_as_many_codes_as_it_asks_for_and_ties() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0, 2.0], [0.0, 5.0, 1.0, 4.0]]).expand(5, 2, 4)
+    kept = likeliest(logits, [1, 2, 3, 0, 9]).isfinite().sum(-1)
+    assert kept.tolist() == [[1, 1], [3, 2], [3, 3], [4, 4], [4, 4]]
+    assert likeliest(logits, [0, 4, 9, 0, 0]) is logits
+
+
+def test_the_single_likeliest_code_is_what_temperature_0_takes() -> None:
+    backbone = FixedLogits(16, 9)
+    greedy = run(backbone, [plan(steps=5, temperature=0.0)])
+    for reuse in (0, 2):
+        assert torch.equal(run(backbone, [plan(steps=5, top_k=1, reuse=reuse)]), greedy)
+
+
+def test_values_come_from_the_likeliest_codes_only() -> None:
+    backbone = FixedLogits(16, 9)
+    allowed = backbone.logits[0].topk(3).indices
+    drawn = torch.cat([run(backbone, [plan(steps=5, top_k=3, seed=seed)]) for seed in range(50)])
+    assert (drawn.unsqueeze(-1) == allowed).any(-1).all()
+    assert all(len(cell.unique()) == 3 for cell in drawn.T)

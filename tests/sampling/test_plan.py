@@ -8,6 +8,7 @@ from tests.sampling.worlds import counts, plan
 from unmask.errors import RequestError
 from unmask.sampling.plan import PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.sampling.schedules import temperatures
 
 
 @given(st.integers(1, 60), st.integers(0, 16))
@@ -113,6 +114,10 @@ def test_only_remasking_schedulers_revise(name: str) -> None:
         ("reuse_after", 1.1),
         ("eta", -1.0),
         ("uncage_blur", 17.0),
+        ("temperature_last", 0.0),
+        ("temperature_last", math.nan),
+        ("temperature_warmup", -1),
+        ("top_k", -1),
     ],
 )
 def test_values_out_of_bounds_name_their_field(field: str, value: object) -> None:
@@ -132,6 +137,7 @@ def test_values_out_of_bounds_name_their_field(field: str, value: object) -> Non
         ({"reuse": 1, "count_rule": "stable"}, "count_rule"),
         ({"count_rule": "stable", "zigzag": True}, "zigzag"),
         ({"scheduler": "uncage", "uncage_base": "uncage"}, "uncage_base"),
+        ({"temperature": 0.0, "temperature_last": 1.0}, "temperature"),
     ],
 )
 def test_methods_that_cannot_live_together_are_refused(
@@ -146,3 +152,10 @@ def test_methods_that_cannot_live_together_are_refused(
 def test_seeds_beyond_64_bits_are_refused(seed: int) -> None:
     with pytest.raises(RequestError, match="seed"):
         plan(seed=seed)
+
+
+def test_steps_have_the_temperatures_of_their_plan() -> None:
+    made = plan(steps=4, temperature=1.0, temperature_last=0.4, temperature_warmup=2)
+    expected = temperatures(1.0, 0.4, 2, 4)
+    assert tuple(each.temperature for each in made.steps) == expected
+    assert len(set(expected)) == 4

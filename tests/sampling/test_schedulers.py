@@ -70,6 +70,8 @@ def test_halton_scores_rank_every_cell_once_after_the_shift(
 def test_halton_shifts_differ_between_requests() -> None:
     scores = _scheduler("halton").score(_context(8, (8, 8)))
     assert len({tuple(row.tolist()) for row in scores}) > 4
+    fixed = make_scheduler("halton", PlanOptions(halton_shift=False)).score(_context(8, (8, 8)))
+    assert torch.equal(fixed.argsort(descending=True), halton_order(8, 8).expand(8, -1))
 
 
 def test_confidence_without_noise_is_the_log_probability() -> None:

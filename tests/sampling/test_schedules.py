@@ -10,6 +10,7 @@ from unmask.sampling.schedules import (
     guidance_scales,
     listed_schedule,
     reveal_counts,
+    temperatures,
 )
 
 schedules = st.sampled_from(sorted(MASK_SCHEDULES))
@@ -111,3 +112,14 @@ def test_listed_shares_hold_between_their_steps() -> None:
 
 def test_annealing_ends_at_zero() -> None:
     assert annealed(3.0, 4) == (3, 2, 1, 0)
+
+
+def test_temperatures_run_inversely_straight_behind_a_warm_start() -> None:
+    assert temperatures(0.7, None, 0, 3) == (0.7, 0.7, 0.7)
+    assert temperatures(0.0, None, 2, 3) == (0, 0, 0)
+    assert temperatures(1.0, None, 1, 3) == (2, 1, 1)
+    published = (1.0, 1.05, 1.1, 1.15, 1.2)  # which multiply logits
+    for made, expected in zip(temperatures(1.0, 1 / 1.2, 0, 5), published, strict=True):
+        assert made == pytest.approx(1 / expected)
+    assert temperatures(1.0, 0.5, 1, 1) == (2.0,)
+    assert temperatures(1.0, 4.0, 9, 2) == (2.0, 8.0)

@@ -79,6 +79,7 @@ def test_same_seed_same_tokens_whatever_row_and_batch(order: list[int], schedule
         plan(seed=10, steps=16, count_rule="entropy", entropy_bound=3.0),
         plan(seed=11, steps=16, scheduler="uncage", subjects=SUBJECTS),
         plan(seed=12, steps=6, differential=0.5),
+        plan(seed=13, steps=6, top_k=3, reuse=1, temperature_last=0.5),
     ]
     together = run(backbone, [plans[i] for i in order])
     for place, i in enumerate(order):

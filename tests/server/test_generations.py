@@ -56,6 +56,10 @@ CHOSEN = {
     "uncage_blur": 1.0,
     "noise_regularisation": 0.5,
     "differential": 0.5,
+    "temperature_last": 0.5,
+    "temperature_warmup": 1,
+    "top_k": 100,
+    "halton_shift": False,
 }
 
 

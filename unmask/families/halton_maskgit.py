@@ -68,6 +68,7 @@ def _card(folder: Path, name: str) -> ModelCard:
             scheduler=scheduler,
             mask_schedule="arccos",
             guidance_scale=1 + _GUIDANCE.get(settings.width, 0.5),
+            temperature_warmup=1,  # as it was evaluated
         )
         for scheduler in SCHEDULERS
         if scheduler != confidence.scheduler

@@ -1,5 +1,7 @@
 """Logit options: what may be done to logits between guidance and drawing."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from unmask.sampling.counts import divergence
@@ -24,3 +26,15 @@ def differential(log_probabilities: Tensor, previous: Tensor | None, share: floa
     chosen = steadiest[: int(share * len(steadiest))]
     rose = (log_probabilities[chosen].exp() - previous[chosen].exp()).clamp_min(1e-6)
     return log_probabilities.index_put((chosen,), (rose / rose.sum(-1, keepdim=True)).log())
+
+
+def likeliest(logits: Tensor, counts: Sequence[int]) -> Tensor:
+    """Logits (rows, tokens, codebook) without those of codes that are not among the so many
+    likeliest of their row's count; 0 leaves all. A tie at the bound stays whole."""
+    if not any(0 < count < logits.shape[-1] for count in counts):
+        return logits
+    kept = logits.clone()
+    for own, count in zip(kept, counts, strict=True):
+        if 0 < count < logits.shape[-1]:
+            own.masked_fill_(own < own.topk(count).values[:, -1:], float("-inf"))
+    return kept

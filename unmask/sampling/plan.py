@@ -17,9 +17,11 @@ from unmask.sampling.schedules import (
     guidance_scales,
     listed_schedule,
     reveal_counts,
+    temperatures,
 )
 
 MAX_STEPS = 256
+_COLDEST = 0.01  # of temperatures that others lead to or come from
 
 
 def option(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
@@ -39,8 +41,18 @@ class PlanOptions:
         None, "the share still masked after each step, listed; overrides steps and mask_schedule"
     )
     temperature: float = option(1.0, "divides the logits of values; 0 takes the likeliest", 0, 10)
+    temperature_last: float | None = option(
+        None, "the temperature that the last step is led to; unset: the same at all", _COLDEST, 10
+    )
+    temperature_warmup: int = option(
+        0, "how many first steps draw values at twice the temperature", 0, MAX_STEPS
+    )
+    top_k: int = option(0, "draw values from so many likeliest codes; 0 is all", 0, 1_000_000)
     choice_temperature: float = option(
         4.5, "Gumbel noise on positions at the first step, falling to 0 at the last", 0, 100
+    )
+    halton_shift: bool = option(
+        True, "move 'halton' order around the grid, for each image by its own noise"
     )
     guidance_scale: float = option(1.0, "s in u + s (c - u); 1 is off and costs one pass", 0, 30)
     guidance: str = option("constant", "how the scale runs over the steps, from 1 up to s")
@@ -91,6 +103,12 @@ class PlanOptions:
             listed_schedule(self.mask_shares)
         low, high = self.guidance_interval
         check_range("guidance_interval", high, low, 1.0)
+        if self.temperature_last is not None and self.temperature < _COLDEST:
+            raise RequestError(
+                f"temperature is {self.temperature}; to be led to temperature_last it must be "
+                f"{_COLDEST} at least",
+                "temperature",
+            )
         if scheduler.remasks:
             self._refuse(
                 f"scheduler {self.scheduler!r} takes revealed tokens back; choose one that does "
@@ -140,6 +158,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     rule: CountRule | None = None
     differential: float = 0.0
+    top_k: int = 0
     subjects: Subjects = ()
 
     @property
@@ -192,11 +211,14 @@ def make_plan(
         GUIDANCE_SCHEDULES[options.guidance], steps, shape, options.guidance_scale
     )
     choice = annealed(options.choice_temperature, steps)
+    warmth = temperatures(
+        options.temperature, options.temperature_last, options.temperature_warmup, steps
+    )
     planned = [
         PlannedStep(
             total=totals[i],
             scheduler=scheduler.at(i / steps, subjects),
-            temperature=options.temperature,
+            temperature=warmth[i],
             choice_temperature=choice[i],
             guidance_scale=scales[i],
             null=scales[i] != 1,
@@ -216,6 +238,7 @@ def make_plan(
         steps=tuple(planned),
         rule=COUNT_RULES[options.count_rule](options),
         differential=options.differential,
+        top_k=options.top_k,
         subjects=subjects,
     )
 

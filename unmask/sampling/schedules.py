@@ -94,6 +94,17 @@ def annealed(start: float, steps: int) -> tuple[float, ...]:
     return tuple(start * (1 - i / max(1, steps - 1)) for i in range(steps))
 
 
+def temperatures(start: float, last: float | None, warmup: int, steps: int) -> tuple[float, ...]:
+    """The temperature of values at each step: its inverse runs in a straight line to that of
+    ``last``, and the first ``warmup`` steps are twice as warm (Halton-MaskGIT, arXiv 2503.17076).
+    """
+    line = [start] * steps
+    if last is not None:
+        parts = (i / max(1, steps - 1) for i in range(steps))
+        line = [1 / (1 / start + (1 / last - 1 / start) * part) for part in parts]
+    return tuple(2 * each if i < warmup else each for i, each in enumerate(line))
+
+
 def guidance_scales(
     schedule: GuidanceSchedule, steps: int, shape: GuidanceShape, scale: float
 ) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unmask.sampling.backbone import Backbone, Cache, P
-from unmask.sampling.logits import differential, regularising_noise
+from unmask.sampling.logits import differential, likeliest, regularising_noise
 from unmask.sampling.noise import request_noise
 from unmask.sampling.plan import Plan, PlannedStep
 from unmask.sampling.schedulers import ScoreContext
@@ -79,6 +79,11 @@ class _Batch(Generic[P]):
         left = [len(row.plan.steps) - 1 - row.step for row in self.rows]
         return torch.tensor(left, device=self.tokens.device)
 
+    def draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
+        allowed = likeliest(logits, [row.plan.top_k for row in self.rows])
+        return draw_values(allowed, self.each(lambda row: row.now.temperature), uniforms)
+
     def pick(self, rows: Tensor) -> "_Batch[P]":
         """Some of the rows."""
         if len(rows) == len(self.rows):
@@ -118,7 +123,7 @@ def _full_step(batch: _Batch[P]) -> Tensor:
     _check(logits, rows)
     logits = _with_logit_options(logits, rows)
     noise = torch.stack([row.noise[row.step] for row in rows])
-    drawn = draw_values(logits, batch.each(lambda row: row.now.temperature), noise[:, 0])
+    drawn = batch.draw(logits, noise[:, 0])
     values = torch.where(masked, drawn, batch.tokens)
     unknown = torch.stack([row.unknown for row in rows])
     context = ScoreContext(
@@ -163,7 +168,7 @@ def _local_step(batch: _Batch[P]) -> Tensor:
             noise = regularising_noise(row.plan, row.step, logits.shape[-1])
             logits[i] += noise.to(logits.device)[targets[i]]
     uniforms = torch.stack([row.noise[row.step, 0] for row in rows]).gather(1, targets)
-    drawn = draw_values(logits, batch.each(lambda row: row.now.temperature), uniforms)
+    drawn = batch.draw(logits, uniforms)
     tokens = tokens.clone()
     for i, row in enumerate(rows):
         before, after = row.plan.steps[row.step - 1].total, row.now.total

@@ -40,7 +40,7 @@ def _uncage(options: "PlanOptions") -> Scheduler:
 SCHEDULERS: dict[str, Callable[["PlanOptions"], Scheduler]] = {
     "confidence": lambda options: Confidence(),
     "entropy": lambda options: Entropy(),
-    "halton": lambda options: Halton(),
+    "halton": lambda options: Halton(options.halton_shift),
     "margin": lambda options: Margin(),
     "p2": lambda options: SelfPlanning(_eta(options, 1.0)),
     "random": lambda options: Random(),

@@ -11,13 +11,17 @@ from unmask.sampling.schedulers.base import Scheduler, ScoreContext
 
 @dataclass(frozen=True)
 class Halton(Scheduler):
-    """Minus the rank in the Halton order, which each request shifts around the grid by its own
-    noise.
+    """Minus the rank in the Halton order, which each image shifts around the grid by its own noise
+    if ``shift``.
     """
+
+    shift: bool = True
 
     def score(self, context: ScoreContext) -> Tensor:
         rows, columns = context.grid
         ranks = halton_ranks(rows, columns).to(context.uniforms.device)
+        if not self.shift:
+            return -ranks.expand_as(context.uniforms)
         down = (context.first_uniforms[:, :1] * rows).long()
         right = (context.first_uniforms[:, 1:2] * columns).long() if columns * rows > 1 else down
         cell = torch.arange(rows * columns, device=ranks.device)
