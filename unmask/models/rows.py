@@ -33,7 +33,7 @@ def full_by_rows(
         few = own.tolist()
         asked = [row for row in few if row in reading]
         places = torch.tensor([few.index(row) for row in asked]) if asked else None
-        made = full(tokens[own], prefix.select(own), left[own], keep, places)
+        made = full(tokens[own], _of(prefix, own, tokens), left[own], keep, places)
         passes.append(made)
         if made.attention is not None:
             maps.update(zip(asked, torch.split(made.attention, 1), strict=True))
@@ -67,14 +67,19 @@ def local_by_rows(
             logits = local(
                 tokens[own, :count],
                 positions[own, :count],
-                prefix.select(own),
-                cache.select(own),
+                _of(prefix, own, tokens),
+                _of(cache, own, tokens),
                 left[own],
             )
             filling = logits[:, :1].expand(-1, positions.shape[1] - count, -1)
             both = torch.cat([logits, filling], 1)
             made.update(zip(own.tolist(), torch.split(both, 1), strict=True))
     return torch.cat([made[row] for row in range(len(tokens))])
+
+
+def _of(rows: Any, own: Tensor, tokens: Tensor) -> Any:
+    """Some rows of a prefix or a cache; all of them without a copy, for a cache is large."""
+    return rows if len(own) == len(tokens) else rows.select(own)
 
 
 def _own_count(places: Tensor) -> int:

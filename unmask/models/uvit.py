@@ -21,8 +21,8 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        square = x.float().pow(2).mean(-1, keepdim=True)
-        scaled = x * torch.rsqrt(square + self.epsilon)
+        wide = x.float()
+        scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
         if self.weight.dtype in (torch.float16, torch.bfloat16):
             scaled = scaled.to(self.weight.dtype)
         return scaled * self.weight
