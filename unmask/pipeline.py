@@ -184,19 +184,22 @@ class Pipeline:
         device: str = "cpu",
         attention: str = "sdpa",
         precision: Precision = "fp32",
+        packed: bool = True,
     ) -> "Pipeline":
         """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
         NotFoundError if there is none such, ConfigError naming the file that cannot be used.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
-        but for decoders that bear bf16.
+        but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
+        for the CPU (``models.linear``), which may change the last bits of fp32.
         """
         device = usable_device(device)
         folder, name = find_model(model, precision)
         family = family_of(folder)
         card, parts = family.card(folder, name), family.load(folder, device, precision)
         parts.backbone.use_attention(attention)
-        pack(parts.backbone)
+        if packed:
+            pack(parts.backbone)
         return cls(card, *parts)
 
     def request(self, prompt: str, **options: Unpack[Options]) -> Request:

@@ -18,6 +18,7 @@ from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, RequestError
 from unmask.families.amused import AMUSED
+from unmask.models.linear import Linear, pack
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.noise import request_noise
@@ -132,10 +133,14 @@ def _picture(side: int = PIXELS) -> Image.Image:
 @pytest.mark.parametrize(
     ("steps", "scale"), [(1, 10.0), (2, 10.0), (4, 10.0), (8, 10.0), (12, 10.0), (8, 1.0)]
 )
+@pytest.mark.parametrize("packed", [False, True])
 def test_text_to_image_draws_the_tokens_of_the_reference(
-    folder: Path, feed: Feed, steps: int, scale: float
+    folder: Path, feed: Feed, steps: int, scale: float, packed: bool
 ) -> None:
+    """Packed too, whose logits differ in their last digits."""
     ours, theirs = _pipeline(folder), _reference(folder)
+    if packed:
+        pack(ours.backbone)
     for seed in range(3):
         feed(_noise(steps, seed, seed + 100))
         expected = theirs(
@@ -380,6 +385,17 @@ def test_half_precision_draws_pictures(folder: Path, precision: Precision) -> No
     tokens = _tokens(pipeline, [pipeline.request(PROMPTS[0], steps=4, seed=1)])
     assert ((tokens >= 0) & (tokens < CODEBOOK)).all()
     assert pipeline.tokenizer.decode(tokens.view(1, SIDE, SIDE)).isfinite().all()
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
+)
+def test_weights_are_packed_unless_that_is_not_wanted(folder: Path) -> None:
+    for wanted in (True, False):
+        backbone = Pipeline.load(folder, packed=wanted).backbone
+        layers = [layer for layer in backbone.modules() if isinstance(layer, Linear)]
+        assert len(layers) > 20
+        assert all(layer.packed == wanted for layer in layers)
 
 
 def test_half_precision_prefers_its_own_files(copy: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unmask.models.linear import Linear, pack
+from unmask.models.linear import PACKED_ROWS, Linear, pack, rows_together
 
 amx = pytest.mark.skipif(
     not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
@@ -61,11 +61,28 @@ def test_another_bias_can_stand_in() -> None:
     assert not torch.allclose(layer(x), plain, atol=0.05)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_other_precisions_stay_as_they_are(dtype: torch.dtype) -> None:
-    layer = _layer(32, 16, bias=True, dtype=dtype)
+def test_fp16_stays_as_it_is() -> None:
+    layer = _layer(32, 16, bias=True, dtype=torch.float16)
     pack(layer)
     assert not layer.packed
+
+
+@amx
+@pytest.mark.parametrize("bias", [False, True])
+def test_fp32_is_packed_to_the_last_digits_and_row_by_row(bias: bool) -> None:
+    layer, x = _layer(2816, 1024, bias, torch.float32), torch.randn(3, 256, 2816)
+    plain = layer(x)
+    pack(layer)
+    together = layer(x)
+    assert layer.packed
+    assert torch.allclose(together, plain, rtol=0, atol=2e-5)
+    for row in range(3):
+        assert torch.equal(layer(x[row : row + 1])[0], together[row])
+    assert rows_together(layer) == 1
+    assert rows_together(_layer(32, 16, bias)) == 1
+    low = _layer(32, 16, bias)
+    pack(low)
+    assert rows_together(low) == PACKED_ROWS
 
 
 @amx

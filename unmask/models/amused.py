@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unmask.models.attention import attention_backend, attention_weights
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
-from unmask.models.linear import PACKED_ROWS, Linear, by_rows
+from unmask.models.linear import Linear, by_rows, rows_together
 from unmask.models.uvit import (
     CodeHead,
     ConditionMLP,
@@ -524,7 +524,7 @@ class AmusedBackbone(ImageBackbone):
     @property
     def together(self) -> int | None:
         """Packed, a few: see ``models.rows``."""
-        return PACKED_ROWS if self.transformer.project_to_hidden.packed else 1
+        return rows_together(self.transformer.project_to_hidden)
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend of the network by name; CLIP's is its own."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unmask.models.attention import attention_backend
 from unmask.models.base import Condition, ImageBackbone
-from unmask.models.linear import PACKED_ROWS, Linear, by_rows
+from unmask.models.linear import Linear, by_rows, rows_together
 from unmask.published import check_sizes
 from unmask.sampling.backbone import Pass
 
@@ -193,7 +193,7 @@ class HaltonMaskGIT(ImageBackbone):
     @property
     def together(self) -> int | None:
         """Packed, a few: see ``models.rows``."""
-        return PACKED_ROWS if self._blocks()[0].attn.wq.packed else 1
+        return rows_together(self._blocks()[0].attn.wq)
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
