@@ -191,7 +191,7 @@ class Pipeline:
         NotFoundError if there is none such, ConfigError naming the file that cannot be used.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
         but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
-        for the CPU (``models.linear``), which may change the last bits of fp32.
+        for the CPU (``models.linear``), which may change the last bits of its numbers.
         """
         device = usable_device(device)
         folder, name = find_model(model, precision)

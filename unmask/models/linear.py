@@ -1,9 +1,11 @@
 """Linear layers whose weight a CPU need not lay out anew for every product.
 
 A CPU's matrix unit reads a bf16 weight in tiles. Given a plain one, oneDNN makes the tiles at each
-product, a fifth of its time at 256 tokens, and MKL a tenth in fp32; and how they sum depends on the
-number of rows. Packed once, a weight serves rows one by one as quickly as a plain one serves them
-together. In bf16 the sums are the same; in fp32 they are oneDNN's, a few 1e-6 from MKL's.
+product, a tenth to a quarter of its time at 256 tokens; in fp32 MKL is a tenth slower row by row.
+And how they sum depends on the number of rows. Packed once, a weight serves rows one by one nearly
+as quickly as a plain one serves them together. Its sums are those of plain rows in bf16 at the
+sizes of aMUSEd, but for some other shapes on several threads; in fp32 they are oneDNN's, a few 1e-6
+from MKL's.
 """
 
 from collections.abc import Callable
