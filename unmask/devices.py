@@ -32,7 +32,8 @@ def keep_freed_memory() -> bool:
     library is not glibc.
 
     glibc gives blocks above 32 MiB back at once, which the logits of a batch exceed; getting them
-    anew page by page takes several times what is computed in them.
+    anew page by page takes several times what is computed in them. A size is not new any more
+    after a few blocks (up to eight were seen), which stay resident.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
