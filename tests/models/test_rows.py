@@ -66,7 +66,7 @@ def test_rows_of_a_local_pass_run_without_their_filling() -> None:
 
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 7, 7, 7]])
     tokens = positions.float()
-    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX, LEFT, 1)
+    made = local_by_rows(local, tokens, positions, PREFIX, PREFIX, LEFT, 1, len)
     assert lengths == [2, 4, 1]
     assert torch.equal(made, _logits(tokens, PREFIX))
 
@@ -97,6 +97,24 @@ def test_only_rows_with_as_many_positions_run_a_local_pass_together() -> None:
 
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 8, 7, 7], [9, 0, 9, 9], [6, 5, 4, 3]])
     own, left = Own(torch.arange(10.0, 60, 10)), torch.arange(1.0, 6)
-    made = local_by_rows(local, positions.float(), positions, own, own, left, 2)
+    made = local_by_rows(local, positions.float(), positions, own, own, left, 2, len)
     assert seen == [(2, [1.0, 3.0]), (2, [4.0]), (4, [2.0, 5.0])]
+    assert torch.equal(made, _logits(positions.float(), own))
+
+
+def test_only_rows_whose_layers_run_over_as_many_run_a_local_pass_together() -> None:
+    """As on a grid that the layers see compressed: here by two."""
+    seen = []
+
+    def local(tokens: Tensor, positions: Tensor, prefix: Own, cache: Own, left: Tensor) -> Tensor:
+        seen.append((positions.shape[1], left.tolist()))
+        return _logits(tokens, prefix)
+
+    def pairs(places: Tensor) -> int:
+        return len((places // 2).unique())
+
+    positions = torch.tensor([[0, 1, 0], [0, 2, 0], [3, 2, 3], [6, 5, 3], [7, 0, 7]])
+    own, left = Own(torch.arange(10.0, 60, 10)), torch.arange(1.0, 6)
+    made = local_by_rows(local, positions.float(), positions, own, own, left, 4, pairs)
+    assert seen == [(2, [1.0, 3.0]), (2, [2.0, 5.0]), (3, [4.0])]
     assert torch.equal(made, _logits(positions.float(), own))

@@ -431,7 +431,7 @@ class AmusedTransformer(nn.Module):
         Only the layers are spared: the borders run on the whole grid, as their norms look at all of
         it; they are a ninth of the work.
         """
-        cells = self._cells(positions)
+        cells = self.cells_of(positions)
         lower = self._lower(cache.tokens.scatter(1, positions, tokens), prefix)
         lower = lower.gather(1, cells[..., None].expand(-1, -1, lower.shape[-1]))
         x = self.project_to_hidden(self.project_to_hidden_norm(lower))
@@ -475,7 +475,7 @@ class AmusedTransformer(nn.Module):
         )
         return x
 
-    def _cells(self, positions: Tensor) -> Tensor:
+    def cells_of(self, positions: Tensor) -> Tensor:
         """The cells (rows, few) of the layers' grid that hold the tokens at ``positions``: each
         once, and the first again to fill up."""
         size, side, by = self.config.sample_size, self.config.cells, self.config.compression
@@ -525,6 +525,10 @@ class AmusedBackbone(ImageBackbone):
     def together(self) -> int | None:
         """Packed, a few: see ``models.rows``."""
         return rows_together(self.transformer.project_to_hidden)
+
+    def layer_count(self, positions: Tensor) -> int:
+        """The cells of the compressed grid that hold them."""
+        return self.transformer.cells_of(positions[None]).shape[1]
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend of the network by name; CLIP's is its own."""

@@ -39,6 +39,11 @@ class ImageBackbone(nn.Module):
         the bit; None for any number, even where they differ in how many positions are their own."""
         return 1
 
+    def layer_count(self, positions: Tensor) -> int:
+        """Over how many positions the layers run for these (some,) of one row: rows that differ in
+        it do not run together."""
+        return len(positions)
+
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
         raise NotImplementedError
@@ -68,7 +73,7 @@ class ImageBackbone(nn.Module):
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
         if tokens.device.type == "cpu" and self.together:
             args = (tokens, positions, prefix, cache, left)
-            return local_by_rows(self.local_pass, *args, self.together)
+            return local_by_rows(self.local_pass, *args, self.together, self.layer_count)
         return self.local_pass(tokens, positions, prefix, cache, left)
 
     def full_pass(

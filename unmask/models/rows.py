@@ -26,6 +26,8 @@ def full_by_rows(
     most: int,
 ) -> Pass:
     """A full pass over rows, of ``full(tokens, prefix, left, keep, attend)`` over ``most``."""
+    if len(tokens) <= most:
+        return full(tokens, prefix, left, keep, attend)
     reading = [] if attend is None else attend.tolist()
     passes: list[Pass] = []
     maps: dict[int, Tensor] = {}
@@ -53,16 +55,21 @@ def local_by_rows(
     cache: Any,
     left: Tensor,
     most: int,
+    layer_count: Callable[[Tensor], int],
 ) -> Tensor:
     """A local pass over rows, of ``local(tokens, positions, prefix, cache, left)`` over ``most``.
 
     A row that is filled up with its first position, because others have more, runs without, and
-    with those that have as many.
+    with those that have as many and for which the layers run over as many, the ``layer_count`` of
+    a row's positions.
     """
     counts = [_own_count(places) for places in positions]
+    own_counts = zip(counts, positions, strict=True)
+    sizes = [(count, layer_count(places[:count])) for count, places in own_counts]
     made: dict[int, Tensor] = {}
-    for count in dict.fromkeys(counts):
-        alike = torch.tensor([row for row, own in enumerate(counts) if own == count])
+    for size in dict.fromkeys(sizes):
+        count = size[0]
+        alike = torch.tensor([row for row, own in enumerate(sizes) if own == size])
         for own in torch.split(alike, most):
             logits = local(
                 tokens[own, :count],
