@@ -29,7 +29,9 @@ class ScoreContext:
     attention: Tensor | None = None  # (rows, tokens, text positions), if the scheduler reads it
 
     def of(self, rows: list[int]) -> "ScoreContext":
-        """The context of some of the rows."""
+        """The context of some of the rows; of all of them it is this one, for it is large."""
+        if rows == list(range(len(self.values))):
+            return self
         chosen = {
             each.name: getattr(self, each.name)[rows]
             for each in fields(self)
