@@ -88,15 +88,19 @@ def test_a_row_does_not_depend_on_its_neighbours(model: HaltonMaskGIT) -> None:
 @pytest.mark.skipif(
     not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
 )
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize(("name", "grid"), [("small", 16), ("large", 24)])
-def test_packed_rows_that_run_together_do_not_depend_on_each_other(name: str, grid: int) -> None:
+@pytest.mark.usefixtures("threads")
+def test_packed_rows_that_run_together_do_not_depend_on_each_other(
+    name: str, grid: int, dtype: torch.dtype
+) -> None:
     """To the bit and at published widths, where products do."""
     width, _, heads, hidden, *_ = PUBLISHED[name]
     torch.manual_seed(0)
     model = HaltonMaskGIT(HaltonConfig(width, 2, heads, hidden, grid)).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(std=parameter.shape[-1] ** -0.5)
-    pack(model.to(torch.bfloat16))
+    pack(model.to(dtype))
     assert model.together == PACKED_ROWS
     counts = [30, 100, 30, 16, 100, 30]
     rows = len(counts)

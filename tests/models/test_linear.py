@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unmask.models.linear import PACKED_ROWS, Linear, pack, rows_together
+from unmask.models.linear import PACKED_ROWS, Linear, Pointwise, pack, rows_together
 
 amx = pytest.mark.skipif(
     not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
@@ -78,11 +78,15 @@ def test_fp32_is_packed_to_the_last_digits_and_row_by_row(bias: bool) -> None:
     assert torch.allclose(together, plain, rtol=0, atol=2e-5)
     for row in range(3):
         assert torch.equal(layer(x[row : row + 1])[0], together[row])
+
+
+@amx
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_only_packed_rows_run_together(dtype: torch.dtype) -> None:
+    layer = _layer(32, 16, bias=True, dtype=dtype)
     assert rows_together(layer) == 1
-    assert rows_together(_layer(32, 16, bias)) == 1
-    low = _layer(32, 16, bias)
-    pack(low)
-    assert rows_together(low) == PACKED_ROWS
+    pack(layer)
+    assert rows_together(layer) == PACKED_ROWS
 
 
 @amx
@@ -99,3 +103,33 @@ def test_a_cpu_without_tiles_reads_plain_weights(monkeypatch: pytest.MonkeyPatch
     layer = _layer(32, 16, bias=True)
     pack(layer)
     assert not layer.packed
+
+
+@amx
+@pytest.mark.parametrize("tokens", [1, 2, 16, 77, 256])
+@pytest.mark.parametrize(("source", "width"), [(1024, 1024), (1024, 5632), (2816, 1024)])
+@pytest.mark.usefixtures("threads")
+def test_a_row_of_packed_fp32_does_not_depend_on_its_neighbours(
+    source: int, width: int, tokens: int
+) -> None:
+    layer, x = _layer(source, width, False, torch.float32), torch.randn(4, tokens, source)
+    pack(layer)
+    together = layer(x)
+    for row in range(4):
+        assert torch.equal(layer(x[row : row + 1])[0], together[row])
+
+
+@amx
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_packed_convolution_of_places_is_a_linear_layer(dtype: torch.dtype) -> None:
+    layer, x = Pointwise(96, 64).requires_grad_(False).to(dtype), torch.randn(3, 20, 96).to(dtype)
+    assert set(layer.state_dict()) == {"weight"}
+    assert layer.weight.shape == (64, 96, 1, 1)
+    plain = layer(x)
+    pack(layer)
+    made = layer(x)
+    assert made.shape == (3, 20, 64)
+    assert made.is_contiguous()
+    close = 1e-5 if dtype == torch.float32 else 0.03
+    assert torch.allclose(made, plain, rtol=0, atol=close)
+    assert torch.equal(layer(x[1:2])[0], made[1])

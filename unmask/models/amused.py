@@ -420,7 +420,7 @@ class AmusedTransformer(nn.Module):
         logits = self.mlm_layer(self._upper(states, prefix))
         keys, values = zip(*kept, strict=True) if keep else ((), ())
         return Pass(
-            logits=logits.flatten(2).transpose(1, 2),
+            logits=logits,
             cache=Cache(tokens, torch.stack(keys), torch.stack(values), states) if keep else None,
             attention=None if attend is None else self._to_tokens(torch.stack(maps).mean(0)),
         )
@@ -448,10 +448,10 @@ class AmusedTransformer(nn.Module):
             x = layer.ff(layer.norm3(x, own[2])) + x
         own_states = self.project_from_hidden(self.project_from_hidden_norm(x))
         states = cache.states.scatter(1, cells[..., None].expand_as(own_states), own_states)
-        upper = self._upper(states, prefix).flatten(2)
-        here = upper.gather(2, positions[:, None].expand(-1, upper.shape[1], -1))
-        logits: Tensor = self.mlm_layer(here[..., None])
-        return logits.squeeze(-1).transpose(1, 2)
+        upper = self._upper(states, prefix)
+        here = upper.gather(1, positions[..., None].expand(-1, -1, upper.shape[-1]))
+        logits: Tensor = self.mlm_layer(here)
+        return logits
 
     def _lower(self, tokens: Tensor, prefix: Prefix) -> Tensor:
         """The states (rows, cells, channels) below the layers."""
@@ -465,7 +465,7 @@ class AmusedTransformer(nn.Module):
         return channels_last(x).flatten(1, 2)
 
     def _upper(self, states: Tensor, prefix: Prefix) -> Tensor:
-        """What the head reads, (rows, channels, height, width), of the states above the layers."""
+        """What the head reads, (rows, places, channels), of the states above the layers."""
         blocks = self.config.num_res_blocks
         x: Tensor = self.up_block(
             states.transpose(1, 2).reshape(len(states), -1, self.config.cells, self.config.cells),
@@ -473,7 +473,7 @@ class AmusedTransformer(nn.Module):
             prefix.border_values[2 * blocks :],
             prefix.border_modulations[blocks:],
         )
-        return x
+        return channels_last(x).flatten(1, 2)
 
     def cells_of(self, positions: Tensor) -> Tensor:
         """The cells (rows, few) of the layers' grid that hold the tokens at ``positions``: each

@@ -2,10 +2,10 @@
 
 A CPU's matrix unit reads a bf16 weight in tiles. Given a plain one, oneDNN makes the tiles at each
 product, a tenth to a quarter of its time at 256 tokens; in fp32 MKL is a tenth slower row by row.
-And how they sum depends on the number of rows. Packed once, a weight serves rows one by one nearly
-as quickly as a plain one serves them together. Its sums are those of plain rows in bf16 at the
-sizes of aMUSEd, but for some other shapes on several threads; in fp32 they are oneDNN's, a few 1e-6
-from MKL's.
+And how they sum depends on the number of rows. Packed once, a bf16 weight serves rows one by one
+nearly as quickly as a plain one serves them together, and a fp32 one serves them together with the
+sums of one. Those sums are a plain layer's in bf16 at the sizes of aMUSEd, but for some other
+shapes on several threads; in fp32 they are oneDNN's, a few 1e-6 from MKL's.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _USUAL_TOKENS = 256  # of a row: a hint for the layout
-PACKED_ROWS = 4  # of a bf16 backbone that run through a layer together: more are no quicker
+_FEW_TOKENS = 16  # of a row: fewer may be multiplied by another kernel
+PACKED_ROWS = 8  # that run through a layer together
 _DTYPES = (torch.bfloat16, torch.float32)
 
 
 class Linear(nn.Linear):
-    """A linear layer that may be packed (see ``pack``). Then it multiplies (rows, tokens, width)
-    row by row, so that the numbers of a row do not depend on how many others there are."""
+    """A linear layer that may be packed (see ``pack``). Then the numbers of a row of (rows, tokens,
+    width) do not depend on how many others there are."""
 
     @property
     def packed(self) -> bool:
@@ -34,22 +35,50 @@ class Linear(nn.Linear):
         """``x`` times the weight, and this bias instead of the layer's own."""
         if not self.packed:
             return F.linear(x, self.weight, bias)
-        multiply = torch.ops.mkldnn._linear_pointwise
-        return by_rows(lambda row: multiply(row, self.weight, bias, "none", [], ""), x)
+        return _packed_product(x, self.weight, bias)
+
+
+class Pointwise(nn.Conv2d):
+    """A convolution of one place at a time, (rows, places, channels) in and out. Packed, it is a
+    packed linear layer, whose sums are not quite a convolution's."""
+
+    def __init__(self, source: int, width: int) -> None:
+        super().__init__(source, width, 1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.weight.is_mkldnn:
+            return _packed_product(input, self.weight, None)
+        made: Tensor = super().forward(input.transpose(1, 2).unsqueeze(-1))
+        return made.squeeze(-1).transpose(1, 2)
+
+
+def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def multiply(rows: Tensor) -> Tensor:
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return made
+
+    # In fp32 a row's sums were seen to be the same beside others, from two tokens on, whatever the
+    # threads; and all rows at once are quicker.
+    if x.dtype == torch.float32 and x.shape[1:-1].numel() >= _FEW_TOKENS:
+        return multiply(x)
+    return by_rows(multiply, x)
 
 
 def by_rows(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What ``multiply`` makes of ``x``; on a CPU row by row of (rows, tokens, width), all of whose
-    products are then small enough to stay in its caches."""
+    """What ``multiply`` makes of ``x``; on a CPU row by row of (rows, tokens, width).
+
+    All of its products are then small enough to stay in caches, and as alike as those of a lone
+    row: how GELU comes out depends on where three threads share the numbers out.
+    """
     if x.ndim < 3 or len(x) == 1 or x.device.type != "cpu":
         return multiply(x)
     return torch.cat([multiply(row) for row in torch.split(x, 1)])
 
 
 def rows_together(layer: Linear) -> int:
-    """How many rows of such a backbone may run together on a CPU: packed in bf16, a few leave each
-    other's numbers alone in all else that it does too. In fp32 they do not."""
-    return PACKED_ROWS if layer.packed and layer.weight.dtype == torch.bfloat16 else 1
+    """How many rows of such a backbone may run together on a CPU: packed, a few leave each other's
+    numbers alone in all else that it does too."""
+    return PACKED_ROWS if layer.packed else 1
 
 
 def pack(module: nn.Module) -> None:
@@ -58,9 +87,9 @@ def pack(module: nn.Module) -> None:
     if not torch.cpu._is_amx_tile_supported():
         return
     for layer in module.modules():
-        if not isinstance(layer, Linear) or layer.packed:
+        if not isinstance(layer, Linear | Pointwise) or layer.weight.is_mkldnn:
             continue
-        weight = layer.weight.detach()
+        weight = layer.weight.detach().flatten(1)
         if weight.device.type == "cpu" and weight.dtype in _DTYPES:
             tiles = torch.ops.mkldnn._reorder_linear_weight(weight, _USUAL_TOKENS)
             layer.weight = nn.Parameter(tiles, requires_grad=False)

@@ -430,7 +430,7 @@ class MeissonicTransformer(nn.Module):
         states = states.transpose(1, 2).reshape(len(tokens), -1, config.cells, config.cells)
         keys, values = zip(*kept, strict=True) if keep else ((), ())
         return Pass(
-            logits=self.mlm_layer(self.up_block(states)).flatten(2).transpose(1, 2),
+            logits=self.mlm_layer(channels_last(self.up_block(states)).flatten(1, 2)),
             cache=Cache(tokens, torch.stack(keys), torch.stack(values)) if keep else None,
             attention=None if attend is None else self._to_tokens(torch.stack(maps).mean(0)),
         )
@@ -469,11 +469,12 @@ class MeissonicTransformer(nn.Module):
         running = torch.cat([texts, length + cells], 1)
         cosine, sine = (table[running].unsqueeze(1) for table in everywhere)
         states = self._run(column, prefix, left, (cosine, sine), exchange)
-        upper = self.up_block(states.transpose(1, 2).unsqueeze(-1)).flatten(2)
+        upper = channels_last(self.up_block(states.transpose(1, 2).unsqueeze(-1))).flatten(1, 2)
         here = places * by**2 + positions // side % by * by + positions % side % by
-        own = upper.gather(2, here[:, None].expand(-1, upper.shape[1], -1))
-        logits: Tensor = self.mlm_layer(own[..., None])
-        return logits.squeeze(-1).transpose(1, 2)
+        logits: Tensor = self.mlm_layer(
+            upper.gather(1, here[..., None].expand(-1, -1, upper.shape[-1]))
+        )
+        return logits
 
     def _run(
         self, ids: Tensor, prefix: Prefix, left: Tensor, rotations: Rotations, exchange: Exchange

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.models.linear import Linear
+from unmask.models.linear import Linear, Pointwise
 
 
 class RMSNorm(nn.Module):
@@ -99,15 +99,15 @@ class Upsample(nn.Module):
 
 
 class CodeHead(nn.Module):
-    """(rows, channels, height, width) to logits (rows, codebook, height, width)."""
+    """(rows, places, channels) to logits (rows, places, codebook)."""
 
     def __init__(self, channels: int, width: int, codebook: int, epsilon: float = 1e-6) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.conv1 = Pointwise(channels, width)
         self.layer_norm = RMSNorm(width, epsilon)
-        self.conv2 = nn.Conv2d(width, codebook, 1, bias=False)
+        self.conv2 = Pointwise(width, codebook)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer_norm(channels_last(self.conv1(x))).permute(0, 3, 1, 2)
-        made: Tensor = self.conv2(x)
+        # Norms sum in the order in which numbers lie.
+        made: Tensor = self.conv2(self.layer_norm(self.conv1(x).contiguous()))
         return made
