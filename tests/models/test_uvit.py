@@ -56,11 +56,13 @@ def test_a_row_does_not_depend_on_its_neighbours(layer: nn.Module) -> None:
             assert torch.equal(layer(rows[i : i + 1]), made[i : i + 1])
 
 
-def test_the_head_reads_each_place_by_itself() -> None:
+def test_the_head_reads_each_row_and_place_by_itself() -> None:
     head, x = CodeHead(32, 24, 64), torch.randn(4, 50, 32)
     made = head(x)
     assert made.shape == (4, 50, 64)
     assert torch.allclose(head(x[1:3, 7:40]), made[1:3, 7:40], atol=1e-5)
+    for row in range(4):
+        assert torch.equal(head(x[row : row + 1]), made[row : row + 1])
 
 
 def test_tokens_are_embedded_place_by_place() -> None:
