@@ -3,6 +3,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.families.worlds import TRANSFORMER, quiet, shaken
@@ -150,17 +151,25 @@ def test_a_row_does_not_depend_on_its_neighbours(model: AmusedTransformer) -> No
         assert torch.equal(here[0], local[row, : few.shape[1]])
 
 
+def _linear_head(model: AmusedTransformer, cache: Any, prefix: Prefix, row: int) -> Tensor:
+    """Logits of a row, its head's convolutions as plain linear layers."""
+    own, head = torch.tensor([row]), model.mlm_layer
+    upper = model._upper(cache.states[own], prefix.select(own))
+    narrow = F.linear(upper, head.conv1.weight.flatten(1))
+    return F.linear(head.layer_norm(narrow), head.conv2.weight.flatten(1))
+
+
 @pytest.mark.skipif(
     not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
 )
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("down_up", [False, True], ids=["plain", "compressed"])
-@pytest.mark.usefixtures("threads")
 def test_packed_rows_that_run_together_do_not_depend_on_each_other(
-    down_up: bool, dtype: torch.dtype
+    down_up: bool, dtype: torch.dtype, threads: int
 ) -> None:
-    """To the last bit and at the published width, where products do; and packing changes no state
-    in bf16, and little else."""
+    """To the last bit and at the published width, where products do; and packing changes nothing in
+    bf16 but that the head's convolutions are linear layers (of which three threads part plain
+    ones' sums)."""
     sizes = PUBLISHED | {"num_hidden_layers": 1, "num_res_blocks": 1}
     model = _model(down_up, sizes | {"sample_size": 32 if down_up else 16}).to(dtype)
     rows = 6
@@ -176,11 +185,13 @@ def test_packed_rows_that_run_together_do_not_depend_on_each_other(
     here = tokens.gather(1, positions)
     assert backbone.together == 1
     plain = backbone.full(tokens, prefix, left=left, keep=True)
+    linear = [_linear_head(model, plain.cache, prefix, row) for row in range(rows)]
     pack(model)
     assert backbone.together == PACKED_ROWS
     made = backbone.full(tokens, prefix, left=left, keep=True, attend=torch.tensor([5, 1]))
     if dtype == torch.bfloat16:
         assert torch.equal(made.cache.states, plain.cache.states)
+        assert threads == 3 or torch.equal(made.logits, torch.cat(linear))
     close = 0.1 if dtype == torch.bfloat16 else 1e-3
     assert torch.allclose(made.logits.float(), plain.logits.float(), rtol=0, atol=close)
     local = backbone.local(here, positions, prefix, made.cache, left=left)

@@ -69,7 +69,7 @@ def test_fp16_stays_as_it_is() -> None:
 
 @amx
 @pytest.mark.parametrize("bias", [False, True])
-def test_fp32_is_packed_to_the_last_digits_and_row_by_row(bias: bool) -> None:
+def test_fp32_is_packed_to_the_last_digits(bias: bool) -> None:
     layer, x = _layer(2816, 1024, bias, torch.float32), torch.randn(3, 256, 2816)
     plain = layer(x)
     pack(layer)

@@ -3,8 +3,8 @@
 How a CPU's matrix product sums depends on how many rows it has, how wide they are, and the threads
 (two threads of MKL part sums of 2816 products at 256 rows, and of 1024 at 128): run together, what
 a row comes to would depend on its neighbours. Its hundreds of tokens fill a CPU by themselves. Only
-a packed backbone (``models.linear``), which multiplies row by row anyhow, gains by taking several
-through a layer while its weight is at hand; no more than a few, or their states crowd it out.
+a packed backbone (``models.linear``), whose products leave rows alone, takes several through a
+layer while its weight is at hand.
 """
 
 from collections.abc import Callable
