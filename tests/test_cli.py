@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.test_pipeline import PROMPT, _write_model
+from tests.worlds.native import PROMPT, write_native
 from unmask import __version__
 from unmask.cli import app, grid
 
 
 @pytest.fixture(name="model", scope="module")
 def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_model(tmp_path_factory.mktemp("tiny"))
+    return write_native(tmp_path_factory.mktemp("tiny"))
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.families.halton_worlds import (
+from tests.worlds.halton import (
     TOKENIZER,
     TRANSFORMER,
     tokenizer_state,

@@ -7,56 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
-from unmask import config
+from tests.worlds.native import PROMPT, write_native
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
 from unmask.families.base import ModelCard
 from unmask.models.base import Condition
-from unmask.models.conditions import TextCondition
-from unmask.models.folder import save_native
-from unmask.models.native import NativeConfig, NativeTransformer, Prefix
+from unmask.models.native import Prefix
 from unmask.pipeline import Generated, Pipeline, bytes_of, read_card
 from unmask.sampling.plan import PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.store import available_models
-from unmask.tokenizers.folder import save_tokenizer
-from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
-
-PROMPT = "a red circle"
-
-
-def _write_model(folder: Path, levels: tuple[int, ...] = (4, 3)) -> Path:
-    """A whole untrained model: 8x8 pixels, 4x4 tokens."""
-    torch.manual_seed(0)
-    tokenizer = VQGAN(VQGANConfig((8,), (8,), 1, QuantizerConfig("fsq", levels=levels)))
-    condition = TextCondition.learn([PROMPT, "two blue squares"], 300, 10)
-    backbone = NativeTransformer(
-        NativeConfig(
-            width=16,
-            layers=2,
-            heads=2,
-            hidden=16,
-            grid=(4, 4),
-            codebook_size=12,
-            condition="text",
-            vocabulary=condition.vocabulary,
-            condition_length=10,
-        )
-    )
-    for parameter in backbone.parameters():  # else all logits are nearly alike
-        parameter.data.add_(torch.randn_like(parameter) * 0.3)
-    save_tokenizer(tokenizer, folder / "tokenizer")
-    save_native(backbone, condition, folder / "transformer")
-    preset = PlanOptions(scheduler="confidence", steps=5, temperature=0.7)
-    card = ModelCard("tiny", "Untrained.", scheduler="halton", presets=(preset,))
-    config.save_json(card, folder / "model.json")
-    return folder
 
 
 @pytest.fixture(name="folder", scope="module")
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_model(tmp_path_factory.mktemp("tiny"))
+    return write_native(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(name="pipeline", scope="module")
@@ -280,7 +245,7 @@ def test_an_unknown_model_lists_the_known_ones() -> None:
 
 def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="12 codes, the tokenizer has 20"):
-        Pipeline.load(_write_model(tmp_path, levels=(5, 4)))
+        Pipeline.load(write_native(tmp_path, levels=(5, 4)))
 
 
 def test_a_bad_preset_names_the_file(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.families.worlds import CODEBOOK, PATCH, SIDE, VOCABULARY, quiet, write_amused
+from tests.worlds.published import CODEBOOK, PATCH, SIDE, VOCABULARY, quiet, write_amused
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, RequestError

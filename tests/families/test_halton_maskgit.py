@@ -17,15 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.families.halton_worlds import (
+from tests.worlds.halton import (
     CELLS,
     SIDE,
     TRANSFORMER,
-    write_tokenizer,
-    write_transformer,
+    write_halton,
 )
 from unmask import config
-from unmask.convert import HEADS, convert_halton
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, RequestError
@@ -44,10 +42,7 @@ TEXTLESS = sorted(SCHEDULERS.keys() - {"uncage"})
 
 @pytest.fixture(scope="module", name="folder")
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = tmp_path_factory.mktemp("published")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(HEADS, TRANSFORMER.width, TRANSFORMER.heads)
-        return convert_halton(write_transformer(files), write_tokenizer(files), files / "tiny")
+    return write_halton(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module", name="pipeline")

@@ -13,13 +13,21 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.families.worlds import CODEBOOK, PATCH, SIDE, VOCABULARY, quiet, write_clip, write_vq
-from tests.models.fixtures.make_meissonic import CONFIG, uniform_weights
+from tests.worlds.published import (
+    CODEBOOK,
+    PATCH,
+    SIDE,
+    STEM,
+    VOCABULARY,
+    quiet,
+    write_json,
+    write_meissonic,
+)
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError
 from unmask.families.meissonic import MEISSONIC
-from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer
+from unmask.models.meissonic import MeissonicTransformer
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.noise import request_noise
@@ -31,37 +39,13 @@ CELLS = SIDE * SIDE
 PIXELS = SIDE * PATCH
 MASK = VOCABULARY - 1
 PROMPTS = ("a red cat and a blue dog", "two boats")
-SIZES = CONFIG | {"vocab_size": VOCABULARY, "codebook_size": CODEBOOK}
 NETS = ("transformer", "vqvae")
-STEM = "diffusion_pytorch_model"
-
-
-def _write_meissonic(folder: Path, compressed: bool) -> None:
-    """Names of the index and configurations as they are published, ``sample_size`` added."""
-    torch.manual_seed(0)
-    write_clip(folder, SIZES["joint_attention_dim"], SIZES["pooled_projection_dim"])
-    write_vq(folder / "vqvae")
-    sizes = SIZES | {"downsample": compressed, "upsample": compressed, "sample_size": SIDE}
-    network = MeissonicTransformer(MeissonicConfig(**sizes))
-    (folder / "transformer").mkdir()
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    save_file(uniform_weights(shapes), folder / "transformer" / f"{STEM}.safetensors")
-    classes = {"_class_name": "Transformer2DModel", "in_channels": 64, "guidance_embeds": False}
-    _write(folder / "transformer" / "config.json", sizes | classes)
-    scheduler = {"_class_name": "Scheduler", "mask_token_id": MASK, "masking_schedule": "cosine"}
-    (folder / "scheduler").mkdir()
-    _write(folder / "scheduler" / "scheduler_config.json", scheduler)
-    _write(folder / "model_index.json", {"_class_name": "Pipeline"})
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 @pytest.fixture(scope="module", name="folder", params=[False, True], ids=["plain", "compressed"])
 def _folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("meissonic")
-    _write_meissonic(folder, request.param)
+    write_meissonic(folder, request.param)
     return folder
 
 
@@ -308,7 +292,7 @@ def test_configurations_that_do_not_fit_are_told(
     copy: Path, name: str, field: str, value: object, told: str
 ) -> None:
     settings = json.loads((copy / name).read_text())
-    _write(copy / name, settings | {field: value})
+    write_json(copy / name, settings | {field: value})
     with pytest.raises(ConfigError, match=told):
         MEISSONIC.load(copy, "cpu", "fp32")
 
@@ -317,7 +301,9 @@ def test_a_network_that_is_compressed_must_say_so(copy: Path) -> None:
     """Both ways: the tensors tell."""
     path = copy / "transformer" / "config.json"
     settings = json.loads(path.read_text())
-    _write(path, settings | dict.fromkeys(("downsample", "upsample"), not settings["downsample"]))
+    write_json(
+        path, settings | dict.fromkeys(("downsample", "upsample"), not settings["downsample"])
+    )
     with pytest.raises(ConfigError, match="down_block"):
         MEISSONIC.load(copy, "cpu", "fp32")
 
@@ -327,7 +313,7 @@ def test_only_its_own_networks_are_recognised(copy: Path, tmp_path: Path) -> Non
     settings = json.loads(path.read_text())
     assert MEISSONIC.recognises(copy)
     for missing in ("codebook_size", "num_single_layers"):  # of Flux, and of aMUSEd
-        _write(path, {name: value for name, value in settings.items() if name != missing})
+        write_json(path, {name: value for name, value in settings.items() if name != missing})
         assert not MEISSONIC.recognises(copy)
     for text in ("{", "[]"):
         path.write_text(text)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.families.worlds import TRANSFORMER, quiet, shaken
+from tests.worlds.published import TRANSFORMER, quiet, shaken
 from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer, Prefix
 from unmask.models.linear import PACKED_ROWS, pack
 from unmask.sampling.backbone import Pass

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.families.worlds import quiet, text_vocabulary, write_clip
+from tests.worlds.published import quiet, text_vocabulary, write_clip
 from unmask.errors import ConfigError, RequestError
 from unmask.models.clip import ClipCondition, encode_text, load_text_encoder
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import FixedLogits, plan, run
+from tests.worlds.sampling import FixedLogits, plan, run
 from unmask.sampling.counts import EntropyBounded, Stable
 
 

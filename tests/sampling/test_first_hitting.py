@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.sampling.worlds import JointTable, RowNumbers, plan, run
+from tests.worlds.sampling import JointTable, RowNumbers, plan, run
 
 TABLE = torch.tensor([[[0.30, 0.02], [0.01, 0.10]], [[0.03, 0.20], [0.24, 0.10]]])
 ROWS = 4000

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.sampling.worlds import FixedLogits, plan, run
+from tests.worlds.sampling import FixedLogits, plan, run
 from unmask.sampling.logits import differential, likeliest, regularising_noise
 
 

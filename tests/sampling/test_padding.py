@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import FixedLogits, RowNumbers, plan, run
+from tests.worlds.sampling import FixedLogits, RowNumbers, plan, run
 from unmask.sampling.padding import Padded
 
 SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))

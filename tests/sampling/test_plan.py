@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import counts, plan
+from tests.worlds.sampling import counts, plan
 from unmask.errors import RequestError
 from unmask.sampling.plan import PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS

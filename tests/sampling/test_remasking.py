@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import FixedLogits, RowNumbers, plan, run
+from tests.worlds.sampling import FixedLogits, RowNumbers, plan, run
 from unmask.sampling.plan import Plan
 from unmask.sampling.schedulers import ScoreContext
 from unmask.sampling.schedulers.remdm import Remdm

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.sampling.worlds import FixedLogits, RowNumbers, counts, plan, run
+from tests.worlds.sampling import FixedLogits, RowNumbers, counts, plan, run
 from unmask.errors import DrawingError
 from unmask.sampling.plan import Plan, PlanOptions
 from unmask.sampling.schedulers import SCHEDULERS

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sampling.worlds import FixedLogits, plan, run
+from tests.worlds.sampling import FixedLogits, plan, run
 from unmask.sampling.schedulers.uncage import contrast, gaussian_blur
 
 TWO = (((1,), (2, 3)), ((4,), (5,)))
@@ -57,7 +57,7 @@ def test_the_contrast_reveals_where_one_object_is_meant_first() -> None:
         scheduler="uncage", steps=4, uncage_weight=100.0, uncage_blur=0.0, subjects=TWO,
         mask_shares=(0.75, 0.5, 0.25, 0.0),
     )  # fmt: skip
-    from tests.sampling.worlds import RowNumbers
+    from tests.worlds.sampling import RowNumbers
     from unmask.sampling.step import Row, step
 
     row = Row.begin(made, torch.ones(16, dtype=torch.bool))

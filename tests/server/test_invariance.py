@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_pipeline import PROMPT, _write_model
+from tests.worlds.native import PROMPT, write_native
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.schedulers import SCHEDULERS
@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(name="pipeline", scope="module")
 def _pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return Pipeline.load(_write_model(tmp_path_factory.mktemp("tiny")))
+    return Pipeline.load(write_native(tmp_path_factory.mktemp("tiny")))
 
 
 def _any_request(pipeline: Pipeline, chance: random.Random) -> Request:

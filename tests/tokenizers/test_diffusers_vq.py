@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.families.worlds import quiet, write_vq
+from tests.worlds.published import quiet, write_vq
 from unmask.errors import ConfigError
 from unmask.tokenizers.diffusers_vq import DiffusersVQ, DiffusersVQConfig
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.models.fixtures.make_halton import seeded_weights
+from unmask.convert import HEADS, convert_halton
 from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT
 from unmask.tokenizers.llamagen import LlamaGenConfig, LlamaGenVQ
 
@@ -48,3 +50,10 @@ def write_tokenizer(folder: Path, state: dict[str, Tensor] | None = None) -> Pat
     path = folder / "vq_ds16_c2i.pt"
     torch.save({"model": state or tokenizer_state()}, path)
     return path
+
+
+def write_halton(folder: Path) -> Path:
+    """The miniature, converted: a model folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(HEADS, TRANSFORMER.width, TRANSFORMER.heads)
+        return convert_halton(write_transformer(folder), write_tokenizer(folder), folder / "tiny")

@@ -2,18 +2,27 @@
 
 import contextlib
 import io
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
+
+from tests.models.fixtures.make_meissonic import CONFIG, uniform_weights
+from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer
 
 SIDE = 8  # tokens along a side of a picture
 PATCH = 2  # pixels along a side of a token
 VOCABULARY = 64
 CODEBOOK = 32
+MASK = VOCABULARY - 1
+STEM = "diffusion_pytorch_model"
+MEISSONIC = CONFIG | {"vocab_size": VOCABULARY, "codebook_size": CODEBOOK}
 TRANSFORMER = {
     "hidden_size": 8,
     "use_bias": False,
@@ -132,3 +141,25 @@ def write_amused(folder: Path, down_up: bool, seed: int = 0, **changes: object) 
             AmusedScheduler(mask_token_id=VOCABULARY - 1),
         )
         pipeline.save_pretrained(folder)
+
+
+def write_meissonic(folder: Path, compressed: bool) -> None:
+    """Names of the index and configurations as they are published, ``sample_size`` added."""
+    torch.manual_seed(0)
+    write_clip(folder, MEISSONIC["joint_attention_dim"], MEISSONIC["pooled_projection_dim"])
+    write_vq(folder / "vqvae")
+    sizes = MEISSONIC | {"downsample": compressed, "upsample": compressed, "sample_size": SIDE}
+    network = MeissonicTransformer(MeissonicConfig(**sizes))
+    (folder / "transformer").mkdir()
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    save_file(uniform_weights(shapes), folder / "transformer" / f"{STEM}.safetensors")
+    classes = {"_class_name": "Transformer2DModel", "in_channels": 64, "guidance_embeds": False}
+    write_json(folder / "transformer" / "config.json", sizes | classes)
+    scheduler = {"_class_name": "Scheduler", "mask_token_id": MASK, "masking_schedule": "cosine"}
+    (folder / "scheduler").mkdir()
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / "model_index.json", {"_class_name": "Pipeline"})
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values), encoding="utf-8")
