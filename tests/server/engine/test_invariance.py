@@ -8,17 +8,15 @@ import pytest
 from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
+from tests.worlds.server import FakeSource, until
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.server.engine.costs import weigh
 from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.engine.models import OpenedModel
 
 PROMPTS = (PROMPT, "two blue squares", "a red circle and two blue squares", "blue")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(name="pipeline", scope="module")
@@ -71,14 +69,15 @@ async def test_a_thousand_requests_of_every_kind(
     chance = random.Random(len(devices))
     requests = [_any_request(pipeline, chance) for _ in range(500)]
     options = EngineOptions(("tiny",), devices, max_queue=1000, max_rows=16, pad=pad)
-    engine = Engine(options, lambda name, device: pipeline)
+    engine = Engine(options, FakeSource(lambda key, device: pipeline))
     engine.start()
-    while engine.stats().ready_workers < len(devices):
-        await asyncio.sleep(0.002)
+    await until(lambda: engine.stats().ready_workers == len(devices))
 
     async def drawn(request: Request) -> list[bytes]:
         await asyncio.sleep(chance.random())
-        result = await engine.submit(request, pipeline)
+        result = await engine.submit(
+            request, OpenedModel("tiny", pipeline), weigh(pipeline, request)
+        )
         return [image.tobytes() for image in result.images]
 
     together = await asyncio.gather(*map(drawn, requests))

@@ -74,7 +74,7 @@ def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, cap
     def explode(step):
         raise RuntimeError("secret")
 
-    pipeline.backbone.during = explode
+    pipeline.fake.during = explode
     with caplog.at_level(logging.ERROR):
         answer = client.post(URL, json={"prompt": "cat"})
     error = fault(answer, 500)
@@ -84,7 +84,7 @@ def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, cap
     assert answer.headers["x-should-retry"] == "false"
     assert request_id in caplog.text
     assert "secret" in caplog.text
-    pipeline.backbone.during = lambda step: None
+    pipeline.fake.during = lambda step: None
     assert client.post(URL, json={"prompt": "cat"}).status_code == 200
 
 
@@ -98,7 +98,7 @@ def test_a_sane_request_id_is_kept_and_another_replaced(client, given, kept):
 
 
 def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until, fault):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     with serve(lambda: pipeline, request_timeout_seconds=0.05) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         answer = client.post(URL, json={"prompt": "cat"})
@@ -107,7 +107,7 @@ def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until,
 
 
 def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(live, pipeline, gate, until):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     body = b'{"prompt": "cat", "steps": 50}'
     with socket.create_connection(("127.0.0.1", live)) as connection:
         head = f"POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -122,4 +122,4 @@ def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(live, pipelin
     with socket.create_connection(("127.0.0.1", live)) as connection:
         connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    assert len(pipeline.backbone.batches) == 1 + 50
+    assert len(pipeline.fake.batches) == 1 + 50

@@ -48,7 +48,7 @@ def test_it_shows_why_a_request_was_refused(ai):
 
 
 def test_it_sees_a_full_queue_as_a_rate_limit(ai, pipeline, gate):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     refusals = []
 
     def draw():

@@ -88,10 +88,10 @@ def test_what_is_refused_at_once_has_its_status(client, pipeline, gate, fault):
 
 def test_a_failure_in_the_middle_is_an_event(client, pipeline):
     def during(prompts):
-        if len(pipeline.backbone.batches) == 3:
+        if len(pipeline.fake.batches) == 3:
             raise MemoryError("secret")
 
-    pipeline.backbone.during = during
+    pipeline.fake.during = during
     body = {"prompt": "cat", "stream": True, "partial_images": 3, "steps": 8}
     events = frames(client.post(URL, json=body).text)
     name, data = events[-1]
@@ -106,7 +106,7 @@ def test_a_slow_stream_is_kept_alive(client, pipeline, gate, monkeypatch):
     def during(prompts):
         gate.opened.wait(0.2)
 
-    pipeline.backbone.during = during
+    pipeline.fake.during = during
     text = client.post(URL, json={"prompt": "cat", "stream": True, "steps": 1}).text
     assert text.count(": ping") >= 2
     assert frames(text)[-1][0] == "image_generation.completed"

@@ -9,6 +9,7 @@ from enum import IntEnum
 from PIL import Image
 
 from unmask.pipeline import Generated, Request
+from unmask.server.engine.costs import Cost
 
 
 class Priority(IntEnum):
@@ -42,12 +43,15 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(eq=False)
 class Ticket:
-    """A request that was taken: who asks, what it costs, and the promise of its images."""
+    """A request that was taken: for which model, who asks, its cost, and the promise of its images.
+
+    ``model`` is the key that the model is served by, which no other has, and not the name that it
+    gives itself.
+    """
 
     request: Request
     model: str
-    cost: float  # tokens times passes of the backbone
-    steps: int  # of all images together
+    cost: Cost
     key: str = ""
     priority: Priority = Priority.NORMAL
     previews: int = 0
@@ -64,6 +68,11 @@ class Ticket:
         """Nobody waits for it any more, or it has its answer."""
         return self.promise.done()
 
+    @property
+    def left(self) -> float:
+        """The share of its steps that is still to be done."""
+        return max(0.0, 1 - self.done_steps / max(self.cost.all_steps, 1))
+
     def cancel(self) -> None:
         """Give it up; its rows leave the batch at the next step."""
         self.promise.cancel()
@@ -78,7 +87,7 @@ class Ticket:
     def progress(self, steps: int = 1) -> None:
         """So many more steps are done."""
         self.done_steps += steps
-        self.tell(Progress(self.done_steps, self.steps))
+        self.tell(Progress(self.done_steps, self.cost.all_steps))
 
     def tell(self, event: Event) -> None:
         """An event, unless nobody waits."""

@@ -5,54 +5,32 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
-from PIL import Image
-from torch import Tensor
 
-from unmask.errors import DrawingError
-from unmask.pipeline import Pipeline, Start
-from unmask.sampling.backbone import Prefix
-from unmask.sampling.padding import Padded
+from unmask.errors import DeviceError, DrawingError
+from unmask.pipeline import Pipeline
 from unmask.sampling.step import Row, step
 from unmask.server.engine.figures import Figures
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.strands import Group, Run, Strand
 from unmask.server.engine.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
-NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those who left
-
-
-@dataclass(eq=False)
-class Strand:
-    """One image of a ticket: what draws it, and the row that is being stepped for it now."""
-
-    ticket: Ticket
-    image_index: int
-    pipeline: Pipeline
-    prefix: Prefix  # of the condition and the null
-    drawing: Generator[Start, Tensor, Image.Image]
-    start: Start | None = None
-    tokens: Tensor | None = None
-    row: Row | None = None
-    previewed: int = 0
-
-    def begin(self, start: Start) -> None:
-        """Put what its drawing asks for on a fresh row."""
-        self.start, self.tokens = start, start.tokens
-        self.row = Row.begin(start.plan, start.unknown)
+NAP_SECONDS = 0.25  # how long an idle worker sleeps if nobody wakes it
 
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
     model: a tick. Rows come and go between steps.
 
-    ``find`` gives this worker's copy of a model. ``ended`` hears why the thread has ended, None if
-    it was told to. ``lightest`` tells whether no other worker has fewer rows.
+    ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
+    other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
+    ``finisher``: turn tokens into pixels in a second thread, beside the next step. ``pad``: run
+    batches of powers of two only.
     """
 
     def __init__(
@@ -60,26 +38,25 @@ class Worker:
         name: str,
         queue: FairQueue,
         figures: Figures,
-        find: Callable[[str], Pipeline],
+        copy_of: Callable[[str], Pipeline],
         *,
         max_rows: int,
         finisher: bool,
         pad: bool,
-        lightest: Callable[["Worker"], bool],
-        ended: Callable[["Worker", BaseException | None], None],
+        has_most_room: Callable[["Worker"], bool],
+        on_end: Callable[["Worker", BaseException | None], None],
     ) -> None:
-        self.name, self.queue, self.figures, self.find = name, queue, figures, find
-        self.max_rows, self.lightest, self.ended = max_rows, lightest, ended
-        self.pad = pad
+        self.name, self.queue, self.figures, self.copy_of = name, queue, figures, copy_of
+        self.max_rows, self.pad = max_rows, pad
+        self.has_most_room, self.on_end = has_most_room, on_end
         self.stopping = False
-        self.pending: deque[tuple[Ticket, int]] = deque()  # images of a taken ticket, not begun
+        self.unbegun: deque[tuple[Ticket, int]] = deque()  # images of tickets that were taken
         self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
-        self.running: list[Strand] = []
-        self.finishing: dict[Future[Start | Image.Image], Strand] = {}
-        self._padded: dict[str, Padded[Prefix]] = {}
-        self._joined: tuple[list[Strand], Prefix] | None = None
-        # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
-        # step's cores away.
+        self.parked: deque[Run] = deque()  # further windows of drawings, which let others pass
+        self.parked_is_next = False
+        self.running: list[Run] = []
+        self.finishing: dict[Future[list[Run]], Strand] = {}
+        self.groups: dict[str, Group] = {}  # of models that have rows here, by key
         self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -90,8 +67,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the thread to end after its step."""
         self.stopping = True
-        with self.queue.changed:
-            self.queue.changed.notify_all()
+        self.queue.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of the thread; whether it has ended."""
@@ -99,9 +75,10 @@ class Worker:
         return not self._thread.is_alive()
 
     @property
-    def load(self) -> int:
-        """Rows that it has or has promised to begin."""
-        return len(self.running) + len(self.finishing) + len(self.pending) + len(self.fresh)
+    def room(self) -> int:
+        """How many more rows it may run than it has, or has promised to begin."""
+        promised = len(self.unbegun) + len(self.fresh)
+        return self.max_rows - len(self.running) - len(self.finishing) - promised
 
     def _run(self) -> None:
         reason: BaseException | None = None
@@ -115,31 +92,34 @@ class Worker:
         finally:
             if self._finisher is not None:
                 self._finisher.shutdown(wait=False, cancel_futures=True)
-            self.ended(self, reason)
+            self.on_end(self, reason)
 
     def tick(self) -> None:
         """Drop who left, take in what is finished and what is new, and step everybody once."""
-        began = time.perf_counter()
+        began, seen = time.perf_counter(), self.queue.changes
         self.sweep()
         self.collect()
         self.admit()
         if not self.running:
-            self.rest()
+            self.rest(seen)
             return
-        for strands in self.groups():
-            self.advance(strands)
-        self.figures.tick_seconds += time.perf_counter() - began
+        for group in list(self.groups.values()):
+            self.advance(group, [run for run in self.running if run.strand.group is group])
+        self.figures.ticked(time.perf_counter() - began)
 
-    def rest(self) -> None:
-        """Sleep until something may have changed."""
-        with self.queue.changed:
-            if not self.stopping and not len(self.queue) and not self.pending:
-                self.queue.changed.wait(NAP_SECONDS)
+    def rest(self, seen: int) -> None:
+        """Sleep until something has changed since ``seen`` was read off the queue."""
+        if not self.stopping:
+            self.queue.wait(seen, NAP_SECONDS)
 
     def sweep(self) -> None:
-        """Let go of what nobody waits for any more."""
-        self.running = [strand for strand in self.running if not strand.ticket.over]
-        self.pending = deque(entry for entry in self.pending if not entry[0].over)
+        """Let go of what nobody waits for any more, and of models that have no rows here."""
+        self.running = [run for run in self.running if not run.ticket.over]
+        self.parked = deque(run for run in self.parked if not run.ticket.over)
+        self.unbegun = deque(image for image in self.unbegun if not image[0].over)
+        strands = [run.strand for run in (*self.running, *self.parked)]
+        in_use = {id(strand.group) for strand in (*strands, *self.finishing.values())}
+        self.groups = {key: group for key, group in self.groups.items() if id(group) in in_use}
 
     def collect(self) -> None:
         """Take back what the finisher has done."""
@@ -147,189 +127,179 @@ class Worker:
             strand = self.finishing.pop(future)
             error = future.exception()
             if error is not None:
-                strand.ticket.fail(error)
+                self.fail([strand.ticket], error)
             else:
-                self.received(strand, future.result())
+                self.receive(strand, future.result())
 
     def admit(self) -> None:
-        """Begin new images while there is room."""
+        """Begin new images, and go on with parked ones, while there is room."""
         while len(self.running) + len(self.finishing) + len(self.fresh) < self.max_rows:
-            if not self.pending:
-                ticket = self.queue.take(self.name) if self.lightest(self) else None
-                if ticket is None:
+            if not self.unbegun:
+                if self.parked and (self.parked_is_next or not self.take()):
+                    self.running.append(self.parked.popleft())
+                    self.parked_is_next = False
+                    continue
+                if not self.unbegun and not self.take():
                     break
-                ticket.began = time.monotonic()
-                self.figures.waits.append(ticket.began - ticket.arrived)
-                self.pending.extend((ticket, i) for i in range(ticket.request.n))
-            self.fresh.append(self.pending.popleft())
+            self.fresh.append(self.unbegun.popleft())
         fresh, self.fresh = self.fresh, []
-        tickets = list(dict.fromkeys(ticket for ticket, _ in fresh))
-        for ticket in tickets:
-            try:
-                pipeline = self.find(ticket.model)
-                prefix = pipeline.encode([ticket.request])
-            except Exception as error:
-                ticket.fail(error)
-                continue
-            for owner, index in fresh:
-                if owner is ticket:
-                    drawing = pipeline.drawing(ticket.request, index)
-                    self.resume(Strand(ticket, index, pipeline, prefix, drawing), None)
+        for ticket in dict.fromkeys(ticket for ticket, _ in fresh):
+            self.begin(ticket, [index for other, index in fresh if other is ticket])
 
-    def groups(self) -> list[list[Strand]]:
-        """The running strands, by model."""
-        groups: dict[int, list[Strand]] = {}
-        for strand in self.running:
-            groups.setdefault(id(strand.pipeline), []).append(strand)
-        return list(groups.values())
+    def take(self) -> bool:
+        """Take the next ticket, if there is one for this worker; then parked rows are next."""
+        ticket = self.queue.take(self.name) if self.has_most_room(self) else None
+        if ticket is None:
+            return False
+        ticket.began, self.parked_is_next = time.monotonic(), True
+        self.figures.waited(ticket.began - ticket.arrived)
+        self.unbegun.extend((ticket, i) for i in range(ticket.request.n))
+        return True
 
-    def advance(self, strands: list[Strand]) -> None:
-        """Move strands of one model on by a step; those that make it fail leave alone."""
-        rows = [strand.row for strand in strands if strand.row is not None]
+    def begin(self, ticket: Ticket, image_indices: Iterable[int]) -> None:
+        """Begin some images of a ticket."""
+        try:
+            pipeline = self.copy_of(ticket.model)
+            prefix = pipeline.encode([ticket.request])
+            group = self.groups.get(ticket.model)
+            if group is None or group.pipeline is not pipeline:
+                group = self.groups[ticket.model] = Group(ticket.model, pipeline, self.pad)
+            for index in image_indices:
+                strand = Strand(ticket, index, group, prefix)
+                self.running.extend(strand.begin())
+        except Exception as error:
+            self.fail([ticket], error)
+
+    def advance(self, group: Group, runs: list[Run]) -> None:
+        """Move rows of one model on by a step; those that make it fail leave alone."""
+        if not runs:
+            return
+        rows = [run.row for run in runs]
         before = [copy.copy(row) for row in rows]
-        backbone = self.backbone(strands[0])
+        backbone = group.backbone
         computed, padding = backbone.computed, backbone.padding
         began = time.perf_counter()
         try:
             tokens = step(
-                backbone,
-                torch.stack([strand.tokens for strand in strands if strand.tokens is not None]),
-                self.prefix(strands),
-                rows,
+                backbone, torch.stack([run.tokens for run in runs]), group.prefix(runs), rows
             )
         except Exception as error:
-            self.isolate(strands, before, error)
+            self.isolate(group, runs, before, error)
             return
-        seconds = time.perf_counter() - began
         work = sum(
             row.plan.tokens * (1 + old.now.null) for row, old in zip(rows, before, strict=True)
         )
-        self.figures.stepped(
-            seconds,
-            len(rows),
-            work,
-            backbone.computed - computed,
-            backbone.padding - padding,
-        )
-        for strand, row, own in zip(strands, rows, tokens, strict=True):
-            strand.tokens = own
-            strand.ticket.progress()
-            if row.done:
-                self.finish(strand, row)
+        self.figures.stepped(group.key, time.perf_counter() - began, len(rows), work)
+        self.figures.computed(backbone.computed - computed, backbone.padding - padding)
+        for run, row_tokens in zip(runs, tokens, strict=True):
+            run.tokens = row_tokens
+            run.strand.steps_done += 1
+            run.ticket.progress()
+            if run.row.done:
+                self.finish(run)
             else:
-                self.preview(strand, row)
+                self.preview(run)
 
-    def backbone(self, strand: Strand) -> Padded[Prefix]:
-        """What steps a strand: its model's backbone, padded if this worker pads."""
-        model, backbone = strand.ticket.model, strand.pipeline.backbone
-        if model not in self._padded or self._padded[model].backbone is not backbone:
-            self._padded[model] = Padded(backbone, self.pad)
-        return self._padded[model]
-
-    def isolate(self, strands: list[Strand], before: list[Row], error: Exception) -> None:
+    def isolate(self, group: Group, runs: list[Run], before: list[Row], error: Exception) -> None:
         """Step the halves apart, until what fails stands alone; out of memory, there is room for
         so many only."""
-        for strand, row in zip(strands, before, strict=True):
-            strand.row = row
-        if len(strands) == 1:
-            log.warning("a row has failed", exc_info=error)
-            self.leave(strands[0])
-            strands[0].ticket.fail(error)
+        if _is_of_device(error):
+            raise DeviceError("the device has failed in a step") from error
+        for run, row in zip(runs, before, strict=True):
+            run.row = row
+        if len(runs) == 1:
+            self.leave(runs[0])
+            self.fail([runs[0].ticket], error)
             return
-        half = len(strands) // 2
-        if _out_of_memory(error):
+        half = len(runs) // 2
+        if _is_out_of_memory(error):
             self.max_rows = max(1, half)
-            log.warning("out of memory with %d rows: at most %d from now on", len(strands), half)
-        self.advance(strands[:half])
-        self.advance(strands[half:])
+            log.warning("out of memory with %d rows: at most %d from now on", len(runs), half)
+        self.advance(group, runs[:half])
+        self.advance(group, runs[half:])
 
-    def finish(self, strand: Strand, row: Row) -> None:
+    def finish(self, run: Run) -> None:
         """All steps are done: turn the tokens into pixels, here or beside the next step."""
-        self.leave(strand)
-        if not bool(row.sound):
-            strand.ticket.fail(DrawingError("the model's logits are not numbers for this request"))
+        self.leave(run)
+        if not bool(run.row.sound):
+            error = DrawingError("the model's logits are not numbers for this request")
+            self.fail([run.ticket], error)
             return
         if self._finisher is None:
-            self.resume(strand, strand.tokens)
+            self.resume(run)
             return
-        future = self._finisher.submit(_resumed, strand.drawing, strand.tokens)
-        self.finishing[future] = strand
-        future.add_done_callback(lambda _: self.wake())
+        future = self._finisher.submit(run.finish)
+        self.finishing[future] = run.strand
+        future.add_done_callback(lambda _: self.queue.wake())
 
-    def wake(self) -> None:
-        """Something may be there to do."""
-        with self.queue.changed:
-            self.queue.changed.notify_all()
-
-    def resume(self, strand: Strand, tokens: Tensor | None) -> None:
+    def resume(self, run: Run) -> None:
         """Let a drawing go on, here and now."""
         began = time.perf_counter()
         try:
-            made = _resumed(strand.drawing, tokens)
+            further = run.finish()
         except Exception as error:
-            log.warning("a drawing has failed", exc_info=error)
-            strand.ticket.fail(error)
+            self.fail([run.ticket], error)
         else:
-            self.figures.busy_seconds += time.perf_counter() - began
-            self.received(strand, made)
+            self.figures.decoded(time.perf_counter() - began)
+            self.receive(run.strand, further)
 
-    def received(self, strand: Strand, made: Start | Image.Image) -> None:
-        """A drawing asks for more steps, or has its image."""
-        if isinstance(made, Start):
-            strand.begin(made)
-            self.running.append(strand)
+    def receive(self, strand: Strand, further: list[Run]) -> None:
+        """A drawing asks for more rows, or has its image. The rows let others pass, so that nobody
+        waits for all windows of a large picture."""
+        self.parked.extend(further)
+        if strand.image is None:
             return
         ticket = strand.ticket
-        ticket.give(strand.image_index, made)
+        ticket.give(strand.image_index, strand.image)
         if len(ticket.images) == ticket.request.n and ticket.began is not None:
-            self.figures.draws.append(time.monotonic() - ticket.began)
+            self.figures.drawn(time.monotonic() - ticket.began)
 
-    def preview(self, strand: Strand, row: Row) -> None:
+    def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
-        ticket, steps = strand.ticket, len(row.plan.steps)
-        due = row.step * (ticket.previews + 1) // steps
-        if ticket.previews and strand.previewed < due <= ticket.previews and not ticket.over:
-            assert strand.tokens is not None
-            number, strand.previewed = strand.previewed, due
-            pipeline, index, tokens = strand.pipeline, strand.image_index, strand.tokens
+        number, ticket, tokens = run.strand.due_preview(), run.ticket, run.tokens
+        if number is None or ticket.over:
+            return
+        strand = run.strand
 
-            def show() -> None:
+        def show() -> None:
+            try:
                 with torch.inference_mode():
-                    ticket.tell(Preview(index, number, pipeline.preview(tokens)))
+                    image = strand.group.pipeline.preview(tokens)
+                ticket.tell(Preview(strand.image_index, number, image))
+            except Exception as error:
+                log.warning("a preview has failed", exc_info=error)
+                ticket.fail(error)
 
-            if self._finisher is None:
-                show()
-            else:
-                self._finisher.submit(show)
+        if self._finisher is None:
+            show()
+        else:
+            self._finisher.submit(show)
 
-    def leave(self, strand: Strand) -> None:
-        """Take a strand out of the batch."""
-        self.running = [other for other in self.running if other is not strand]
+    def leave(self, run: Run) -> None:
+        """Take a row out of the batch."""
+        self.running = [other for other in self.running if other is not run]
 
-    def prefix(self, strands: Sequence[Strand]) -> Prefix:
-        """The conditions of strands, then their nulls; joined anew when others come or go."""
-        who = list(strands)  # which are kept, so that no other can take the place of one
-        if self._joined is None or self._joined[0] != who:
-            both = type(strands[0].prefix).join([strand.prefix for strand in strands])
-            order = torch.arange(2 * len(strands)).view(-1, 2).T.flatten()
-            self._joined = who, both.select(order.to(strands[0].pipeline.device))
-        return self._joined[1]
-
-
-def _resumed(
-    drawing: Generator[Start, Tensor, Image.Image], tokens: Tensor | None
-) -> Start | Image.Image:
-    """What a drawing asks for next, or the image."""
-    with torch.inference_mode():
-        try:
-            return next(drawing) if tokens is None else drawing.send(tokens)
-        except StopIteration as end:
-            image: Image.Image = end.value
-            return image
+    def fail(self, tickets: Iterable[Ticket], error: BaseException) -> None:
+        """Tell those who wait for some tickets, unless all work of this worker would fail now."""
+        if _is_of_device(error):
+            raise DeviceError("the device has failed") from error
+        log.warning("a request has failed", exc_info=error)
+        for ticket in tickets:
+            ticket.fail(error)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """A device, or the CPU's allocator, had no more."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _is_of_device(error: BaseException) -> bool:
+    """Whether the fault is the device's and not the row's: CUDA answers every call after such an
+    error with the same error."""
+    return isinstance(error, DeviceError | torch.AcceleratorError) or (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, torch.OutOfMemoryError)
+        and "CUDA error" in str(error)
     )
