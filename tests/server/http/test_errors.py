@@ -1,7 +1,13 @@
+import contextlib
+import gzip
 import logging
 import socket
+import time
 
 import pytest
+
+from unmask.errors import RequestError
+from unmask.server.http.schemas import GenerationBody, read_body
 
 URL = "/v1/images/generations"
 JSON = {"content-type": "application/json"}
@@ -68,6 +74,38 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(client, fault):
     answer = client.post(URL, content=chunks, headers=JSON)
     assert "content-length" not in answer.request.headers
     assert fault(answer, 413)["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP"])
+def test_an_encoded_body_is_refused_by_name(client, fault, encoding):
+    headers = JSON | {"content-encoding": encoding}
+    error = fault(client.post(URL, content=gzip.compress(b"{}"), headers=headers), 415)
+    assert encoding.lower() in error["message"]
+
+
+CHEAP = [
+    b'{"prompt": "cat", "mask_shares": [' + b",".join([b'"a"'] * 200_000) + b"]}",
+    b'{"prompt": "cat", "subjects": [' + b",".join([b"[]"] * 300_000) + b"]}",
+    b"{" + b",".join(b'"%d":1' % i for i in range(90_000)) + b"}",
+    b"[" * (1 << 20),
+    b'{"prompt": "' + b"\\u0041" * 170_000 + b'"}',
+    b'{"prompt": "cat", "seed": ' + b"9" * 1_000_000 + b"}",
+    b'{"prompt": "cat"' + b" " * 1_000_000 + b"}",
+    b'{"prompt": "cat", "mask_shares": [' + b",".join([b'"a"'] * 4000) + b"]}",
+    b'{"prompt": "cat", "subjects": [' + b",".join([b"[{}]"] * 1300) + b"]}",
+    b"{" + b",".join(b'"%d":1' % i for i in range(4000)) + b"}",
+]
+
+
+@pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
+def test_no_cheap_body_costs_more_than_it_may(body):
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with contextlib.suppress(RequestError):
+            read_body(body, GenerationBody)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.02
 
 
 def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, caplog):

@@ -304,13 +304,14 @@ class Engine:
 
     def _check_room(self, key: str, priority: Priority) -> None:
         waiting = len(self.queue)
-        seconds = self._seconds(
-            [
-                # After a window of a large one others may pass.
-                (ticket.model, ticket.cost.work / ticket.cost.windows)
-                for ticket in self.queue.ahead(key, priority)
-            ]
-        )
+        room = sum(max(worker.room, 0) for worker in self.workers.values())
+        blocking = []
+        for ticket in self.queue.ahead(key, priority):
+            if room > 0:  # it will be taken in a moment
+                room -= ticket.cost.images
+            else:  # after a window of it others may pass
+                blocking.append((ticket.model, ticket.cost.work / ticket.cost.windows))
+        seconds = self._seconds(blocking)
         reason = None
         if waiting >= self.options.max_queue:
             reason = f"{waiting} requests are waiting already"

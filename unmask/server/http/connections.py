@@ -64,18 +64,19 @@ class Connection(H11Protocol):
         """Begin to wait for a request, if there is room."""
         super().connection_made(transport)
         self._expect_head()
-        if len(self.connections) > self.config.max_connections:
-            others = [
-                connection
-                for connection in self.connections
-                if isinstance(connection, Connection)
-                and connection is not self
-                and not connection.answering
-            ]
-            if others:
-                min(others, key=lambda other: (other._in_request, other.heard_at)).transport.abort()
-            else:
-                self._refuse(503, "the server has no room for more connections", "unavailable")
+        others = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, Connection)
+            and connection is not self
+            and not connection.transport.is_closing()
+        ]
+        if len(others) < self.config.max_connections:
+            return
+        if asking := [other for other in others if not other.answering]:
+            min(asking, key=lambda other: (other._in_request, other.heard_at)).transport.abort()
+        else:
+            self._refuse(503, "the server has no room for more connections", "unavailable")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget all timers."""
@@ -97,7 +98,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the envelope."""
-        self._refuse(400, f"{msg} Send HTTP/1.1.", "bad_request")
+        self._refuse(400, "what came is no HTTP request that can be read", "bad_request")
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
