@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
 from unmask.families.pipelines import CONFIG, files, load_sides, presets
@@ -44,7 +44,7 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             "cond_embed_dim": settings.cond_embed_dim,
         },
     )
-    transformer = built(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
+    transformer = load_module(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
     backbone = AmusedBackbone(
         transformer, sides.text_encoder, sides.mask_id, sides.tokenizer.patch
     ).eval()

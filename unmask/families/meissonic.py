@@ -7,7 +7,7 @@ the one published beside the network; we read what is in the folder, where anoth
 import json
 from pathlib import Path
 
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
 from unmask.families.pipelines import CONFIG, files, load_sides, presets
@@ -50,7 +50,7 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             "pooled_projection_dim": settings.pooled_projection_dim,
         },
     )
-    transformer = built(lambda: MeissonicTransformer(settings), sides.weights, DTYPES[precision])
+    transformer = load_module(lambda: MeissonicTransformer(settings), sides.weights, DTYPES[precision])
     backbone = MeissonicBackbone(
         transformer, sides.text_encoder, sides.mask_id, sides.tokenizer.patch
     ).eval()
