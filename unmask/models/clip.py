@@ -133,9 +133,13 @@ def load_text_encoder(
 
 def encode_text(text_encoder: "CLIPTextModelWithProjection", ids: Tensor) -> tuple[Tensor, Tensor]:
     """What aMUSEd and Meissonic read of ids (rows, 77): the states (rows, 77, width) behind the
-    last layer but one, without a final norm, and the pooled text (rows, projection)."""
-    made = text_encoder(input_ids=ids, output_hidden_states=True)
-    return made.hidden_states[-2], made.text_embeds
+    last layer but one, without a final norm, and the pooled text (rows, projection).
+
+    The networks were trained on these. The last layer's differ: CLIP's own loss reads nothing of
+    it but the pooled text.
+    """
+    encoded = text_encoder(input_ids=ids, output_hidden_states=True)
+    return encoded.hidden_states[-2], encoded.text_embeds
 
 
 def _set_positions(encoder: "CLIPTextModelWithProjection", persistent: bool) -> None:

@@ -26,7 +26,8 @@ EPSILON = 1e-5
 @dataclass(frozen=True)
 class HaltonConfig:
     """Sizes of a network. ``hidden`` is the feed-forward's width, ``grid`` the side of the flat
-    square of tokens; heads are ``width // heads`` wide, so together they may be narrower than ``width``.
+    square of tokens; heads are ``width // heads`` wide, so together they may be narrower than
+    ``width``.
     """
 
     width: int
@@ -240,7 +241,9 @@ class HaltonMaskGIT(ImageBackbone):
         The registers are not remembered, so that a local pass over all places is a full pass.
         """
         prefix, memory, count = narrow(prefix, Prefix), narrow(memory, Memory), places.shape[1]
-        x = self._embedded(tokens, self.pos_emb(places))  #           (rows, some + registers, width)
+        x = self._embedded(
+            tokens, self.pos_emb(places)
+        )  #           (rows, some + registers, width)
         for i, (block, modulation) in enumerate(zip(self._blocks(), prefix.layers, strict=True)):
             shift, scale, gate, *rest = modulation.unbind(1)  #       (rows, 1, width) each
             query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))

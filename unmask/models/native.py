@@ -104,7 +104,9 @@ class Block(nn.Module):
     def project(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (rows, heads, tokens, head) of (rows, tokens, width)."""
         qkv = self.qkv(self.norm1(x))  # (rows, tokens, 3 x width)
-        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(1, 3)  # (rows, heads, 3, tokens, head)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(
+            1, 3
+        )  # (rows, heads, 3, tokens, head)
         query, key, value = qkv.unbind(2)
         query, key = self.query_norm(query), self.key_norm(key)
         if angles is not None:
@@ -203,7 +205,9 @@ class NativeTransformer(ImageBackbone):
         self, tokens: Tensor, prefix: Prefix, remember: bool, attention_rows: Tensor | None
     ) -> Pass:
         x = self.token_embedding(tokens) + self._places()
-        x = x.to(self._compute_dtype(x))  #                                      (rows, tokens, width)
+        x = x.to(
+            self._compute_dtype(x)
+        )  #                                      (rows, tokens, width)
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)  # (rows, keys)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
