@@ -37,9 +37,9 @@ class CompressedGrid:
             return Cells(places, slots.expand_as(places))
         holding = places // self.side // self.by * self.cell_side + places % self.side // self.by
         marked = holding.new_zeros(len(holding), self.cell_side**2).scatter(1, holding, 1)
-        counts = marked.sum(1, keepdim=True)  #                                       (rows, 1)
+        counts = marked.sum(1, keepdim=True)  #                             (rows, 1)
         # A stable sort brings the marked cells to the front and leaves them in their order.
-        order = marked.sort(dim=1, descending=True, stable=True).indices  #           (rows, cells)
+        order = marked.sort(dim=1, descending=True, stable=True).indices  # (rows, cells)
         index = torch.arange(int(counts.max()), device=places.device)
         cells = order.gather(1, torch.where(index < counts, index, 0))
         return Cells(cells, (marked.cumsum(1) - 1).gather(1, holding))

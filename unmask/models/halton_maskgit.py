@@ -196,9 +196,11 @@ class HaltonMaskGIT(ImageBackbone):
 
     def encode(self, condition: Condition) -> Prefix:
         """Every norm's shift, scale and gate for the classes ``condition.ids`` (rows, 1)."""
-        label = self.cls_emb(condition.ids[:, 0])  #                             (rows, width)
-        layers = torch.stack([block.mlp(label) for block in self._blocks()])  #  (.., 6 x width)
-        last: Tensor = self.last_norm.mlp(label)  #                              (rows, 2 x width)
+        label = self.cls_emb(condition.ids[:, 0])  #                            (rows, width)
+        layers = torch.stack(
+            [block.mlp(label) for block in self._blocks()]
+        )  # (layers, rows, 6 x width)
+        last: Tensor = self.last_norm.mlp(label)  #                             (rows, 2 x width)
         rows = len(label)
         return Prefix(layers.view(len(layers), rows, 6, 1, -1), last.view(rows, 2, 1, -1))
 
@@ -215,17 +217,17 @@ class HaltonMaskGIT(ImageBackbone):
         """
         assert attention_rows is None, "a label has no text whose attention could be read"
         prefix, count = narrow(prefix, Prefix), tokens.shape[1]
-        x = self._embedded(tokens, self.pos_emb.weight)  #            (rows, sequence, width)
+        x = self._embedded(tokens, self.pos_emb.weight)  #         (rows, sequence, width)
         kept: list[tuple[Tensor, Tensor]] = []
         for block, modulation in zip(self._blocks(), prefix.layers, strict=True):
-            shift, scale, gate, *rest = modulation.unbind(1)  #       (rows, 1, width) each
+            shift, scale, gate, *rest = modulation.unbind(1)  #    (rows, 1, width) each
             query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
             if remember:
                 kept.append((key[:, :, :count], value[:, :, :count]))
             x = _finished(block, x + gate * block.attn(query, key, value), rest)
         keys, values = zip(*kept, strict=True) if remember else ((), ())
         memory = Memory(torch.stack(keys), torch.stack(values)) if remember else None
-        return Pass(self._logits(x[:, :count], prefix), memory)  #    (rows, tokens, codebook)
+        return Pass(self._logits(x[:, :count], prefix), memory)  # (rows, tokens, codebook)
 
     def local_pass(
         self,
@@ -241,14 +243,12 @@ class HaltonMaskGIT(ImageBackbone):
         The registers are not remembered, so that a local pass over all places is a full pass.
         """
         prefix, memory, count = narrow(prefix, Prefix), narrow(memory, Memory), places.shape[1]
-        x = self._embedded(
-            tokens, self.pos_emb(places)
-        )  #           (rows, some + registers, width)
+        x = self._embedded(tokens, self.pos_emb(places))  #     (rows, some + registers, width)
         for i, (block, modulation) in enumerate(zip(self._blocks(), prefix.layers, strict=True)):
-            shift, scale, gate, *rest = modulation.unbind(1)  #       (rows, 1, width) each
+            shift, scale, gate, *rest = modulation.unbind(1)  # (rows, 1, width) each
             query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
             index = places[:, None, :, None].expand_as(key[:, :, :count])
-            key, value = (  #                                         (rows, heads, sequence, head)
+            key, value = (  #                                   (rows, heads, sequence, head)
                 torch.cat([old[i].scatter(2, index, new[:, :, :count]), new[:, :, count:]], 2)
                 for old, new in ((memory.keys, key), (memory.values, value))
             )

@@ -103,11 +103,8 @@ class Block(nn.Module):
 
     def project(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (rows, heads, tokens, head) of (rows, tokens, width)."""
-        qkv = self.qkv(self.norm1(x))  # (rows, tokens, 3 x width)
-        qkv = qkv.unflatten(-1, (3, self.heads, -1)).transpose(
-            1, 3
-        )  # (rows, heads, 3, tokens, head)
-        query, key, value = qkv.unbind(2)
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
+        query, key, value = qkv.unbind(2)  # (rows, heads, tokens, head) each
         query, key = self.query_norm(query), self.key_norm(key)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
@@ -165,7 +162,7 @@ class NativeTransformer(ImageBackbone):
         """The keys and values that every layer computes from the condition alone."""
         length = condition.ids.shape[1]
         x = self.condition_embedding(condition.ids) + self.condition_position.weight[:length]
-        x = x.to(self._compute_dtype(x))  # (rows, length, width)
+        x = x.to(self._compute_dtype(x))  #               (rows, length, width)
         keys, values = [], []
         for block in self._blocks():
             query, key, value = block.project(x, None)  # (rows, heads, length, head)
@@ -205,26 +202,24 @@ class NativeTransformer(ImageBackbone):
         self, tokens: Tensor, prefix: Prefix, remember: bool, attention_rows: Tensor | None
     ) -> Pass:
         x = self.token_embedding(tokens) + self._places()
-        x = x.to(
-            self._compute_dtype(x)
-        )  #                                      (rows, tokens, width)
+        x = x.to(self._compute_dtype(x))  #                      (rows, tokens, width)
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)  # (rows, keys)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
         for i, block in enumerate(self._blocks()):
-            query, key, value = block.project(x, self.angles)  #      (rows, heads, tokens, head)
+            query, key, value = block.project(x, self.angles)  # (rows, heads, tokens, head)
             if remember:
                 kept.append((key, value))
-            key = torch.cat([prefix.keys[i], key], 2)  #              (rows, heads, keys, head)
+            key = torch.cat([prefix.keys[i], key], 2)  #         (rows, heads, keys, head)
             value = torch.cat([prefix.values[i], value], 2)
             if attention_rows is not None:
                 chosen = (tensor[attention_rows] for tensor in (query, key, seen))
-                weights = attention_weights(*chosen)  #               (readers, heads, tokens, keys)
+                weights = attention_weights(*chosen)  #          (readers, heads, tokens, keys)
                 maps.append(weights[..., : prefix.mask.shape[1]].mean(1))
             x = block.finish(x, block.attend(query, key, value, seen))
         keys, values = zip(*kept, strict=True) if remember else ((), ())
         return Pass(
-            logits=self.head(self.norm(x)),  #                        (rows, tokens, codebook)
+            logits=self.head(self.norm(x)),  #                   (rows, tokens, codebook)
             memory=Memory(torch.stack(keys), torch.stack(values)) if remember else None,
             attention=None if attention_rows is None else torch.stack(maps).mean(0),
         )
@@ -235,12 +230,12 @@ class NativeTransformer(ImageBackbone):
         They see the prefix, each other, and all other tokens as ``memory`` holds them.
         """
         x = self.token_embedding(tokens) + self._places()[places]
-        x = x.to(self._compute_dtype(x))  #                           (rows, some, width)
-        angles = self.angles[places].unsqueeze(1)  #                  (rows, 1, some, head / 2)
+        x = x.to(self._compute_dtype(x))  #                         (rows, some, width)
+        angles = self.angles[places].unsqueeze(1)  #                (rows, 1, some, head / 2)
         image = prefix.mask.new_ones(len(tokens), self.config.tokens)
-        seen = torch.cat([prefix.mask, image], 1)  #                  (rows, keys)
+        seen = torch.cat([prefix.mask, image], 1)  #                (rows, keys)
         for i, block in enumerate(self._blocks()):
-            query, new_key, new_value = block.project(x, angles)  #   (rows, heads, some, head)
+            query, new_key, new_value = block.project(x, angles)  # (rows, heads, some, head)
             index = places[:, None, :, None].expand_as(new_key)
             key = torch.cat([prefix.keys[i], memory.keys[i].scatter(2, index, new_key)], 2)
             value = torch.cat([prefix.values[i], memory.values[i].scatter(2, index, new_value)], 2)

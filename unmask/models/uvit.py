@@ -79,8 +79,8 @@ class TokenEmbedding(nn.Module):
         self.conv = nn.Conv2d(width, channels, 1, bias=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        embedded = self.layer_norm(self.embeddings(ids))  #            (rows, height, width, ..)
-        states: Tensor = self.conv(embedded.permute(0, 3, 1, 2))  #    (rows, channels, height, ..)
+        embedded = self.layer_norm(self.embeddings(ids))  #         (rows, height, width, ..)
+        states: Tensor = self.conv(embedded.permute(0, 3, 1, 2))  # (rows, channels, height, ..)
         return states
 
 

@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
 
     def _perceptron(self, x: Tensor) -> Tensor:
         hidden = self.channelwise_norm(F.gelu(self.channelwise_linear_1(x)))  # (.., 4 x channels)
-        narrow: Tensor = self.channelwise_linear_2(hidden)  #                     (.., channels)
+        narrow: Tensor = self.channelwise_linear_2(hidden)  #                   (.., channels)
         return narrow
 
 
@@ -158,9 +158,9 @@ class AdaptiveNorm(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        scale, shift = modulation[:, None].chunk(2, -1)  #    (rows, 1, width) each
+        scale, shift = modulation[:, None].chunk(2, -1)  # (rows, 1, width) each
         modulated: Tensor = self.norm(x) * (1 + scale) + shift
-        return modulated  #                                   (rows, tokens, width)
+        return modulated  #                                (rows, tokens, width)
 
 
 class GatedLinear(nn.Module):

@@ -89,10 +89,10 @@ class AmusedTransformer(ClipNetwork):
 
     def encode(self, text: Tensor, pooled: Tensor, micro: Tensor) -> Prefix:
         """See ``ClipNetwork``."""
-        text = self.encoder_proj_layer_norm(self.encoder_proj(text))  #     (rows, length, width)
+        text = self.encoder_proj_layer_norm(self.encoder_proj(text))  # (rows, length, width)
         numbers = sinusoids(micro, self.config.micro_cond_encode_dim).flatten(1)
         joined = torch.cat([pooled, numbers], 1).to(self.encoder_proj.weight.dtype)
-        pooled = self.cond_embed(joined)  #                                 (rows, width)
+        pooled = self.cond_embed(joined)  #                             (rows, width)
         pairs = [layer.attn2.keys_values(text) for layer in self._layers()]
         keys, values = zip(*pairs, strict=True)
         modulations = [part for layer in self._layers() for part in layer.modulations(pooled)]
@@ -119,27 +119,25 @@ class AmusedTransformer(ClipNetwork):
     ) -> Pass:
         """See ``ClipNetwork``. ``steps_left`` tells it nothing."""
         prefix = narrow(prefix, Prefix)
-        lower = self._lower(tokens, prefix)  #                              (rows, cells, channels)
-        x = self.project_to_hidden(self.project_to_hidden_norm(lower))  #   (rows, cells, width)
+        lower = self._lower(tokens, prefix)  #                            (rows, cells, channels)
+        x = self.project_to_hidden(self.project_to_hidden_norm(lower))  # (rows, cells, width)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
         for i, layer in enumerate(self._layers()):
             modulations = prefix.modulations[3 * i : 3 * i + 3]
             normed = layer.norm1(x, modulations[0])
-            key, value = layer.attn1.keys_values(
-                normed
-            )  #                 (rows, heads, cells, head)
+            key, value = layer.attn1.keys_values(normed)  #               (rows, heads, cells, head)
             if remember:
                 kept.append((key, value))
             x = layer.attn1(layer.attn1.query(normed), key, value) + x
             query = layer.attn2.query(layer.norm2(x, modulations[1]))
             if attention_rows is not None:
                 chosen = query[attention_rows], prefix.keys[i, attention_rows]
-                maps.append(attention_weights(*chosen, None).mean(1))  #    (readers, cells, length)
+                maps.append(attention_weights(*chosen, None).mean(1))  #  (readers, cells, length)
             x = layer.attn2(query, prefix.keys[i], prefix.values[i]) + x
             x = layer.ff(layer.norm3(x, modulations[2])) + x
         states = self.project_from_hidden(self.project_from_hidden_norm(x))
-        logits = self.mlm_layer(self._upper(states, prefix))  #             (rows, tokens, codebook)
+        logits = self.mlm_layer(self._upper(states, prefix))  #           (rows, tokens, codebook)
         memory, attention = None, None
         if remember:
             keys, values = zip(*kept, strict=True)
@@ -162,16 +160,14 @@ class AmusedTransformer(ClipNetwork):
         it; they are a ninth of the work. ``steps_left`` tells it nothing.
         """
         prefix, memory = narrow(prefix, Prefix), narrow(memory, Memory)
-        cells = self.compressed.cells_of(places).cells  #                   (rows, cells)
+        cells = self.compressed.cells_of(places).cells  #                 (rows, cells)
         lower = self._lower(memory.tokens.scatter(1, places, tokens), prefix)
         lower = lower.gather(1, cells[..., None].expand(-1, -1, lower.shape[-1]))
-        x = self.project_to_hidden(self.project_to_hidden_norm(lower))  #   (rows, cells, width)
+        x = self.project_to_hidden(self.project_to_hidden_norm(lower))  # (rows, cells, width)
         for i, layer in enumerate(self._layers()):
             modulations = prefix.modulations[3 * i : 3 * i + 3]
             normed = layer.norm1(x, modulations[0])
-            new_key, new_value = layer.attn1.keys_values(
-                normed
-            )  #         (rows, heads, cells, head)
+            new_key, new_value = layer.attn1.keys_values(normed)  #       (rows, heads, cells, head)
             index = cells[:, None, :, None].expand_as(new_key)
             key = memory.keys[i].scatter(2, index, new_key)
             value = memory.values[i].scatter(2, index, new_value)
@@ -181,9 +177,9 @@ class AmusedTransformer(ClipNetwork):
             x = layer.ff(layer.norm3(x, modulations[2])) + x
         new_states = self.project_from_hidden(self.project_from_hidden_norm(x))
         states = memory.states.scatter(1, cells[..., None].expand_as(new_states), new_states)
-        upper = self._upper(states, prefix)  #                              (rows, tokens, channels)
+        upper = self._upper(states, prefix)  #                            (rows, tokens, channels)
         here = upper.gather(1, places[..., None].expand(-1, -1, upper.shape[-1]))
-        logits: Tensor = self.mlm_layer(here)  #                            (rows, some, codebook)
+        logits: Tensor = self.mlm_layer(here)  #                          (rows, some, codebook)
         return logits
 
     def _lower(self, tokens: Tensor, prefix: Prefix) -> Tensor:

@@ -177,7 +177,7 @@ class DoubleBlock(nn.Module):
         image = image + of_image[5] * self.ff(_modulated(image, *of_image[3:5]))
         text = text + of_text[2] * _of_part(attended[:, :length], self.attn.to_add_out)
         text = text + of_text[5] * self.ff_context(_modulated(text, *of_text[3:5]))
-        return _clipped(text), image  #                     (rows, length, width), (rows, cells, ..)
+        return _clipped(text), image  # (rows, length, width), (rows, cells, ..)
 
 
 class SingleBlock(nn.Module):

@@ -151,7 +151,7 @@ class MeissonicTransformer(ClipNetwork):
             steps_left,
             rotations_of(length, cell_side, config.axes_dims_rope, tokens.device),
             exchange,
-        )  #                                                         (rows, cells, width)
+        )  #                                                          (rows, cells, width)
         states = states.transpose(1, 2).reshape(len(tokens), -1, cell_side, cell_side)
         upper = channels_last(self.up_block(states)).flatten(1, 2)  # (rows, tokens, width)
         memory, attention = None, None
@@ -192,13 +192,13 @@ class MeissonicTransformer(ClipNetwork):
             return all_keys, all_values
 
         # The cells' tokens as a picture that is one cell wide.
-        state = remembered.tokens.scatter(1, places, tokens)  #    (rows, tokens)
-        members = compressed.tokens_of(cells).flatten(1)  #        (rows, cells x by x by)
+        state = remembered.tokens.scatter(1, places, tokens)  #              (rows, tokens)
+        members = compressed.tokens_of(cells).flatten(1)  #                  (rows, cells x by x by)
         column = state.gather(1, members).view(len(state), -1, compressed.by)
 
         everywhere = rotations_of(length, compressed.cell_side, config.axes_dims_rope, cells.device)
         texts = torch.arange(length, device=cells.device).expand(len(cells), -1)
-        running = torch.cat([texts, length + cells], 1)  #         (rows, length + cells)
+        running = torch.cat([texts, length + cells], 1)  #                   (rows, length + cells)
         cosine, sine = (table[running].unsqueeze(1) for table in everywhere)
         states = self._run(column, prefix, steps_left, (cosine, sine), exchange)
         upper = channels_last(self.up_block(states.transpose(1, 2).unsqueeze(-1))).flatten(1, 2)
@@ -217,13 +217,13 @@ class MeissonicTransformer(ClipNetwork):
         exchange: Exchange,
     ) -> Tensor:
         """The states (rows, cells, width) behind all blocks of ids (rows, height, width)."""
-        text, length = prefix.text, prefix.text.shape[1]  #              (rows, length, width)
+        text, length = prefix.text, prefix.text.shape[1]  #                   (rows, length, width)
         lower = channels_last(self.down_block(self.embed(ids))).flatten(1, 2)
         image = self.project_to_hidden(self.project_to_hidden_norm(lower))  # (rows, cells, width)
-        active = self.time_text_embed(steps_left, prefix.pooled)  #      (16 or more, width)
+        active = self.time_text_embed(steps_left, prefix.pooled)  #           (16 or more, width)
         for i, double in enumerate(self.transformer_blocks):
             text, image = double(text, image, active, rotations, exchange, i)
-        x = torch.cat([text, image], 1)  #                               (rows, running, width)
+        x = torch.cat([text, image], 1)  #                                    (rows, running, width)
         for i, single in enumerate(self.single_transformer_blocks, self.config.num_layers):
             x = single(x, active, rotations, exchange, i)
         # The text has done its work: only the image's states go on.
