@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
 from unmask.families.pipelines import CONFIG, files, load_sides, presets
-from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer
+from unmask.models.amused import AmusedConfig, AmusedTransformer
+from unmask.models.clip_backbone import ClipBackbone
 from unmask.published import read_published
 
 _CLASSES = ("AmusedPipeline", "AmusedImg2ImgPipeline", "AmusedInpaintPipeline")
@@ -44,8 +45,8 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             "cond_embed_dim": settings.cond_embed_dim,
         },
     )
-    transformer = built(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
-    backbone = AmusedBackbone(
+    transformer = load_module(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
+    backbone = ClipBackbone(
         transformer, sides.text_encoder, sides.mask_id, sides.tokenizer.patch
     ).eval()
     return Parts(sides.tokenizer.to(device), backbone.to(device), sides.condition)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from unmask import config
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
@@ -96,10 +96,10 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             f"{folder / 'labels.txt'}: {len(condition.labels)} labels, "
             f"but the transformer knows {settings.classes} classes"
         )
-    tokenizer = built(
+    tokenizer = load_module(
         lambda: LlamaGenVQ(vq), folder / "tokenizer" / "model.safetensors", torch.float32
     )
-    backbone = built(
+    backbone = load_module(
         lambda: HaltonMaskGIT(settings),
         folder / "transformer" / "model.safetensors",
         DTYPES[precision],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unmask.checkpoint import variant
+from unmask.checkpoint import weights_file
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families.base import DTYPES
@@ -73,7 +73,7 @@ def load_sides(
             f"{folder / 'tokenizer'}: {condition.vocabulary} text tokens, "
             f"but CLIP embeds {text.vocab_size}"
         )
-    weights = variant(folder / "transformer", _STEM, precision)
+    weights = weights_file(folder / "transformer", _STEM, precision)
     return Sides(tokenizer, condition, text_encoder, mask_id, weights)
 
 
