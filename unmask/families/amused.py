@@ -6,12 +6,13 @@ from pathlib import Path
 from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
-from unmask.families.pipelines import CONFIG, files, load_sides, presets
+from unmask.families.pipelines import CONFIG, files, halton_preset, load_sides, published_options
 from unmask.models.amused import AmusedConfig, AmusedTransformer
 from unmask.models.clip_backbone import ClipBackbone
 from unmask.published import read_published
 
 _CLASSES = ("AmusedPipeline", "AmusedImg2ImgPipeline", "AmusedInpaintPipeline")
+_GUIDANCE = 10.0
 _STEPS = 12
 
 
@@ -28,7 +29,8 @@ def _card(folder: Path, name: str) -> ModelCard:
         name=name,
         description="aMUSEd: a small, quick text-to-image model that reads CLIP",
         scheduler="confidence",
-        presets=presets(guidance_scale=10.0, steps=_STEPS),
+        presets=(halton_preset(_GUIDANCE, _STEPS),),
+        defaults=published_options(_GUIDANCE),
         steps=_STEPS,
     )
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
-from unmask.families.pipelines import CONFIG, files, load_sides, presets
+from unmask.families.pipelines import CONFIG, files, halton_preset, load_sides, published_options
 from unmask.models.clip_backbone import ClipBackbone
 from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer
 from unmask.published import read_published
 
+_GUIDANCE = 9.0
 _STEPS = 48
 
 
@@ -34,7 +35,8 @@ def _card(folder: Path, name: str) -> ModelCard:
         name=name,
         description=f"{kind}: a text-to-image model that reads the CLIP of its own folder",
         scheduler="confidence",
-        presets=presets(guidance_scale=9.0, steps=_STEPS),
+        presets=(halton_preset(_GUIDANCE, _STEPS),),
+        defaults=published_options(_GUIDANCE),
         steps=_STEPS,
     )
 

@@ -10,8 +10,6 @@ from unmask.errors import ConfigError
 from unmask.families.base import DTYPES
 from unmask.models.clip import ClipCondition, load_text_encoder
 from unmask.published import read_published
-from unmask.sampling.plan import PlanOptions
-from unmask.sampling.schedulers import SCHEDULERS
 from unmask.tokenizers.diffusers_vq import DiffusersVQ
 
 if TYPE_CHECKING:
@@ -77,20 +75,21 @@ def load_sides(
     return Sides(tokenizer, condition, text_encoder, mask_id, weights)
 
 
-def presets(guidance_scale: float, steps: int) -> tuple[PlanOptions, ...]:
-    """The published defaults with each scheduler; Halton's goes with its own mask schedule."""
-    return tuple(
-        PlanOptions(
-            steps=steps,
-            scheduler=scheduler,
-            mask_schedule="arccos" if scheduler == "halton" else "cosine",
-            temperature=1.0,
-            choice_temperature=2.0,
-            guidance_scale=guidance_scale,
-            uncage_blur=2.0,
-        )
-        for scheduler in SCHEDULERS
-    )
+def published_options(guidance_scale: float) -> dict[str, object]:
+    """The options that the folders' pipelines draw with."""
+    return {
+        "mask_schedule": "cosine",
+        "temperature": 1.0,
+        "choice_temperature": 2.0,
+        "guidance_scale": guidance_scale,
+        "uncage_blur": 2.0,
+    }
+
+
+def halton_preset(guidance_scale: float, steps: int) -> dict[str, object]:
+    """The same in Halton's order, which goes with its own mask schedule."""
+    options = {"scheduler": "halton", "steps": steps, "mask_schedule": "arccos"}
+    return published_options(guidance_scale) | options
 
 
 def files(precision: Precision) -> tuple[str, ...]:
