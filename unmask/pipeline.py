@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.devices import Precision, usable_device
-from unmask.editing import Edit, Window, draw_edit
+from unmask.editing import Edit, Window, prepare
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.families.base import ModelCard
@@ -257,18 +257,18 @@ class Pipeline:
             return uniforms(request.seed, image_index, count, Purpose.CELLS)
 
         revising = request.edit.kind == "revise"
-        windows = draw_edit(request.edit, self.tokenizer, self.info.grid, choose, self.device)
-        try:
-            window = next(windows)
-            while True:
-                plan = self.plan(request, image_index, window)
-                masked = window.tokens.masked_fill(window.unknown, self.backbone.mask_id)
-                start = window.tokens if revising else masked
-                tokens = yield Start(plan, start, window.unknown, window.part, window.parts)
-                window = windows.send(tokens)
-        except StopIteration as end:
-            image: Image.Image = end.value
-            return image
+        prepared = prepare(request.edit, self.tokenizer, self.info.grid, self.device)
+        edited = prepared.image(choose)
+        windows = edited.start()
+        while edited.image is None:
+            window = min(windows, key=lambda window: window.part)
+            windows.remove(window)
+            plan = self.plan(request, image_index, window)
+            masked = window.tokens.masked_fill(window.unknown, self.backbone.mask_id)
+            start = window.tokens if revising else masked
+            tokens = yield Start(plan, start, window.unknown, window.part, window.parts)
+            windows += edited.finish(window, tokens)
+        return edited.image
 
     def plan(self, request: Request, image_index: int = 0, window: Window | None = None) -> Plan:
         """The plan of an image on a blank, or of a window of an edit."""
