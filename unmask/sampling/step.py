@@ -77,7 +77,7 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     places = positions.places
     logits = part.batch.backbone.local(
         tokens.gather(1, places)[running],
-        positions.select(every + guided, running),
+        Positions(places[running], tuple(positions.counts[i] for i in every + guided)),
         part.pair.running(part.batch.index(guided)),
         type(memory[0]).join(memory),
         steps_left=part.steps_left[running],
