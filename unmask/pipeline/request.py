@@ -13,7 +13,7 @@ from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
-from unmask.sampling.options import PlanOptions, choose_options
+from unmask.sampling.options import PlanOptions, choose_options, listed_steps
 from unmask.sampling.plan import make_plan
 
 MAX_IMAGES = 10
@@ -123,8 +123,7 @@ class RequestCheck:
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
         scheduler = _checked("scheduler", str, given.setdefault("scheduler", default))
-        shares = given.get("mask_shares")
-        steps = len(shares) if isinstance(shares, list | tuple) else given.get("steps")
+        steps = listed_steps(given) or given.get("steps")
         preset = self.card.preset(
             scheduler, None if steps is None else _checked("steps", int, steps)
         )

@@ -26,9 +26,7 @@ class Option(NamedTuple):
     default: str = ""
 
 
-def option(
-    default: Any, meaning: str, low: float | None = None, high: float | None = None
-) -> Any:
+def option(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
     """A field of a method: an option with its default."""
     return field(default=default, metadata={"option": Option(meaning, low, high)})
 

@@ -184,12 +184,12 @@ def choose_options(given: Mapping[str, object], preset: Mapping[str, object]) ->
         if name not in known:
             raise RequestError(f"option {name[:64]!r}: {choices(name[:64], known)}", name[:64])
     values = {name: value for name, value in preset.items() if value is not None} | given
-    shares = values.get("mask_shares")
-    if isinstance(shares, list | tuple):
-        values["steps"] = len(shares)
-        if given.get("steps", len(shares)) != len(shares):
+    listed = listed_steps(values)
+    if listed is not None:
+        values["steps"] = listed
+        if given.get("steps", listed) != listed:
             raise RequestError(
-                f"steps is {given['steps']}, but mask_shares lists {len(shares)}: leave steps out",
+                f"steps is {given['steps']}, but mask_shares lists {listed}: leave steps out",
                 "steps",
             )
     options = PlanOptions(
@@ -208,6 +208,14 @@ def choose_options(given: Mapping[str, object], preset: Mapping[str, object]) ->
         if name not in acting:
             raise RequestError(_says_nothing(known[name], options), name)
     return options
+
+
+def listed_steps(values: Mapping[str, object]) -> int | None:
+    """How many steps mask_shares list; None if there are none, or as many as cannot be."""
+    shares = values.get("mask_shares")
+    if isinstance(shares, list | tuple) and 1 <= len(shares) <= MAX_STEPS:
+        return len(shares)
+    return None
 
 
 def flat_options() -> dict[str, FlatOption]:

@@ -297,7 +297,5 @@ def _positions(targets: list[Tensor]) -> Positions:
     short ones repeat their first, which changes nothing."""
     counts = tuple(len(target) for target in targets)
     longest = max(FEWEST_ROWS, *counts)
-    filled = [
-        torch.cat([target, target[:1].expand(longest - len(target))]) for target in targets
-    ]
+    filled = [torch.cat([target, target[:1].expand(longest - len(target))]) for target in targets]
     return Positions(torch.stack(filled), counts)

@@ -62,9 +62,7 @@ class Uncage(Scheduler, name="uncage"):
         return self.uncage_base.score(context) + self.uncage_weight * torch.stack(contrasts)
 
 
-def contrast(
-    attention: Tensor, subjects: Subjects, grid: tuple[int, ...], sigma: float
-) -> Tensor:
+def contrast(attention: Tensor, subjects: Subjects, grid: tuple[int, ...], sigma: float) -> Tensor:
     """max over objects of (least attention to its words - most to words of others), (tokens,).
 
     ``attention`` is (tokens, text positions). Each word's map is blurred and scaled to a maximum of
