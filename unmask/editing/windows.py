@@ -130,6 +130,12 @@ def _open_windows(
     """The windows at these rows and columns that have open cells, always the one with the fewest
     next, of several the first. Its cells are closed.
     """
+    spanned = open_cells[rows[0] : rows[-1] + grid[0], columns[0] : columns[-1] + grid[1]]
+    if not spanned.any():
+        return []
+    if spanned.shape == grid:  # one window, as with every speck of thousands
+        spanned[:] = False
+        return [(rows[0], columns[0])]
     counts = _count_in_windows(open_cells, rows, columns, grid)
     waiting = [(count, place) for place, count in enumerate(counts.flat) if count]
     heapify(waiting)
