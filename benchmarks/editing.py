@@ -1,20 +1,21 @@
 """What editing costs beside the model: ``python -m benchmarks.editing [MODEL]``.
 
-For large pictures and a few masks: how many windows there are, how long planning them, preparing
-the request and composing an image takes, and what a prepared edit holds. The tokenizer is the
-model's own; its tokens are not drawn but taken as they are.
+For large pictures and a few masks: how many windows there are, in how many rounds they are drawn if
+every window that need not wait is drawn at once, how long planning, preparing the request and
+composing an image take, and what a prepared edit holds. No window is drawn.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from unmask.editing import Edit, PreparedEdit, inpaint, outpaint, prepare, window_count
+from unmask.editing import Edit, PreparedEdit, WindowPlan, inpaint, outpaint, prepare, window_count
 from unmask.editing.paint import compose
 from unmask.pipeline import Pipeline
 from unmask.store import default_model
@@ -51,23 +52,31 @@ def held_bytes(prepared: PreparedEdit) -> int:
     return sum(array.nbytes for array in [*arrays, *(prepared.feather or ())])
 
 
+def count_rounds(plan: WindowPlan) -> int:
+    """How many windows the longest chain has of which each waits for the one before."""
+    rounds = [1] * len(plan.corners)
+    for window, followers in enumerate(plan.followers):
+        for follower in followers:
+            rounds[follower] = max(rounds[follower], rounds[window] + 1)
+    return max(rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default=default_model())
     pipeline = Pipeline.load(parser.parse_args().model)
     tokenizer, grid = pipeline.tokenizer, pipeline.info.grid
-    print("picture    mask    windows at once   plan s  prepare s  compose s  held MiB")
+    print("picture    mask    windows  rounds   plan s  prepare s  compose s  held MiB")
     for width, height in SIZES:
         for name, edit in make_edits(width, height).items():
-            count, planning = timed(lambda edit=edit: window_count(edit, tokenizer.patch, grid))
+            count, planning = timed(partial(window_count, edit, tokenizer.patch, grid))
             with torch.inference_mode():
-                prepared, preparing = timed(lambda edit=edit: prepare(edit, tokenizer, grid))
+                prepared, preparing = timed(partial(prepare, edit, tokenizer, grid))
             sums = np.zeros(prepared.canvas.shape)
             says = np.ones((*prepared.mask.shape, 1), np.int32)
-            composed = (edit, prepared.feather, sums, says)
-            composing = timed(lambda composed=composed: compose(*composed))[1]
+            composing = timed(partial(compose, edit, prepared.feather, sums, says))[1]
             print(
-                f"{width}x{height}  {name:7} {count:7} {len(prepared.encoded):7} {planning:8.3f} "
+                f"{width}x{height}  {name:7} {count:7} {count_rounds(prepared.plan):7} {planning:8.3f} "
                 f"{preparing:10.3f} {composing:10.3f} {held_bytes(prepared) / 2**20:9.1f}"
             )
 

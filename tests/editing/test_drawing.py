@@ -71,14 +71,14 @@ def test_every_unknown_token_is_drawn_once_and_stays(picture: Masked, grid: Grid
     sent = GreyTokenizer().encode(torch.from_numpy(padded).float().permute(2, 0, 1)[None])[0]
     tokens = np.where(masked, -1, sent.numpy())
     value = 7
-    for (row, column), (given_tokens, unknown) in zip(corners, drawing.seen, strict=True):
+    for (row, column), (given_tokens, asked) in zip(corners, drawing.seen, strict=True):
         cells = np.s_[row : row + rows, column : column + columns]
-        unknown = unknown.numpy().reshape(grid)
+        unknown = asked.numpy().reshape(grid)
         assert unknown.any()
         assert (unknown == (tokens[cells] == -1)).all()
         assert (given_tokens.numpy().reshape(grid) == tokens[cells])[~unknown].all()
-        tokens[cells][unknown] = np.arange(value, value + unknown.sum()) % 256
-        value += unknown.sum()
+        tokens[cells][unknown] = np.arange(value, value + int(unknown.sum())) % 256
+        value += int(unknown.sum())
     assert (tokens != -1).all()
     drawn = tokens.repeat(PATCH, 0).repeat(PATCH, 1)[: mask.shape[0], : mask.shape[1]]
     assert (np.asarray(result)[mask] == drawn[mask][:, None]).all()
@@ -101,7 +101,7 @@ def test_nothing_that_lies_under_the_mask_is_seen(
     for (one, _), (other, _) in zip(drawings[0].seen, drawings[1].seen, strict=True):
         assert torch.equal(one, other)
     hidden = Image.fromarray(np.dstack([pixels, np.where(mask, 0, 255).astype(np.uint8)]))
-    seen = Image.fromarray(np.dstack([image, np.where(mask, 0, 255).astype(np.uint8)]))
+    seen = Image.fromarray(np.dstack([np.asarray(image), np.where(mask, 0, 255).astype(np.uint8)]))
     results = [run(inpaint(one, feather=feather), grid, WideTokenizer()) for one in (hidden, seen)]
     assert (np.asarray(results[0])[mask] == np.asarray(results[1])[mask]).all()
 
@@ -179,6 +179,10 @@ def run_in_any_order(prepared: PreparedEdit, random: np.random.Generator) -> Ima
     return edited.image
 
 
+SIDE = st.integers(1, 20)
+SIDES = st.tuples(SIDE, SIDE, SIDE, SIDE)
+
+
 @st.composite
 def edits(draw: st.DrawFn) -> Edit:
     """Of every kind, of pictures with and without transparency."""
@@ -191,7 +195,7 @@ def edits(draw: st.DrawFn) -> Edit:
     if kind == "inpaint":
         return inpaint(image, as_image(mask), feather)
     if kind == "outpaint":
-        return outpaint(image, *draw(st.tuples(*[st.integers(1, 20)] * 4)), feather)
+        return outpaint(image, *draw(SIDES), feather)
     if kind == "restyle":
         return image_to_image(image, draw(st.sampled_from([0.1, 0.7])), as_image(mask), feather)
     return variation(image) if kind == "vary" else revise(image, 0.4, as_image(mask), feather)

@@ -33,10 +33,12 @@ def test_a_turned_picture_is_edited_upright() -> None:
     image.getexif()[0x0112] = 6
     edit = outpaint(image, left=3)
     assert edit.size == (15, 20)
-    assert (edit.pixels[:, 3:, :3] == np.asarray(noise(20, 12).transpose(Image.ROTATE_270))).all()
+    assert (
+        edit.pixels[:, 3:, :3] == np.asarray(noise(20, 12).transpose(Image.Transpose.ROTATE_270))
+    ).all()
 
 
-def half(mode: str, chosen: object, rest: object) -> Image.Image:
+def half(mode: str, chosen: int | tuple[int, ...], rest: int | tuple[int, ...]) -> Image.Image:
     mask = Image.new(mode, (16, 12), rest)
     mask.paste(chosen, (0, 0, 8, 12))
     return mask
