@@ -130,8 +130,14 @@ def _open_windows(
     """The windows at these rows and columns that have open cells, always the one with the fewest
     next, of several the first. Its cells are closed.
     """
+    spanned = open_cells[rows[0] : rows[-1] + grid[0], columns[0] : columns[-1] + grid[1]]
+    if not spanned.any():
+        return []
+    if spanned.shape == grid:  # one window, as with every speck of thousands
+        spanned[:] = False
+        return [(rows[0], columns[0])]
     counts = _count_in_windows(open_cells, rows, columns, grid)
-    waiting = [(count, place) for place, count in enumerate(counts.flat) if count]
+    waiting = [(count, place) for place, count in enumerate(counts.ravel().tolist()) if count]
     heapify(waiting)
     corners = []
     while waiting:
@@ -142,11 +148,8 @@ def _open_windows(
         row, column = rows[down], columns[across]
         open_cells[_area((row, column), grid)] = False
         corners.append((row, column))
-        top, bottom = bisect_right(rows, row - grid[0]), bisect_left(rows, row + grid[0])
-        left, right = (
-            bisect_right(columns, column - grid[1]),
-            bisect_left(columns, column + grid[1]),
-        )
+        top, bottom = _overlapping(rows, row, grid[0])
+        left, right = _overlapping(columns, column, grid[1])
         before = counts[top:bottom, left:right].copy()
         after = _count_in_windows(open_cells, rows[top:bottom], columns[left:right], grid)
         counts[top:bottom, left:right] = after
