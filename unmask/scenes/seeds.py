@@ -1,6 +1,7 @@
 """Seeds for the batches and steps of a run."""
 
-DATA, LOOP = 0, 1
+DATA, LOOP, BREAKS = 0, 1, 2  # streams: pictures, steps of training, and how objects are broken
+HELD_OUT = 1_000_003  # the seed of pictures that no training meets
 
 
 def batch_seed(seed: int, index: int, stream: int = DATA) -> int:
