@@ -67,7 +67,7 @@ def test_pairs_name_both_objects_and_no_relation_but_the_true_one() -> None:
     related = 0
     for row, text in enumerate(captions(scenes, NOUNS, 0)):
         first, second = (
-            _thing(int(scenes.nouns[row, slot]), int(scenes.colours[row, slot])) for slot in (0, 1)
+            _thing(int(scenes.nouns[row, item]), int(scenes.colours[row, item])) for item in (0, 1)
         )
         assert _said(first, text), text
         assert _said(second, text), text
@@ -88,8 +88,8 @@ def test_and_means_side_by_side_in_the_order_of_reading() -> None:
             joined += 1
             assert int(scenes.relation[row]) == 0
             first, second = (
-                _thing(int(scenes.nouns[row, slot]), int(scenes.colours[row, slot]))
-                for slot in (0, 1)
+                _thing(int(scenes.nouns[row, item]), int(scenes.colours[row, item]))
+                for item in (0, 1)
             )
             assert _said(f"{first} and an? {second}", text), text
     assert 200 < joined < 300

@@ -38,10 +38,10 @@ def test_breaks_change_their_boxes_and_nothing_else(renderer: SceneRenderer, ind
     assert images.equal(again)
     drawn, _ = renderer.draw(4, index)
     inside = torch.zeros(4, 1, 32, 32, dtype=torch.bool)
-    for row, slot in truth.present.nonzero().tolist():
-        left, top, right, bottom = truth.boxes[row, slot].long().tolist()
+    for row, item in truth.present.nonzero().tolist():
+        left, top, right, bottom = truth.boxes[row, item].long().tolist()
         inside[row, :, top:bottom, left:right] = True
-        if not truth.whole[row, slot]:
+        if not truth.whole[row, item]:
             region = (row, slice(None), slice(top, bottom), slice(left, right))
             assert not images[region].equal(drawn[region])
     assert images.masked_fill(inside, 0).equal(drawn.masked_fill(inside, 0))

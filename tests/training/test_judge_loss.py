@@ -20,15 +20,15 @@ def _perfect(truth: Truth, cells: int) -> Maps:
     side = torch.zeros(count, cells, cells)
     nouns = torch.zeros(count, cells, cells, truth.nouns.shape[-1])
     colours = torch.zeros(count, cells, cells, truth.colours.shape[-1])
-    for row, slot in truth.present.nonzero().tolist():
-        left, top, right, bottom = truth.boxes[row, slot].tolist()
+    for row, item in truth.present.nonzero().tolist():
+        left, top, right, bottom = truth.boxes[row, item].tolist()
         y, x = int((top + bottom) / 8), int((left + right) / 8)
         near = (row, slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2))
         present[row, y, x] = 20
-        whole[near] = 20.0 if truth.whole[row, slot] else -20.0
+        whole[near] = 20.0 if truth.whole[row, item] else -20.0
         side[near] = torch.tensor((right - left) / 32).log()
-        nouns[near] = truth.nouns[row, slot].clamp_min(1e-9).log()
-        colours[near] = truth.colours[row, slot] * 40 - 20
+        nouns[near] = truth.nouns[row, item].clamp_min(1e-9).log()
+        colours[near] = truth.colours[row, item] * 40 - 20
     background = torch.nn.functional.one_hot(truth.background, 10) * 40.0
     return Maps(present, whole, side, nouns, colours, background)
 

@@ -8,6 +8,7 @@ def batch_seed(seed: int, index: int, stream: int = DATA) -> int:
     """The 32-bit seed of batch or step ``index`` in a run with ``seed``.
 
     torch's CPU generator takes no notice of the bits above, so both must be folded into these.
-    Other seeds (up to 100) and streams start more than nine million steps away in that ring.
+    Other seeds (up to 100) and streams start more than nine million steps away in that ring, those
+    of ``BREAKS`` more than three million.
     """
     return (index + seed * 2_654_435_761 + stream * 374_761_393) % 2**32
