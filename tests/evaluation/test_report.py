@@ -3,9 +3,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from unmask.evaluation.evaluate import CEILING, Inputs, Record, Result
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.report import background_share, table, tag_share, write_report
+from unmask.evaluation.results import Inputs, Record, Result
+from unmask.evaluation.settings import CEILING
 from unmask.sampling.plan import PlanOptions
 
 INPUTS = Inputs(

@@ -7,14 +7,14 @@ import pytest
 from benchmarks import presets
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.evaluation.evaluate import CEILING
-from unmask.evaluation.judge import Judge, save_judge
 from unmask.evaluation.run import run_evaluation, run_search
+from unmask.evaluation.settings import CEILING
 from unmask.families.base import ModelCard
 from unmask.models.folder import save_native
 from unmask.pipeline import Pipeline
+from unmask.scenes.judge import Judge, save_judge
+from unmask.scenes.sprites import SpriteBank
 from unmask.tokenizers.folder import save_tokenizer
-from unmask.training.sprites import SpriteBank
 
 EVALUATION = """
 schedulers = ["halton"]

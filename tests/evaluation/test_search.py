@@ -8,7 +8,6 @@ import pytest
 from unmask import config
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
-from unmask.evaluation.judge import Judge
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.search import (
     Journal,
@@ -23,6 +22,7 @@ from unmask.evaluation.search import (
 from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
+from unmask.scenes.judge import Judge
 
 SETTINGS = SearchConfig(
     schedulers=("halton",),

@@ -9,7 +9,7 @@ from torch import Tensor
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.generate import all_masked
 from unmask.sampling.step import Row, step
-from unmask.training.sheets import contact_sheet
+from unmask.scenes.sheets import contact_sheet
 
 GREY = 0.6
 ENLARGE = 4

@@ -18,12 +18,14 @@ from tqdm import tqdm
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.evaluation.evaluate import Precision, draw_prompts, judge_prompts, weights_hash
-from unmask.evaluation.judge import Judge
+from unmask.evaluation.drawing import draw_prompts
 from unmask.evaluation.prompts import CATEGORIES, Prompt, make_prompts
+from unmask.evaluation.results import judge_prompts, weights_hash
+from unmask.evaluation.settings import Precision
 from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.plan import PlanOptions
+from unmask.scenes.judge import Judge
 
 SEARCHED = ("temperature", "choice_temperature", "guidance_scale", "mask_schedule")
 
@@ -133,9 +135,9 @@ def search(
     inputs = weights_hash(pipeline.backbone, pipeline.tokenizer, judge, text=repr(told))
     journal = Journal.open(out / "trials.jsonl", inputs)
     best = []
-    cells = list(itertools.product(settings.schedulers, settings.steps))
-    with tqdm(total=len(cells), unit="preset", dynamic_ncols=True) as bar:
-        for scheduler, steps in cells:
+    pairs = list(itertools.product(settings.schedulers, settings.steps))
+    with tqdm(total=len(pairs), unit="preset", dynamic_ncols=True) as bar:
+        for scheduler, steps in pairs:
             bar.set_description(f"{scheduler}-{steps}")
             preset = pipeline.request(prompts[0].text, scheduler=scheduler, steps=steps).options
 
@@ -149,12 +151,15 @@ def search(
 
 def searched_prompts(nouns: tuple[str, ...], settings: SearchConfig) -> list[Prompt]:
     """All prompts of a search. A round's are the first ones, as many of each category."""
-    each = math.ceil(settings.prompts[-1] / (1 + settings.unseen))
+    count = math.ceil(settings.prompts[-1] / (1 + settings.unseen))  # a category
     percent, seed = settings.held_out_percent, settings.seed
-    made = make_prompts(nouns, percent, seed, each, each * settings.unseen)
-    seen, unseen = made[: each * len(CATEGORIES)], made[each * len(CATEGORIES) :]
+    prompts = make_prompts(nouns, percent, seed, count, count * settings.unseen)
+    seen, unseen = prompts[: count * len(CATEGORIES)], prompts[count * len(CATEGORIES) :]
     return [
-        prompt for number in range(each) for kind in (seen, unseen) for prompt in kind[number::each]
+        prompt
+        for number in range(count)
+        for kind in (seen, unseen)
+        for prompt in kind[number::count]
     ]
 
 
@@ -169,12 +174,12 @@ def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]
     if preset.scheduler in settings.choice_schedulers:
         values["choice_temperature"] = settings.choice_temperatures
     products: list[dict[str, Any]] = [
-        dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
     rng = random.Random(f"{settings.seed}/{preset.scheduler}/{preset.steps}")
     rng.shuffle(products)
     others = (replace(preset, **product) for product in products)
-    return [preset, *(each for each in others if each != preset)][: settings.candidates + 1]
+    return [preset, *(other for other in others if other != preset)][: settings.candidates + 1]
 
 
 def halve(
@@ -185,7 +190,7 @@ def halve(
     """The best of the candidates: ``tried`` draws so many prompts with one; of those that score
     alike the first."""
     for count in settings.prompts:
-        trials = [tried(each, count * len(CATEGORIES)) for each in options]
+        trials = [tried(candidate, count * len(CATEGORIES)) for candidate in options]
         trials.sort(key=lambda trial: -trial.score)
         options = [trial.options for trial in trials[: math.ceil(settings.kept * len(trials))]]
     return trials[0]
@@ -198,9 +203,9 @@ def write_presets(path: Path, presets: Sequence[PlanOptions]) -> None:
     """
     config.load(ModelCard, path)
     card = json.loads(path.read_text(encoding="utf-8"))
-    kept = {_cell(config.from_mapping(PlanOptions, each)): each for each in card["presets"]}
-    kept |= {_cell(each): _short(each) for each in presets}
-    card["presets"] = [kept[cell] for cell in sorted(kept)]
+    kept = {_place(config.from_mapping(PlanOptions, row)): row for row in card["presets"]}
+    kept |= {_place(preset): _short(preset) for preset in presets}
+    card["presets"] = [kept[place] for place in sorted(kept)]
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
@@ -227,11 +232,11 @@ def _tried(
             precision=settings.precision,
         )
         records = judge_prompts(fresh, drawn.pictures, judge)
-        journal.add(Trial(options, before.shares + tuple(each.share for each in records)))
+        journal.add(Trial(options, before.shares + tuple(record.share for record in records)))
     return Trial(options, journal.trials[options].shares[: len(prompts)])
 
 
-def _cell(options: PlanOptions) -> tuple[str, int]:
+def _place(options: PlanOptions) -> tuple[str, int]:
     return options.scheduler, options.steps
 
 

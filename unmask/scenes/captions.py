@@ -2,7 +2,8 @@
 
 import random
 
-from unmask.training.scenes import BACKGROUNDS, COLOUR_NAMES, KINDS, PLACES, RELATIONS, Scenes
+from unmask.scenes.truth import Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOUR_NAMES, KINDS, PLACES, RELATIONS
 
 SYNONYMS = {
     "car": ("automobile",),

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.worlds.scenes import untrained_judge
 from unmask.errors import ConfigError
-from unmask.evaluation.judge import (
+from unmask.scenes.judge import (
     STRIDE,
     TYPICAL_SIDE,
     Judge,
@@ -18,6 +19,11 @@ from unmask.evaluation.judge import (
 
 CONFIG = JudgeConfig(("circle", "square"), ("red", "blue"), ("white",), (8, 8, 8), 0, 0.6)
 SURE = 4.0
+
+
+@pytest.fixture(name="judge", scope="module")
+def _judge() -> Judge:
+    return untrained_judge()
 
 
 def _maps(*centres: tuple[int, int, float], side: float = 24.0) -> Maps:

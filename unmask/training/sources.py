@@ -6,10 +6,10 @@ would have.
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from unmask.errors import DataError
-from unmask.training.captions import captions
-from unmask.training.scenes import COLOUR_NAMES, SceneConfig, SceneRenderer, Scenes, held_out
-from unmask.training.seeds import batch_seed
-from unmask.training.sprites import SpriteBank
+from unmask.scenes.captions import captions
+from unmask.scenes.composer import SceneComposer
+from unmask.scenes.data import DataConfig, open_bank
+from unmask.scenes.renderer import SceneRenderer
+from unmask.scenes.seeds import batch_seed
+from unmask.scenes.truth import Scenes
+from unmask.scenes.vocabulary import COLOUR_NAMES, held_out
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -38,19 +41,6 @@ class Source(Protocol):
     def batch(self, count: int, index: int) -> Batch: ...
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """``scenes`` renders sprites of an archive or bank at ``path`` (plain shapes if there is none);
-    ``folder`` reads captioned images below ``path``. Empty ``nouns`` and ``styles`` take all."""
-
-    kind: Literal["scenes", "folder"]
-    scenes: SceneConfig = field(default_factory=lambda: SceneConfig(size=64))
-    path: str | None = None
-    nouns: tuple[str, ...] = ()
-    styles: tuple[str, ...] = ()
-    flip: bool = False
-
-
 class SceneSource:
     """Endless rendered scenes."""
 
@@ -65,21 +55,19 @@ class SceneSource:
         """At most ``count`` single objects in colours that ``batch`` never shows them in; none if
         nothing is held out."""
         bank, config = self.renderer.bank, self.renderer.config
-        all_of_them = replace(
+        singles = replace(
             config, kinds=(1.0, 0.0, 0.0), natural=0.0, more_colours=0.0, held_out_percent=0
         )
-        renderer = SceneRenderer(bank, all_of_them, str(self.renderer.device))
-        many = math.ceil(200 * count / max(config.held_out_percent, 1))
-        scenes = renderer.imagine(many, index)
+        candidates = math.ceil(200 * count / max(config.held_out_percent, 1))
+        scenes = SceneComposer(bank, singles).compose(candidates, index)
         pairs = zip(scenes.colours[:, 0].tolist(), scenes.nouns[:, 0].tolist(), strict=True)
-        chosen = [
+        unseen = [
             row
             for row, (colour, noun) in enumerate(pairs)
             if held_out(config.held_out_percent, COLOUR_NAMES[colour], bank.nouns[noun])
         ]
-        rows = torch.tensor(chosen[:count], dtype=torch.long)
-        scenes = Scenes(*(getattr(scenes, name)[rows] for name in Scenes.__dataclass_fields__))
-        return self._captioned(renderer.render(scenes), scenes, index)
+        scenes = scenes.rows(torch.tensor(unseen[:count], dtype=torch.long))
+        return self._captioned(self.renderer.render(scenes), scenes, index)
 
     def _captioned(self, images: Tensor, scenes: Scenes, index: int) -> Batch:
         seed = batch_seed(self.renderer.config.seed, index)
@@ -140,18 +128,6 @@ def open_source(config: DataConfig, seed: int, device: str) -> SceneSource | Fol
         return FolderSource(Path(config.path), size, seed, config.flip, device)
     scenes = replace(config.scenes, seed=config.scenes.seed + seed)
     return SceneSource(SceneRenderer(open_bank(config), scenes, device))
-
-
-def open_bank(config: DataConfig) -> SpriteBank:
-    """The sprites of ``config``: an archive, a bank made from one, or plain shapes."""
-    if config.path is None:
-        return SpriteBank.of_shapes()
-    path = Path(config.path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such sprite archive (.zip) or bank (.npz)")
-    if path.suffix == ".npz":
-        return SpriteBank.load(path).only(config.nouns, config.styles)
-    return SpriteBank.from_archive(path, config.nouns, config.styles)
 
 
 def _read_captions(folder: Path) -> list[tuple[Path, list[str]]]:

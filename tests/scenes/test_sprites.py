@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from unmask.errors import DataError
-from unmask.training.sprites import SHAPES, SIDE, SpriteBank
+from unmask.scenes.sprites import SHAPES, SIDE, SpriteBank
 
 
 def _png(

@@ -4,9 +4,9 @@ One forward pass gives a grid of cells of 4x4 pixels. A cell that is the centre 
 whether that is a whole object or a broken one, its noun, its colours and its side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class Maps(NamedTuple):
     whole: Tensor  # (batch, rows, columns): ... that is a whole object
     side: Tensor  # (batch, rows, columns): logarithm of its side / TYPICAL_SIDE
     nouns: Tensor  # (batch, rows, columns, nouns)
-    colours: Tensor  # (batch, rows, columns, colours): each for itself, an object may carry two
+    colours: Tensor  # (batch, rows, columns, colours): independent, an object may carry two
     background: Tensor  # (batch, backgrounds)
 
 
@@ -163,15 +163,15 @@ def find(maps: Maps, config: JudgeConfig) -> list[list[Found]]:
                 max(abs(across - other.x), abs(down - other.y)) < other.side / 2 for other in kept
             ):
                 continue
-            each = nouns[row, y, x].tolist()
+            probabilities = nouns[row, y, x].tolist()
             kept.append(
                 Found(
                     x=across,
                     y=down,
                     side=float(side[row, y, x]),
                     whole=float(whole[row, y, x]),
-                    noun=config.nouns[max(range(len(each)), key=each.__getitem__)],
-                    nouns=tuple(each),
+                    noun=config.nouns[probabilities.index(max(probabilities))],
+                    nouns=tuple(probabilities),
                     colours=tuple(
                         colour
                         for colour, probability in zip(
@@ -185,10 +185,11 @@ def find(maps: Maps, config: JudgeConfig) -> list[list[Found]]:
     return found
 
 
-def save_judge(judge: Judge, folder: Path, **changes: Any) -> None:
-    """Write a judge in fp16; ``changes`` replace fields of its configuration."""
+def save_judge(judge: Judge, folder: Path, threshold: float | None = None) -> None:
+    """Write a judge in fp16, with its threshold unless another is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_json(JudgeConfig(**{**vars(judge.config), **changes}), folder / "config.json")
+    chosen = judge.config.threshold if threshold is None else threshold
+    config.save_json(replace(judge.config, threshold=chosen), folder / "config.json")
     save_weights(judge, folder / "model.safetensors")
 
 

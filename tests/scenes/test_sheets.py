@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from unmask.training.sheets import contact_sheet, to_image
+from unmask.scenes.sheets import contact_sheet, to_image
 
 
 def test_a_picture_keeps_its_colours_and_clamps_the_rest() -> None:
