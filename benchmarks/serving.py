@@ -60,9 +60,9 @@ def serve(name: str, model: str, precision: Precision) -> None:
     import uvicorn
     from fastapi import FastAPI, Request
 
+    from unmask.encoding import encode
     from unmask.pipeline import Pipeline
-    from unmask.server.app import create_app
-    from unmask.server.encoding import encode
+    from unmask.server.http.app import create_app
     from unmask.settings import Settings
 
     if name == "engine":

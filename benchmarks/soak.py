@@ -21,8 +21,8 @@ import uvicorn
 
 from benchmarks.serving import mix
 from unmask.pipeline import Pipeline
-from unmask.server.app import create_app
-from unmask.server.engine import Engine, EngineOptions
+from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.http.app import create_app
 from unmask.settings import Settings
 from unmask.store import default_model
 

@@ -23,8 +23,8 @@ from unmask.errors import RequestError, UnmaskError, choices
 
 if TYPE_CHECKING:
     from unmask.editing import Edit
+    from unmask.encoding import ImageFormat
     from unmask.pipeline import Generated, Options
-    from unmask.server.encoding import ImageFormat
 
 commands = typer.Typer(
     help="Draw images with masked generative transformers.",
@@ -330,7 +330,7 @@ def _check_output(path: Path) -> "ImageFormat":
 def _write(
     generated: "Generated", model: str, path: Path, image_format: "ImageFormat", separate: bool
 ) -> list[Path]:
-    from unmask.server.encoding import encode, parameters
+    from unmask.encoding import encode, parameters
 
     text = parameters(generated.request, model)
     files = {path: grid(generated.images)}
@@ -403,7 +403,7 @@ def serve(
 
     import uvicorn
 
-    from unmask.server.app import create_app
+    from unmask.server.http.app import create_app
 
     logging.basicConfig(level=settings.log_level.upper())
     uvicorn.run(

@@ -21,8 +21,8 @@ from unmask.models.base import Condition
 from unmask.pipeline import ModelInfo, Pipeline, Request, Start
 from unmask.sampling.backbone import Pass
 from unmask.sampling.plan import MAX_STEPS
-from unmask.server.app import create_app
-from unmask.server.engine import Engine, EngineOptions
+from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.http.app import create_app
 from unmask.settings import Settings
 
 MODEL = "storybook-64"

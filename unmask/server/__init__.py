@@ -1,1 +1,1 @@
-"""The HTTP service: an OpenAI-compatible front (app, routes) before an engine (worker)."""
+"""The service: HTTP (``http``) before an engine that draws (``engine``)."""

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from unmask.errors import DrawingError, NotFoundError, RequestError, UnavailableError
-from unmask.server.engine import QueueFullError
+from unmask.server.engine.engine import QueueFullError
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 

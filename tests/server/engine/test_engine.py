@@ -10,9 +10,9 @@ import torch
 
 from tests.server.conftest import FakePipeline, Gate
 from unmask.errors import DrawingError, NotFoundError, UnavailableError
-from unmask.server.engine import Engine, EngineOptions, QueueFullError
-from unmask.server.tickets import Preview, Priority, Progress
-from unmask.server.worker import Worker
+from unmask.server.engine.engine import Engine, EngineOptions, QueueFullError
+from unmask.server.engine.tickets import Preview, Priority, Progress
+from unmask.server.engine.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -350,7 +350,7 @@ async def test_a_request_that_is_weighed_while_the_engine_stops_is_refused(pipel
         gate([])
         return 1.0, 1
 
-    monkeypatch.setattr("unmask.server.engine._cost", weigh)
+    monkeypatch.setattr("unmask.server.engine.engine._cost", weigh)
     async with running(pipeline) as engine:
         task = ask(engine, pipeline)
         await entered(gate)

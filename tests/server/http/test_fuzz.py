@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unmask.server.schemas import GenerationBody
+from unmask.server.http.schemas import GenerationBody
 
 URL = "/v1/images/generations"
 FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -19,11 +19,11 @@ from typing import TypeVar
 from unmask.editing import masked_cells, plan_windows
 from unmask.errors import UnavailableError
 from unmask.pipeline import Generated, ModelInfo, Pipeline, Request
-from unmask.server.figures import Figures, Stats
-from unmask.server.models import ModelStore
-from unmask.server.queue import FairQueue
-from unmask.server.tickets import Event, Priority, Ticket
-from unmask.server.worker import Worker
+from unmask.server.engine.figures import Figures, Stats
+from unmask.server.engine.models import ModelStore
+from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.tickets import Event, Priority, Ticket
+from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
 from unmask.store import default_model
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unmask.pipeline import Pipeline
-from unmask.server.app import create_app
-from unmask.server.schemas import EditBody
+from unmask.server.http.app import create_app
+from unmask.server.http.schemas import EditBody
 from unmask.settings import Settings
 
 EDITS, OUTPAINT, VARIATIONS = (f"/v1/images/{name}" for name in ("edits", "outpaint", "variations"))

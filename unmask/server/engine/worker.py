@@ -18,9 +18,9 @@ from unmask.pipeline import Pipeline, Start
 from unmask.sampling.backbone import Prefix
 from unmask.sampling.padding import Padded
 from unmask.sampling.step import Row, step
-from unmask.server.figures import Figures
-from unmask.server.queue import FairQueue
-from unmask.server.tickets import Preview, Ticket
+from unmask.server.engine.figures import Figures
+from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from unmask.encoding import encode, parameters, size_text
 from unmask.pipeline import Generated, Pipeline, Request
-from unmask.server.encoding import encode, parameters, size_text
-from unmask.server.engine import Engine
-from unmask.server.errors import error_body
-from unmask.server.schemas import (
+from unmask.server.engine.engine import Engine
+from unmask.server.engine.tickets import Event, Preview, Priority
+from unmask.server.http.errors import error_body
+from unmask.server.http.schemas import (
     EditSummary,
     ImageAnswer,
     ImageBody,
@@ -26,7 +27,6 @@ from unmask.server.schemas import (
     Timings,
     Usage,
 )
-from unmask.server.tickets import Event, Preview, Priority
 
 KEEPALIVE_SECONDS = 15.0
 

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.server.queue import FairQueue
-from unmask.server.tickets import Priority, Ticket
+from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.tickets import Priority, Ticket
 
 
 def ticket(name: str, cost: float = 1.0, key: str = "", priority: int = 1) -> Ticket:

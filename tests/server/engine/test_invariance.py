@@ -11,7 +11,7 @@ from tests.worlds.native import PROMPT, write_native
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.pipeline import Pipeline, Request
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.server.engine import Engine, EngineOptions
+from unmask.server.engine.engine import Engine, EngineOptions
 
 PROMPTS = (PROMPT, "two blue squares", "a red circle and two blue squares", "blue")
 

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 
 from unmask import __version__
 from unmask.pipeline import Pipeline
-from unmask.server.edge import Edge
-from unmask.server.engine import Engine, EngineOptions
-from unmask.server.errors import add_error_handlers
-from unmask.server.routes import make_router
+from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.http.edge import Edge
+from unmask.server.http.errors import add_error_handlers
+from unmask.server.http.routes import make_router
 from unmask.settings import Settings, load_settings
 
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unmask.server.errors import error_response, internal_error
+from unmask.server.http.errors import error_response, internal_error
 
 log = logging.getLogger(__name__)
 

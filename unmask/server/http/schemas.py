@@ -34,9 +34,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER
+from unmask.encoding import ImageFormat
 from unmask.errors import RequestError, choices
 from unmask.sampling.plan import PlanOptions
-from unmask.server.encoding import ImageFormat
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from unmask.server.tickets import Priority, Ticket
+from unmask.server.engine.tickets import Priority, Ticket
 
 
 class FairQueue:

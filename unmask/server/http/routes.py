@@ -15,12 +15,12 @@ from starlette.responses import Response
 
 from unmask import pipeline
 from unmask.editing import Edit
+from unmask.encoding import size_text
 from unmask.errors import NotFoundError, RequestError, choices
-from unmask.server.answers import Order, make_answer, stream, submit
-from unmask.server.encoding import size_text
-from unmask.server.engine import Engine
-from unmask.server.errors import ErrorBody
-from unmask.server.forms import (
+from unmask.server.engine.engine import Engine
+from unmask.server.http.answers import Order, make_answer, stream, submit
+from unmask.server.http.errors import ErrorBody
+from unmask.server.http.forms import (
     Form,
     form_reader,
     form_schema,
@@ -28,7 +28,7 @@ from unmask.server.forms import (
     make_outpaint,
     make_variation,
 )
-from unmask.server.schemas import (
+from unmask.server.http.schemas import (
     STEPS,
     EditBody,
     GenerationBody,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from unmask.editing import MAX_PIXELS, Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import RequestError, choices
 from unmask.images import ImageLimits, read_image
-from unmask.server.schemas import (
+from unmask.server.http.schemas import (
     Body,
     EditBody,
     OutpaintBody,

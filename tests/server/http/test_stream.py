@@ -6,7 +6,7 @@ import openai
 import pytest
 from PIL import Image
 
-from unmask.server import answers
+from unmask.server.http import answers
 
 URL, EDITS = "/v1/images/generations", "/v1/images/edits"
 PNG = io.BytesIO()

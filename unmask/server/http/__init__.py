@@ -1,0 +1,1 @@
+"""The OpenAI-compatible front: routes, bodies, streams, errors, and the edge around them."""
