@@ -20,6 +20,7 @@ from unmask.evaluation.prompts import Prompt, make_prompts
 from unmask.evaluation.results import (
     Inputs,
     Result,
+    as_read,
     judge_prompts,
     read_result,
     save_result,
@@ -66,9 +67,9 @@ def evaluate(
         settings.prompts,
         settings.held_out_prompts,
     )
-    overrides = {setting.name: setting.overrides for setting in settings.all_settings}
+    overrides = {setting.name: setting.options for setting in settings.all_settings}
     options = {
-        name: pipeline.request(prompts[0].text, seed=0, **values).options
+        name: as_read(pipeline.request(prompts[0].text, seed=0, **values).options.flat())
         for name, values in overrides.items()
     }
     out.mkdir(parents=True, exist_ok=True)

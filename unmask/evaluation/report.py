@@ -119,7 +119,7 @@ def plot(
         if result.inputs.options is None:
             axes.axhline(interval.mean, color="grey", linestyle="--", label=result.name)
             continue
-        steps = result.inputs.options.steps
+        steps = int(str(result.inputs.options["steps"]))
         families.setdefault(result.name.removesuffix(f"-{steps}"), []).append((steps, interval))
     for name, points in families.items():
         points.sort()

@@ -1,6 +1,7 @@
 """What settings are worth: the verdicts on their pictures, and the scores of those."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from unmask.errors import ConfigError
 from unmask.evaluation.prompts import Prompt
 from unmask.evaluation.statistics import Interval, score_interval
 from unmask.evaluation.verdict import judge_picture
-from unmask.sampling.plan import PlanOptions
 from unmask.scenes.judge import Judge
 from unmask.scenes.renderer import SceneRenderer
 
@@ -23,7 +23,7 @@ class Inputs:
     """All that a result depends on; weights and sprites by their hashes."""
 
     version: str
-    options: PlanOptions | None  # None: the ceiling
+    options: dict[str, object] | None  # as they are read back; None: the ceiling
     model: str
     judge: str
     sprites: str | None
@@ -72,6 +72,12 @@ class Result:
     diversity: float | None = None
     passes: float | None = None
     seconds: float | None = None
+
+
+def as_read(options: dict[str, object]) -> dict[str, object]:
+    """Options as JSON gives them back: lists where there were tuples."""
+    read: dict[str, object] = json.loads(json.dumps(options))
+    return read
 
 
 def judge_prompts(prompts: Sequence[Prompt], pictures: Tensor, judge: Judge) -> tuple[Record, ...]:

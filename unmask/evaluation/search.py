@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from unmask.evaluation.results import judge_prompts, weights_hash
 from unmask.evaluation.settings import Precision
 from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import choose_options
 from unmask.scenes.judge import Judge
+
+Options = dict[str, object]  # by their public names
 
 SEARCHED = ("temperature", "choice_temperature", "guidance_scale", "mask_schedule")
 
@@ -36,9 +38,8 @@ class SearchConfig:
 
     ``candidates`` are drawn from all combinations, and the preset of today is one more;
     ``prompts`` are a category, one number a round, after each of which the best ``kept`` go on.
-    ``choice_schedulers`` are those that use a choice temperature. With ``unseen`` every other
-    prompt is one that training cannot have met: what suits those that it has met only, such as
-    little guidance, may fail at all others.
+    With ``unseen`` every other prompt is one that training cannot have met: what suits those that
+    it has met only, such as little guidance, may fail at all others.
     """
 
     schedulers: tuple[str, ...]
@@ -47,7 +48,6 @@ class SearchConfig:
     choice_temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     guidance_scales: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0)
     mask_schedules: tuple[str, ...] = ("arccos", "cosine", "linear", "power")
-    choice_schedulers: tuple[str, ...] = ()
     candidates: int = 24
     prompts: tuple[int, ...] = (3, 8, 24)
     kept: float = 0.34
@@ -75,7 +75,7 @@ class SearchConfig:
 class Trial:
     """A candidate and the share of right images of each prompt that it has drawn."""
 
-    options: PlanOptions
+    options: Options
     shares: tuple[float, ...]
 
     @property
@@ -90,7 +90,7 @@ class Journal:
 
     path: Path
     inputs: str
-    trials: dict[PlanOptions, Trial] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)  # by ``_key`` of their options
 
     @classmethod
     def open(cls, path: Path, inputs: str) -> "Journal":
@@ -107,13 +107,13 @@ class Journal:
             raise ConfigError(f"{path}: of another search; choose another folder")
         for row in rows[1:]:
             trial = config.from_mapping(Trial, row, str(path))
-            journal.trials[trial.options] = trial
+            journal.trials[_key(trial.options)] = trial
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return journal
 
     def add(self, trial: Trial) -> None:
         """Keep a trial; a later one of the same options takes its place."""
-        self.trials[trial.options] = trial
+        self.trials[_key(trial.options)] = trial
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
 
@@ -139,9 +139,10 @@ def search(
     with tqdm(total=len(pairs), unit="preset", dynamic_ncols=True) as bar:
         for scheduler, steps in pairs:
             bar.set_description(f"{scheduler}-{steps}")
-            preset = pipeline.request(prompts[0].text, scheduler=scheduler, steps=steps).options
+            request = pipeline.request(prompts[0].text, scheduler=scheduler, steps=steps)
+            preset = request.options.flat()
 
-            def tried(options: PlanOptions, count: int) -> Trial:
+            def tried(options: Options, count: int) -> Trial:
                 return _tried(pipeline, judge, settings, prompts[:count], options, journal)
 
             best.append(halve(candidates(settings, preset), settings, tried))
@@ -163,7 +164,7 @@ def searched_prompts(nouns: tuple[str, ...], settings: SearchConfig) -> list[Pro
     ]
 
 
-def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]:
+def candidates(settings: SearchConfig, preset: Options) -> list[Options]:
     """The preset of today, and other values of what is searched; which ones depends on the seed,
     the scheduler and the steps alone."""
     values: dict[str, Sequence[Any]] = {
@@ -171,21 +172,21 @@ def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]
         "guidance_scale": settings.guidance_scales,
         "mask_schedule": settings.mask_schedules,
     }
-    if preset.scheduler in settings.choice_schedulers:
+    if "choice_temperature" in preset:
         values["choice_temperature"] = settings.choice_temperatures
     products: list[dict[str, Any]] = [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
-    rng = random.Random(f"{settings.seed}/{preset.scheduler}/{preset.steps}")
+    rng = random.Random(f"{settings.seed}/{preset['scheduler']}/{preset['steps']}")
     rng.shuffle(products)
-    others = (replace(preset, **product) for product in products)
+    others = (choose_options({}, {**preset, **product}).flat() for product in products)
     return [preset, *(other for other in others if other != preset)][: settings.candidates + 1]
 
 
 def halve(
-    options: list[PlanOptions],
+    options: list[Options],
     settings: SearchConfig,
-    tried: Callable[[PlanOptions, int], Trial],
+    tried: Callable[[Options, int], Trial],
 ) -> Trial:
     """The best of the candidates: ``tried`` draws so many prompts with one; of those that score
     alike the first."""
@@ -196,14 +197,14 @@ def halve(
     return trials[0]
 
 
-def write_presets(path: Path, presets: Sequence[PlanOptions]) -> None:
+def write_presets(path: Path, presets: Sequence[Options]) -> None:
     """Put presets into a ``model.json``, in place of those of the same scheduler and steps.
 
     Only what differs from the plain defaults is written. ConfigError if it is no model card.
     """
     config.load(ModelCard, path)
     card = json.loads(path.read_text(encoding="utf-8"))
-    kept = {_place(config.from_mapping(PlanOptions, row)): row for row in card["presets"]}
+    kept = {_place(row): row for row in card["presets"]}
     kept |= {_place(preset): _short(preset) for preset in presets}
     card["presets"] = [kept[place] for place in sorted(kept)]
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -214,18 +215,18 @@ def _tried(
     judge: Judge,
     settings: SearchConfig,
     prompts: Sequence[Prompt],
-    options: PlanOptions,
+    options: Options,
     journal: Journal,
 ) -> Trial:
     """The trial of these options with these prompts; those of an earlier round are not drawn
     again."""
-    before = journal.trials.get(options, Trial(options, ()))
+    before = journal.trials.get(_key(options), Trial(options, ()))
     if len(before.shares) < len(prompts):
         fresh = prompts[len(before.shares) :]
         drawn = draw_prompts(
             pipeline,
             fresh,
-            vars(options),
+            options,
             seed=settings.seed,
             images=settings.images,
             batch=settings.batch,
@@ -233,18 +234,23 @@ def _tried(
         )
         records = judge_prompts(fresh, drawn.pictures, judge)
         journal.add(Trial(options, before.shares + tuple(record.share for record in records)))
-    return Trial(options, journal.trials[options].shares[: len(prompts)])
+    return Trial(options, journal.trials[_key(options)].shares[: len(prompts)])
 
 
-def _place(options: PlanOptions) -> tuple[str, int]:
-    return options.scheduler, options.steps
+def _key(options: Options) -> str:
+    return json.dumps(options, sort_keys=True)
 
 
-def _short(options: PlanOptions) -> dict[str, Any]:
+def _place(options: Options) -> tuple[str, int]:
+    """What a preset is for: its scheduler and number of steps."""
+    chosen = choose_options({}, options)
+    return chosen.scheduler.name, chosen.steps
+
+
+def _short(options: Options) -> Options:
     """What differs from the defaults, and always what was searched."""
-    plain, always = PlanOptions(), {"scheduler", "steps", *SEARCHED}
+    always = {"scheduler", "steps", *SEARCHED}
+    plain = choose_options({}, {name: options[name] for name in ("scheduler", "steps")}).flat()
     return {
-        name: value
-        for name, value in asdict(options).items()
-        if name in always or value != getattr(plain, name)
+        name: value for name, value in options.items() if name in always or value != plain.get(name)
     }

@@ -1,22 +1,14 @@
 """What an evaluation compares: named settings, and how they are drawn."""
 
-from dataclasses import dataclass, make_dataclass
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from unmask import config
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import choose_options
 from unmask.scenes.data import DataConfig
 
 Precision = Literal["fp32", "bf16"]
 
 CEILING = "ceiling"  # the name of what the judge makes of true scenes
-
-# What a setting may override: the fields of PlanOptions, all of them optional.
-Overrides = make_dataclass(
-    "Overrides",
-    [(name, kind | None, None) for name, kind in get_type_hints(PlanOptions).items()],
-    frozen=True,
-)
 
 
 @dataclass(frozen=True)
@@ -24,17 +16,10 @@ class Setting:
     """A name, and the sampling options that it sets; the model's presets fill the others."""
 
     name: str
-    options: Overrides  # type: ignore[valid-type]
+    options: dict[str, Any]
 
-    @classmethod
-    def of(cls, name: str, **options: Any) -> "Setting":
-        """A setting from keywords, checked as those of a file are."""
-        return cls(name, config.from_mapping(Overrides, options, name))
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """The options that are set."""
-        return {name: value for name, value in vars(self.options).items() if value is not None}
+    def __post_init__(self) -> None:
+        choose_options({}, self.options)  # refuses what is no option, or out of its bounds
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,7 @@ class EvaluationConfig:
     def all_settings(self) -> tuple[Setting, ...]:
         """The grid, named like ``halton-8``, and the settings that are listed."""
         grid = (
-            Setting.of(f"{scheduler}-{steps}", scheduler=scheduler, steps=steps)
+            Setting(f"{scheduler}-{steps}", {"scheduler": scheduler, "steps": steps})
             for scheduler in self.schedulers
             for steps in self.steps
         )

@@ -1,7 +1,7 @@
 """A loaded model: from a request to pictures."""
 
 from unmask.pipeline.drawing import Drawing, Start
-from unmask.pipeline.model import Generated, Pipeline, read_card
+from unmask.pipeline.model import Generated, Pipeline, PreparedRequest, read_card
 from unmask.pipeline.request import (
     MAX_IMAGES,
     MAX_PROMPT_CHARACTERS,
@@ -17,6 +17,7 @@ __all__ = [
     "Generated",
     "ModelInfo",
     "Pipeline",
+    "PreparedRequest",
     "Start",
     "read_card",
 ]

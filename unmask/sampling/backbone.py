@@ -126,7 +126,9 @@ class Pair:
         if len(pairs) == 1:
             return pairs[0]
         both = type(pairs[0].both).join([pair.both for pair in pairs])
-        conditions, nulls, first = [], [], 0
+        conditions: list[int] = []
+        nulls: list[int] = []
+        first = 0
         for pair in pairs:
             conditions += range(first, first + pair.rows)
             nulls += range(first + pair.rows, first + 2 * pair.rows)

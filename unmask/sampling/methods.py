@@ -86,16 +86,12 @@ M = TypeVar("M", bound=Method)
 
 @dataclass(frozen=True)
 class Kind(Generic[M]):
-    """A choice that a request makes by the public name ``param``, out of the methods of a base."""
+    """A choice that a request makes by the public name ``param``, out of a registry of methods."""
 
     param: str
-    base: type[M]
+    methods: dict[str, type[M]]
     default: str
     meaning: str
-
-    @property
-    def methods(self) -> dict[str, type[M]]:
-        return self.base.registry
 
     def method(self, name: str, param: str | None = None) -> type[M]:
         """The method of that name; RequestError lists the choices."""

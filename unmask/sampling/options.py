@@ -22,7 +22,7 @@ from unmask.sampling.methods import (
 )
 from unmask.sampling.planned import MAX_STEPS
 from unmask.sampling.reuse import ReusePolicy
-from unmask.sampling.schedulers import Scheduler
+from unmask.sampling.schedulers.base import Scheduler
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
 from unmask.sampling.zigzag import Zigzag
 
@@ -31,12 +31,25 @@ _COLDEST = 0.01  # of temperatures that others lead to or come from
 KINDS: dict[str, Kind[Any]] = {
     kind.param: kind
     for kind in (
-        Kind("scheduler", Scheduler, "halton", "which positions a step reveals"),
-        Kind("guidance", Guidance, "constant", "how the scale runs over the steps, from 1 up to s"),
+        Kind("scheduler", Scheduler.registry, "halton", "which positions a step reveals"),
         Kind(
-            "count_rule", CountRule, "planned", "what may reveal more than planned, and end early"
+            "guidance",
+            Guidance.registry,
+            "constant",
+            "how the scale runs over the steps, from 1 up to s",
         ),
-        Kind("reuse_policy", ReusePolicy, "recap", "what runs at each step, and what is reused"),
+        Kind(
+            "count_rule",
+            CountRule.registry,
+            "planned",
+            "what may reveal more than planned, and end early",
+        ),
+        Kind(
+            "reuse_policy",
+            ReusePolicy.registry,
+            "recap",
+            "what runs at each step, and what is reused",
+        ),
     )
 }
 # Choices that are no methods: they have no options of their own.
@@ -221,7 +234,8 @@ def listed_steps(values: Mapping[str, object]) -> int | None:
 def flat_options() -> dict[str, FlatOption]:
     """All options by their public names, in the order in which they are told."""
     found: dict[str, FlatOption] = {}
-    for owner in (Length, Values, Scale):
+    owners: tuple[type, ...] = (Length, Values, Scale)
+    for owner in owners:
         found |= {each.name: each for each in _declared(owner, ())}
     for kind in KINDS.values():
         found[kind.param] = FlatOption(
@@ -230,7 +244,8 @@ def flat_options() -> dict[str, FlatOption]:
         for name, method in kind.methods.items():
             for each in _declared(method, (f"{kind.param} {name}",)):
                 found[each.name] = _joined(found[each.name], each) if each.name in found else each
-    for owner in (Zigzag, *LOGIT_OPTIONS.values()):
+    owners = (Zigzag, *LOGIT_OPTIONS.values())
+    for owner in owners:
         found |= {each.name: each for each in _declared(owner, ())}
     return found
 
@@ -315,8 +330,9 @@ def _checked(name: str, hint: Any, about: Option, value: object) -> object:
     return checked
 
 
-def _fields(part: object) -> dict[str, Any]:
-    return {each.name: getattr(part, each.name) for each in declared_options(type(part))}
+def _fields(part: Any) -> dict[str, Any]:
+    owner: type = type(part)
+    return {each.name: getattr(part, each.name) for each in declared_options(owner)}
 
 
 def _flat_method(param: str, method: Method) -> dict[str, Any]:

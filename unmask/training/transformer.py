@@ -16,8 +16,10 @@ from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
+from unmask.sampling.backbone import Pair
 from unmask.sampling.generate import all_masked, generate_tokens
-from unmask.sampling.plan import PlanOptions, make_plan
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import make_plan
 from unmask.scenes.data import DataConfig
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
@@ -144,13 +146,13 @@ class TransformerTask:
         """Held-out captions drawn in 12 steps by the averaged weights; one picture a caption."""
         assert isinstance(average, MaskedLoss)
         captions = self.held_out.batch(48, 0).captions
-        options = PlanOptions(steps=12, scheduler="halton", guidance_scale=3.0)
+        options = plan_options(steps=12, scheduler="halton", guidance_scale=3.0)
         grid = average.backbone.config.grid
-        plans = [make_plan(options, (grid[0], grid[1]), seed=0, image_index=i) for i in range(48)]
+        plans = [make_plan(options, grid, seed=0, image_index=i) for i in range(48)]
         with torch.inference_mode():
             prefix = average.backbone.encode(self._to_device(self.condition(captions + [""] * 48)))
-        blank = all_masked(48, grid[0] * grid[1], average.backbone.mask_id, self.device)
-        tokens = generate_tokens(average.backbone, prefix, plans, blank)
+        blank = all_masked(48, math.prod(grid), average.backbone.mask_id, self.device)
+        tokens = generate_tokens(average.backbone, Pair.of(prefix), plans, blank)
         return contact_sheet(self.tokenizer.decode(tokens.view(-1, *grid)), columns=12, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:

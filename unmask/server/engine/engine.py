@@ -16,9 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from unmask.editing import masked_cells, plan_windows
 from unmask.errors import UnavailableError
-from unmask.pipeline import Generated, ModelInfo, Pipeline, Request
+from unmask.pipeline import DrawRequest, Generated, ModelInfo, Pipeline, PreparedRequest
 from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import ModelStore
 from unmask.server.engine.queue import FairQueue
@@ -151,7 +150,7 @@ class Engine:
 
     async def submit(
         self,
-        request: Request,
+        request: DrawRequest,
         pipeline: Pipeline,
         *,
         key: str = "",
@@ -169,7 +168,8 @@ class Engine:
         """
         self.ready()
         loop = asyncio.get_running_loop()
-        cost, steps = await asyncio.to_thread(_cost, pipeline, request)
+        prepared = await asyncio.to_thread(pipeline.prepare, request)
+        cost, steps = _cost(pipeline, prepared)
         self.ready()  # still: what comes in behind a stop would wait for ever
         self._check_room(cost)
 
@@ -178,7 +178,7 @@ class Engine:
                 loop.call_soon_threadsafe(on_event, event)
 
         ticket = Ticket(
-            request,
+            prepared,
             pipeline.info.name,
             cost,
             steps,
@@ -320,12 +320,8 @@ async def aside(function: Callable[..., T], *arguments: object) -> T:
     return await asyncio.shield(asyncio.wrap_future(result))
 
 
-def _cost(pipeline: Pipeline, request: Request) -> tuple[float, int]:
+def _cost(pipeline: Pipeline, prepared: PreparedRequest) -> tuple[float, int]:
     """Tokens times passes, and steps, of all images of a request."""
-    windows = 1
-    if request.edit is not None:
-        masked = masked_cells(request.edit, pipeline.tokenizer.patch, pipeline.info.grid)
-        windows = len(plan_windows(masked, pipeline.info.grid))
-    plan = pipeline.plan(request)
-    runs = windows * request.n
+    plan = pipeline.plan(prepared.request)
+    runs = prepared.windows * prepared.request.n
     return plan.passes * plan.tokens * runs, len(plan.steps) * runs

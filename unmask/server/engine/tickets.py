@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from PIL import Image
 
-from unmask.pipeline import Generated, Request
+from unmask.pipeline import DrawRequest, Generated, PreparedRequest
 
 
 class Priority(IntEnum):
@@ -44,7 +44,7 @@ OnEvent = Callable[[Event], None]
 class Ticket:
     """A request that was taken: who asks, what it costs, and the promise of its images."""
 
-    request: Request
+    prepared: PreparedRequest
     model: str
     cost: float  # tokens times passes of the backbone
     steps: int  # of all images together
@@ -58,6 +58,10 @@ class Ticket:
     done_steps: int = 0
     images: dict[int, Image.Image] = field(default_factory=dict)
     taken_by: str = ""  # the name of the worker
+
+    @property
+    def request(self) -> DrawRequest:
+        return self.prepared.request
 
     @property
     def over(self) -> bool:

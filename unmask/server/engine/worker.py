@@ -5,19 +5,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from unmask.errors import DrawingError
-from unmask.pipeline import Pipeline, Start
-from unmask.sampling.backbone import Prefix
+from unmask.pipeline import Drawing, Pipeline, Start
+from unmask.sampling.backbone import Pair
 from unmask.sampling.padding import Padded
-from unmask.sampling.step import Row, step
+from unmask.sampling.row import Batch, Row
+from unmask.sampling.step import step
 from unmask.server.engine.figures import Figures
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Preview, Ticket
@@ -29,22 +28,23 @@ NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those w
 
 @dataclass(eq=False)
 class Strand:
-    """One image of a ticket: what draws it, and the row that is being stepped for it now."""
+    """One image of a ticket, and what draws it."""
 
     ticket: Ticket
     image_index: int
     pipeline: Pipeline
-    prefix: Prefix  # of the condition and the null
-    drawing: Generator[Start, Tensor, Image.Image]
-    start: Start | None = None
-    tokens: Tensor | None = None
-    row: Row | None = None
+    pair: Pair  # of its condition and the null
+    drawing: Drawing
     previewed: int = 0
 
-    def begin(self, start: Start) -> None:
-        """Put what its drawing asks for on a fresh row."""
-        self.start, self.tokens = start, start.tokens
-        self.row = Row.begin(start.plan, start.unknown)
+
+@dataclass(eq=False)
+class Run:
+    """A row of a strand, from what its drawing starts it with; an edit has several at a time."""
+
+    strand: Strand
+    start: Start
+    row: Row
 
 
 class Worker:
@@ -74,10 +74,11 @@ class Worker:
         self.stopping = False
         self.pending: deque[tuple[Ticket, int]] = deque()  # images of a taken ticket, not begun
         self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
-        self.running: list[Strand] = []
-        self.finishing: dict[Future[Start | Image.Image], Strand] = {}
-        self._padded: dict[str, Padded[Prefix]] = {}
-        self._joined: tuple[list[Strand], Prefix] | None = None
+        self.waiting: deque[tuple[Strand, Start]] = deque()  # what drawings want to have run next
+        self.running: list[Run] = []
+        self.finishing: dict[Future[list[Start]], Strand] = {}
+        self._padded: dict[str, Padded] = {}
+        self._batches: dict[int, tuple[list[Run], Batch]] = {}  # of each pipeline, as it ran last
         # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
         # step's cores away.
         self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
@@ -101,7 +102,8 @@ class Worker:
     @property
     def load(self) -> int:
         """Rows that it has or has promised to begin."""
-        return len(self.running) + len(self.finishing) + len(self.pending) + len(self.fresh)
+        begun = len(self.running) + len(self.finishing) + len(self.waiting)
+        return begun + len(self.pending) + len(self.fresh)
 
     def _run(self) -> None:
         reason: BaseException | None = None
@@ -123,11 +125,12 @@ class Worker:
         self.sweep()
         self.collect()
         self.admit()
+        self.begin()
         if not self.running:
             self.rest()
             return
-        for strands in self.groups():
-            self.advance(strands)
+        for runs in self.groups():
+            self.advance(runs)
         self.figures.tick_seconds += time.perf_counter() - began
 
     def rest(self) -> None:
@@ -138,7 +141,8 @@ class Worker:
 
     def sweep(self) -> None:
         """Let go of what nobody waits for any more."""
-        self.running = [strand for strand in self.running if not strand.ticket.over]
+        self.running = [run for run in self.running if not run.strand.ticket.over]
+        self.waiting = deque(entry for entry in self.waiting if not entry[0].ticket.over)
         self.pending = deque(entry for entry in self.pending if not entry[0].over)
 
     def collect(self) -> None:
@@ -153,7 +157,7 @@ class Worker:
 
     def admit(self) -> None:
         """Begin new images while there is room."""
-        while len(self.running) + len(self.finishing) + len(self.fresh) < self.max_rows:
+        while self.load - len(self.pending) < self.max_rows:
             if not self.pending:
                 ticket = self.queue.take(self.name) if self.lightest(self) else None
                 if ticket is None:
@@ -167,92 +171,109 @@ class Worker:
         for ticket in tickets:
             try:
                 pipeline = self.find(ticket.model)
-                prefix = pipeline.encode([ticket.request])
+                pair = pipeline.encode([ticket.request])
             except Exception as error:
                 ticket.fail(error)
                 continue
             for owner, index in fresh:
                 if owner is ticket:
-                    drawing = pipeline.drawing(ticket.request, index)
-                    self.resume(Strand(ticket, index, pipeline, prefix, drawing), None)
+                    drawing = pipeline.drawing(ticket.prepared, index)
+                    strand = Strand(ticket, index, pipeline, pair, drawing)
+                    self.go_on(strand, drawing.start)
 
-    def groups(self) -> list[list[Strand]]:
-        """The running strands, by model."""
-        groups: dict[int, list[Strand]] = {}
-        for strand in self.running:
-            groups.setdefault(id(strand.pipeline), []).append(strand)
+    def begin(self) -> None:
+        """Put what drawings want to have run into the batch, while there is room."""
+        while self.waiting and len(self.running) < self.max_rows:
+            strand, start = self.waiting.popleft()
+            row = Row.begin(start.plan, start.tokens, start.unknown)
+            self.running.append(Run(strand, start, row))
+
+    def groups(self) -> list[list[Run]]:
+        """What runs, by model."""
+        groups: dict[int, list[Run]] = {}
+        for run in self.running:
+            groups.setdefault(id(run.strand.pipeline), []).append(run)
         return list(groups.values())
 
-    def advance(self, strands: list[Strand]) -> None:
-        """Move strands of one model on by a step; those that make it fail leave alone."""
-        rows = [strand.row for strand in strands if strand.row is not None]
-        before = [copy.copy(row) for row in rows]
-        backbone = self.backbone(strands[0])
+    def advance(self, runs: list[Run]) -> None:
+        """Move rows of one model on by a step; those that make it fail leave alone."""
+        before = [copy.copy(run.row) for run in runs]
+        backbone = self.backbone(runs[0].strand)
         computed, padding = backbone.computed, backbone.padding
         began = time.perf_counter()
         try:
-            tokens = step(
-                backbone,
-                torch.stack([strand.tokens for strand in strands if strand.tokens is not None]),
-                self.prefix(strands),
-                rows,
-            )
+            step(self.batch(runs, backbone))
         except Exception as error:
-            self.isolate(strands, before, error)
+            self.isolate(runs, before, error)
             return
         seconds = time.perf_counter() - began
-        work = sum(
-            row.plan.tokens * (1 + old.now.null) for row, old in zip(rows, before, strict=True)
-        )
+        work = sum(row.plan.tokens * (1 + row.now.null) for row in before)
         self.figures.stepped(
             seconds,
-            len(rows),
+            len(runs),
             work,
             backbone.computed - computed,
             backbone.padding - padding,
         )
-        for strand, row, own in zip(strands, rows, tokens, strict=True):
-            strand.tokens = own
-            strand.ticket.progress()
-            if row.done:
-                self.finish(strand, row)
+        for run in runs:
+            run.strand.ticket.progress()
+            if run.row.done:
+                self.finish(run)
             else:
-                self.preview(strand, row)
+                self.preview(run)
 
-    def backbone(self, strand: Strand) -> Padded[Prefix]:
+    def backbone(self, strand: Strand) -> Padded:
         """What steps a strand: its model's backbone, padded if this worker pads."""
         model, backbone = strand.ticket.model, strand.pipeline.backbone
         if model not in self._padded or self._padded[model].backbone is not backbone:
             self._padded[model] = Padded(backbone, self.pad)
         return self._padded[model]
 
-    def isolate(self, strands: list[Strand], before: list[Row], error: Exception) -> None:
+    def batch(self, runs: list[Run], backbone: Padded) -> Batch:
+        """The rows of one model as a batch, made anew when one comes or goes."""
+        key = id(runs[0].strand.pipeline)
+        known = self._batches.get(key)
+        # The runs are kept, so that no other can take the place of one.
+        if known is None or known[0] != runs:
+            pair = Pair.join([run.strand.pair for run in runs])
+            known = list(runs), Batch(backbone, [run.row for run in runs], pair)
+            self._batches[key] = known
+        return known[1]
+
+    def isolate(self, runs: list[Run], before: list[Row], error: Exception) -> None:
         """Step the halves apart, until what fails stands alone; out of memory, there is room for
         so many only."""
-        for strand, row in zip(strands, before, strict=True):
-            strand.row = row
-        if len(strands) == 1:
+        self._batches.clear()  # which may be half a step further
+        for run, row in zip(runs, before, strict=True):
+            run.row = row
+        if len(runs) == 1:
             log.warning("a row has failed", exc_info=error)
-            self.leave(strands[0])
-            strands[0].ticket.fail(error)
+            self.leave(runs[0])
+            runs[0].strand.ticket.fail(error)
             return
-        half = len(strands) // 2
+        half = len(runs) // 2
         if _out_of_memory(error):
             self.max_rows = max(1, half)
-            log.warning("out of memory with %d rows: at most %d from now on", len(strands), half)
-        self.advance(strands[:half])
-        self.advance(strands[half:])
+            log.warning("out of memory with %d rows: at most %d from now on", len(runs), half)
+        self.advance(runs[:half])
+        self.advance(runs[half:])
 
-    def finish(self, strand: Strand, row: Row) -> None:
+    def finish(self, run: Run) -> None:
         """All steps are done: turn the tokens into pixels, here or beside the next step."""
-        self.leave(strand)
-        if not bool(row.sound):
+        self.leave(run)
+        strand, start, tokens = run.strand, run.start, run.row.tokens
+        if not bool(run.row.sound):
             strand.ticket.fail(DrawingError("the model's logits are not numbers for this request"))
             return
+
+        def turn() -> list[Start]:
+            with torch.inference_mode():
+                return strand.drawing.finish(start, tokens)
+
         if self._finisher is None:
-            self.resume(strand, strand.tokens)
+            self.go_on(strand, turn)
             return
-        future = self._finisher.submit(_resumed, strand.drawing, strand.tokens)
+        future = self._finisher.submit(turn)
         self.finishing[future] = strand
         future.add_done_callback(lambda _: self.wake())
 
@@ -261,37 +282,36 @@ class Worker:
         with self.queue.changed:
             self.queue.changed.notify_all()
 
-    def resume(self, strand: Strand, tokens: Tensor | None) -> None:
+    def go_on(self, strand: Strand, turn: Callable[[], list[Start]]) -> None:
         """Let a drawing go on, here and now."""
         began = time.perf_counter()
         try:
-            made = _resumed(strand.drawing, tokens)
+            starts = turn()
         except Exception as error:
             log.warning("a drawing has failed", exc_info=error)
             strand.ticket.fail(error)
         else:
             self.figures.busy_seconds += time.perf_counter() - began
-            self.received(strand, made)
+            self.received(strand, starts)
 
-    def received(self, strand: Strand, made: Start | Image.Image) -> None:
+    def received(self, strand: Strand, starts: list[Start]) -> None:
         """A drawing asks for more steps, or has its image."""
-        if isinstance(made, Start):
-            strand.begin(made)
-            self.running.append(strand)
+        self.waiting.extend((strand, start) for start in starts)
+        if strand.drawing.image is None:
             return
         ticket = strand.ticket
-        ticket.give(strand.image_index, made)
+        ticket.give(strand.image_index, strand.drawing.image)
         if len(ticket.images) == ticket.request.n and ticket.began is not None:
             self.figures.draws.append(time.monotonic() - ticket.began)
 
-    def preview(self, strand: Strand, row: Row) -> None:
+    def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
+        strand, row = run.strand, run.row
         ticket, steps = strand.ticket, len(row.plan.steps)
         due = row.step * (ticket.previews + 1) // steps
         if ticket.previews and strand.previewed < due <= ticket.previews and not ticket.over:
-            assert strand.tokens is not None
             number, strand.previewed = strand.previewed, due
-            pipeline, index, tokens = strand.pipeline, strand.image_index, strand.tokens
+            pipeline, index, tokens = strand.pipeline, strand.image_index, row.tokens
 
             def show() -> None:
                 with torch.inference_mode():
@@ -302,30 +322,9 @@ class Worker:
             else:
                 self._finisher.submit(show)
 
-    def leave(self, strand: Strand) -> None:
-        """Take a strand out of the batch."""
-        self.running = [other for other in self.running if other is not strand]
-
-    def prefix(self, strands: Sequence[Strand]) -> Prefix:
-        """The conditions of strands, then their nulls; joined anew when others come or go."""
-        who = list(strands)  # which are kept, so that no other can take the place of one
-        if self._joined is None or self._joined[0] != who:
-            both = type(strands[0].prefix).join([strand.prefix for strand in strands])
-            order = torch.arange(2 * len(strands)).view(-1, 2).T.flatten()
-            self._joined = who, both.select(order.to(strands[0].pipeline.device))
-        return self._joined[1]
-
-
-def _resumed(
-    drawing: Generator[Start, Tensor, Image.Image], tokens: Tensor | None
-) -> Start | Image.Image:
-    """What a drawing asks for next, or the image."""
-    with torch.inference_mode():
-        try:
-            return next(drawing) if tokens is None else drawing.send(tokens)
-        except StopIteration as end:
-            image: Image.Image = end.value
-            return image
+    def leave(self, run: Run) -> None:
+        """Take a row out of the batch."""
+        self.running = [other for other in self.running if other is not run]
 
 
 def _out_of_memory(error: Exception) -> bool:

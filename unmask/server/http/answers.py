@@ -5,7 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from unmask.encoding import encode, parameters, size_text
-from unmask.pipeline import Generated, Pipeline, Request
+from unmask.pipeline import DrawRequest, Generated, Pipeline
 from unmask.server.engine.engine import Engine
 from unmask.server.engine.tickets import Event, Preview, Priority
 from unmask.server.http.errors import error_body
@@ -37,7 +37,7 @@ class Order:
 
     body: ImageBody
     model: Pipeline
-    request: Request
+    request: DrawRequest
     key: str
     timeout: float
 
@@ -105,7 +105,7 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         seed=request.seed,
         subjects=request.subjects,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
-        **asdict(request.options),
+        **request.options.flat(),
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
 
@@ -178,7 +178,7 @@ def _completed(kind: str, order: Order, index: int, image: Image.Image) -> bytes
             "b64_json": order.file(image, text),
             "usage": order.usage.model_dump(),
             "model": order.model.info.name,
-            **asdict(order.request.options),
+            **order.request.options.flat(),
         },
     )
 

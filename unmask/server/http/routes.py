@@ -168,7 +168,7 @@ def _card(info: pipeline.ModelInfo, created: int) -> ModelCard:
     return ModelCard(id=values.pop("name"), created=created, size=size, **values)
 
 
-def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.Request:
+def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.DrawRequest:
     steps = body.given_steps
     if body.used_quality:
         steps = min(STEPS[body.used_quality], model.info.max_steps)

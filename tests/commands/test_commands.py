@@ -8,7 +8,8 @@ from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
 from unmask import __version__
-from unmask.cli import app, grid
+from unmask.commands import run as app
+from unmask.commands.output import grid
 
 
 @pytest.fixture(name="model", scope="module")
@@ -106,7 +107,7 @@ def test_the_version_is_told(
 
 
 def test_help_loads_no_torch() -> None:
-    code = "import sys; from unmask.cli import commands; assert 'torch' not in sys.modules"
+    code = "import sys; from unmask.commands import commands; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
