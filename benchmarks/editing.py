@@ -76,7 +76,8 @@ def main() -> None:
             says = np.ones((*prepared.mask.shape, 1), np.int32)
             composing = timed(partial(compose, edit, prepared.feather, sums, says))[1]
             print(
-                f"{width}x{height}  {name:7} {count:7} {count_rounds(prepared.plan):7} {planning:8.3f} "
+                f"{width}x{height}  {name:7} {count:7} {count_rounds(prepared.plan):7} "
+                f"{planning:8.3f} "
                 f"{preparing:10.3f} {composing:10.3f} {held_bytes(prepared) / 2**20:9.1f}"
             )
 
