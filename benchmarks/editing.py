@@ -75,9 +75,9 @@ def main() -> None:
             sums = np.zeros(prepared.canvas.shape)
             says = np.ones((*prepared.mask.shape, 1), np.int32)
             composing = timed(partial(compose, edit, prepared.feather, sums, says))[1]
+            rounds = count_rounds(prepared.plan)
             print(
-                f"{width}x{height}  {name:7} {count:7} {count_rounds(prepared.plan):7} "
-                f"{planning:8.3f} "
+                f"{width}x{height}  {name:7} {count:7} {rounds:7} {planning:8.3f} "
                 f"{preparing:10.3f} {composing:10.3f} {held_bytes(prepared) / 2**20:9.1f}"
             )
 

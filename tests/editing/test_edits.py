@@ -33,9 +33,8 @@ def test_a_turned_picture_is_edited_upright() -> None:
     image.getexif()[0x0112] = 6
     edit = outpaint(image, left=3)
     assert edit.size == (15, 20)
-    assert (
-        edit.pixels[:, 3:, :3] == np.asarray(noise(20, 12).transpose(Image.Transpose.ROTATE_270))
-    ).all()
+    turned = noise(20, 12).transpose(Image.Transpose.ROTATE_270)
+    assert (edit.pixels[:, 3:, :3] == np.asarray(turned)).all()
 
 
 def half(mode: str, chosen: int | tuple[int, ...], rest: int | tuple[int, ...]) -> Image.Image:

@@ -122,7 +122,8 @@ class EditedImage:
         self._tokens = np.zeros(plan.masked.shape, np.int64)
         self._waits = list(plan.waits)
         self._unfinished = set(range(len(plan.corners)))
-        # Of all decoded windows, by pixel. Memory is taken only where windows come to lie.
+        # Of all decoded windows, by pixel, in float64 and in the order of the plan: so the bytes do
+        # not tell in which order windows were finished. Fresh zeros take no memory until written.
         self._sums = np.zeros(prepared.canvas.shape)
         self._says = np.zeros((*prepared.mask.shape, 1), np.int32)
 
@@ -148,7 +149,7 @@ class EditedImage:
             drawn_before = plan.masked[cells] & (plan.first[cells] < part)
             tokens = np.where(drawn_before, self._tokens[cells], self._encoded(part))
             if unknown.any():
-                tensors = [torch.from_numpy(each).flatten() for each in (tokens, unknown)]
+                tensors = [torch.from_numpy(array).flatten() for array in (tokens, unknown)]
                 start, where = (tensor.to(self._prepared.device) for tensor in tensors)
                 windows.append(Window(start, where, part, len(plan.corners)))
             else:
@@ -174,7 +175,7 @@ class EditedImage:
         self._unfinished.remove(part)
         self._tokens[prepared.plan.cells(part)] = tokens
         decoded = prepared.tokenizer.decode(torch.from_numpy(tokens)[None].to(prepared.device))[0]
-        self._sums[area] += prepared.say * decoded.permute(1, 2, 0).double().cpu().numpy()
+        self._sums[area] += prepared.say * decoded.permute(1, 2, 0).cpu().double().numpy()
         self._says[area] += prepared.say.astype(np.int32)
         if not self._unfinished:
             self.image = compose(prepared.edit, prepared.feather, self._sums, self._says)
