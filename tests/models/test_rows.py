@@ -162,7 +162,7 @@ def test_only_rows_whose_layers_run_over_as_many_run_a_local_pass_together() -> 
     made = local_by_rows(
         local,
         positions.float(),
-        own_places(positions, 2, 2, 3, 3, 2),
+        own_places(positions, 2, 2, 2, 3, 2),
         numbers,
         numbers,
         left,

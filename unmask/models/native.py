@@ -116,9 +116,11 @@ class Block(nn.Module):
         gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)  #   (rows, tokens, hidden) each
         fed = F.silu(gate) * up
         if self.training or fed.dtype == torch.float32:
-            return x + self.down(fed)
-        # In bf16 a CPU sums 704 numbers in another way further down a tall product.
-        return x + by_rows(self.down, fed)
+            added: Tensor = self.down(fed)
+        else:
+            # In bf16 a CPU sums 704 numbers in another way further down a tall product.
+            added = by_rows(self.down, fed)
+        return x + added
 
 
 class NativeTransformer(ImageBackbone):
