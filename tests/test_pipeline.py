@@ -13,8 +13,7 @@ from unmask.errors import ConfigError, NotFoundError, RequestError
 from unmask.families.base import ModelCard
 from unmask.models.base import Condition
 from unmask.models.native import Prefix
-from unmask.pipeline import Generated, Pipeline, bytes_of, read_card
-from unmask.sampling.plan import PlanOptions
+from unmask.pipeline import Generated, Pipeline, read_card
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.store import available_models
 
@@ -69,22 +68,22 @@ def test_an_empty_negative_prompt_is_the_null_condition(pipeline: Pipeline) -> N
 
 def test_open_options_come_from_the_preset_of_the_scheduler(pipeline: Pipeline) -> None:
     request = pipeline.request(PROMPT, scheduler="confidence", temperature=None)
-    assert (request.options.steps, request.options.temperature) == (12, 0.7)
+    assert (request.options.steps, request.options["temperature"]) == (12, 0.7)
     assert pipeline.request(PROMPT, scheduler="confidence", steps=9).options.steps == 9
-    assert pipeline.request(PROMPT).options.scheduler == "halton"
+    assert pipeline.request(PROMPT).options.scheduler.name == "halton"
 
 
 def test_the_preset_is_that_of_the_nearest_number_of_steps() -> None:
     presets = tuple(
-        PlanOptions(scheduler=name, steps=steps, temperature=steps / 10)
+        {"scheduler": name, "steps": steps, "temperature": steps / 10}
         for name, steps in [("halton", 4), ("halton", 16), ("confidence", 4)]
     )
     card = ModelCard("tiny", "", "halton", presets, steps=7)
     for steps, temperature in [(1, 0.4), (4, 0.4), (7, 0.4), (9, 1.6), (32, 1.6)]:
         chosen = card.preset("halton", steps)
-        assert (chosen.steps, chosen.temperature) == (steps, temperature)
-    assert card.preset("halton").steps == 7
-    assert card.preset("random", 5) == PlanOptions(scheduler="random", steps=5)
+        assert (chosen["steps"], chosen["temperature"]) == (steps, temperature)
+    assert card.preset("halton")["steps"] == 7
+    assert card.preset("random", 5) == {"scheduler": "random", "steps": 5}
     with pytest.raises(RequestError, match="steps is 0"):
         card.preset("halton", 0)
 
@@ -266,9 +265,11 @@ def test_a_low_precision_is_that_of_the_backbone_alone(folder: Path, pipeline: P
     assert {p.dtype for p in low.backbone.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in low.tokenizer.parameters()} == {torch.float32}
     assert torch.equal(low.backbone.angles, pipeline.backbone.angles)  # all their digits
-    blank, left = torch.full((1, 16), pipeline.backbone.mask_id), torch.zeros(1)
+    blank, steps_left = torch.full((1, 16), pipeline.backbone.mask_id), torch.zeros(1)
     rough, exact = (
-        each.backbone.full(blank, each.encode_prompts(["a red apple"]), left=left).logits.float()
+        each.backbone.full(
+            blank, each.encode_prompts(["a red apple"]), steps_left=steps_left
+        ).logits.float()
         for each in (low, pipeline)
     )
     assert not torch.equal(rough, exact)
@@ -279,8 +280,8 @@ def test_a_low_precision_is_that_of_the_backbone_alone(folder: Path, pipeline: P
 @pytest.mark.parametrize(
     ("ability", "options", "param"),
     [
-        ("attends", {"scheduler": "uncage"}, "scheduler"),
-        ("reuses", {"scheduler": "halton", "reuse": 1}, "reuse"),
+        ("gives_attention", {"scheduler": "uncage"}, "scheduler"),
+        ("has_memory", {"scheduler": "halton", "reuse": 1}, "reuse"),
     ],
 )
 def test_what_a_family_cannot_do_is_refused(
@@ -324,8 +325,8 @@ def test_encoded_prompts_are_kept_within_a_bound_of_bytes(
 ) -> None:
     pipeline = Pipeline.load(folder)
     prompts = _encoded(pipeline, monkeypatch)
-    own = bytes_of(pipeline.encode_prompts([""]))
-    monkeypatch.setattr("unmask.pipeline.KEPT_BYTES", 3 * own + 1)
+    size = pipeline.encode_prompts([""]).nbytes
+    pipeline.prompts.kept_bytes = 3 * size + 1
     for prompt in (PROMPT, "red", PROMPT, "two", "red"):
         pipeline.encode_prompts([prompt, ""])
     # Room for three: "two" drives out "red", which was asked for longest ago.
@@ -333,10 +334,10 @@ def test_encoded_prompts_are_kept_within_a_bound_of_bytes(
 
 
 def test_more_prompts_than_are_kept_are_all_encoded(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     pipeline = Pipeline.load(folder)
-    monkeypatch.setattr("unmask.pipeline.KEPT_BYTES", 1)
+    pipeline.prompts.kept_bytes = 1
     every = pipeline.encode_prompts([PROMPT, "red", "two", "", PROMPT])
     assert len(every.keys[0]) == 5
     for row, prompt in enumerate((PROMPT, "red", "two", "", PROMPT)):
@@ -345,4 +346,4 @@ def test_more_prompts_than_are_kept_are_all_encoded(
 
 def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:
     prefix = Prefix(torch.zeros(2, 3), torch.zeros(5, dtype=torch.half), torch.ones(4) > 0)
-    assert bytes_of(prefix) == 24 + 10 + 4
+    assert prefix.nbytes == 24 + 10 + 4

@@ -82,7 +82,9 @@ class Pipeline:
             condition,
         )
         self.device = next(backbone.parameters()).device
-        self.prompts = EncodedPrompts(condition, backbone.encode, self.device)
+        self.prompts = EncodedPrompts(
+            condition, lambda encoded: self.backbone.encode(encoded), self.device
+        )
         rows, columns = backbone.grid[-2:]
         self.info = ModelInfo(
             name=card.name,
