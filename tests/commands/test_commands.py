@@ -66,7 +66,7 @@ def test_several_images_make_a_grid_or_files(
         (("generate", ""), "the prompt is empty"),
         (("generate", PROMPT, "--scheduler", "haltom"), "did you mean 'halton'"),
         (("generate", PROMPT, "--steps", "0"), "between 1 and 256"),
-        (("generate", PROMPT, "--guidance", "nan"), "guidance_scale is nan"),
+        (("generate", PROMPT, "--guidance-scale", "nan"), "guidance_scale is nan"),
         (("generate", PROMPT, "-o", "out.bmp"), "choose one of"),
         (("generate", PROMPT, "-o", "no/such/folder/out.png"), "there is no folder"),
     ],
@@ -114,7 +114,7 @@ def test_help_loads_no_torch() -> None:
 def test_training_without_its_data_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    config = Path(__file__).parents[1] / "configs" / "folder" / "tokenizer.toml"
+    config = Path(__file__).parents[2] / "configs" / "folder" / "tokenizer.toml"
     assert _run(monkeypatch, "train", "tokenizer", config, "--out", tmp_path / "run") == 2
     assert "folder of captioned images" in capsys.readouterr().err
 
@@ -250,7 +250,7 @@ def test_options_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(monkeypatch, "options") == 0
-    assert "reuse = 0, 0 to 256" in capsys.readouterr().out
+    assert "reuse = 0  (0 to 256)" in capsys.readouterr().out
 
 
 def test_a_model_is_evaluated(
@@ -272,3 +272,35 @@ def test_a_model_without_a_judge_cannot_be_evaluated(
     config = Path("configs/eval/quick.toml")
     assert _run(monkeypatch, "eval", config, "--out", tmp_path, "--model", model) == 2
     assert "holds no judge" in capsys.readouterr().err
+
+
+def test_guidance_is_the_kind_and_a_number_after_it_still_the_scale(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    drawn = []
+    for number, options in enumerate(
+        (
+            ("--guidance-scale", "3"),
+            ("--guidance", "3"),
+            ("--guidance-scale", "3", "--guidance", "constant"),
+            ("--guidance-scale", "3", "--guidance-schedule", "constant"),
+        )
+    ):
+        path = tmp_path / f"{number}.png"
+        arguments = (PROMPT, "--seed", "1", "--model", model, *options, "-o", path)
+        assert _run(monkeypatch, "generate", *arguments) == 0
+        said = capsys.readouterr().err
+        assert said.count("the scale is --guidance-scale") == (number == 1)
+        drawn.append(path.read_bytes())
+    assert len(set(drawn)) == 1
+    both = ("generate", PROMPT, "--guidance", "3", "--guidance-scale", "2", "--model", model)
+    assert _run(monkeypatch, *both) == 2
+    assert "twice" in capsys.readouterr().err
+
+
+def test_an_option_and_a_set_of_it_are_one_too_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path
+) -> None:
+    twice = ("generate", PROMPT, "--steps", "4", "--set", "steps=6", "--model", model)
+    assert _run(monkeypatch, *twice) == 2
+    assert "steps is given twice" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from unmask.families.base import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
-from unmask.sampling.plan import PlanOptions
 from unmask.scenes.judge import Judge
 from unmask.scenes.renderer import SceneRenderer
 from unmask.tokenizers.quantizers import QuantizerConfig
@@ -45,7 +44,7 @@ def pipeline() -> Pipeline:
     )
     for parameter in backbone.parameters():  # else all logits are nearly alike
         parameter.data.add_(torch.randn_like(parameter) * 0.3)
-    preset = PlanOptions(scheduler="confidence", steps=4, temperature=0.7)
+    preset = {"scheduler": "confidence", "steps": 4, "temperature": 0.7}
     card = ModelCard("tiny", "Untrained.", scheduler="halton", presets=(preset,))
     return Pipeline(
         card,

@@ -7,11 +7,11 @@ from PIL import Image
 from torch import Tensor
 
 from unmask import config
-from unmask.errors import ConfigError, RequestError
+from unmask.errors import RequestError
 from unmask.evaluation.evaluate import evaluate
 from unmask.evaluation.results import Result
 from unmask.evaluation.settings import CEILING, EvaluationConfig, Setting
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.scenes.data import DataConfig
 from unmask.scenes.judge import Judge
 from unmask.scenes.renderer import SceneRenderer
@@ -39,10 +39,10 @@ class _Counting:
     """Remembers the requests of every batch that a pipeline draws."""
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batches: list[list[Request]] = []
+        self.batches: list[list[DrawRequest]] = []
         draw = pipeline.draw_batch
 
-        def counted(requests: Sequence[Request]) -> list[Image.Image]:
+        def counted(requests: Sequence[DrawRequest]) -> list[Image.Image]:
             self.batches.append(list(requests))
             return draw(requests)
 
@@ -84,7 +84,7 @@ def test_every_setting_leaves_its_figures_and_a_sheet(
     assert halton.seconds is not None
     assert halton.seconds > 0
     assert halton.inputs.options is not None
-    assert halton.inputs.options.scheduler == "halton"
+    assert halton.inputs.options["scheduler"] == "halton"
 
 
 def test_without_sprites_or_features_there_are_no_distances(
@@ -123,7 +123,7 @@ def test_a_setting_that_is_done_is_not_drawn_again(
         {"seed": 1},
         {"prompts": 3},
         {"precision": "bf16"},
-        {"settings": (Setting.of("extra", scheduler="random"),)},
+        {"settings": (Setting("extra", {"scheduler": "random"}),)},
     ],
 )
 def test_only_what_a_change_concerns_is_drawn_again(
@@ -178,8 +178,10 @@ def test_a_broken_result_is_drawn_again(
 def test_an_option_that_cannot_be_names_its_bounds(
     pipeline: Pipeline, judge: Judge, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, settings=(Setting.of("hot", temperature=99.0),))
     with pytest.raises(RequestError, match="temperature is 99"):
-        _evaluate(pipeline, judge, tmp_path, settings)
-    with pytest.raises(ConfigError, match=r"temperatur: unknown field.*temperature"):
-        Setting.of("odd", temperatur=1.0)
+        Setting("hot", {"temperature": 99.0})
+    with pytest.raises(RequestError, match=r"option 'temperatur': did you mean 'temperature'"):
+        Setting("odd", {"temperatur": 1.0})
+    idle = replace(SETTINGS, settings=(Setting("idle", {"scheduler": "halton", "eta": 1.0}),))
+    with pytest.raises(RequestError, match="eta does nothing with scheduler 'halton'"):
+        _evaluate(pipeline, judge, tmp_path, idle)

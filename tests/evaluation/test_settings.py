@@ -29,9 +29,9 @@ SETTINGS = EvaluationConfig(
         ({"prompts": 0}, "prompts: 0; the least is 1"),
         ({"images": 0}, "images: 0"),
         ({"baseline": "best"}, "no setting 'best'"),
-        ({"settings": (Setting.of("halton-2"),)}, "halton-2 is a name that is taken"),
-        ({"settings": (Setting.of("ceiling"),)}, "ceiling is a name that is taken"),
-        ({"settings": (Setting.of("../x"),)}, "no file name"),
+        ({"settings": (Setting("halton-2", {}),)}, "halton-2 is a name that is taken"),
+        ({"settings": (Setting("ceiling", {}),)}, "ceiling is a name that is taken"),
+        ({"settings": (Setting("../x", {}),)}, "no file name"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
@@ -51,9 +51,9 @@ def test_a_setting_of_a_file_keeps_what_it_sets(tmp_path: Path) -> None:
         'options = { scheduler = "p2", eta = 1, guidance_interval = [0.2, 0.8], zigzag = false }\n'
     )
     (setting,) = config.load(EvaluationConfig, path).all_settings
-    assert setting.overrides == {
+    assert setting.options == {
         "scheduler": "p2",
-        "eta": 1.0,
-        "guidance_interval": (0.2, 0.8),
+        "eta": 1,
+        "guidance_interval": [0.2, 0.8],
         "zigzag": False,
     }
