@@ -70,8 +70,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """ConfigError unless the tensors are those of the module, all finite."""
-    own = module.state_dict()
-    expected = {name: list(tensor.shape) for name, tensor in own.items()}
+    state_of_module = module.state_dict()
+    expected = {name: list(tensor.shape) for name, tensor in state_of_module.items()}
     found = {name: list(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
@@ -83,7 +83,7 @@ def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
         )
     for name, tensor in state.items():
-        numbers = tensor.is_floating_point() == own[name].is_floating_point()
+        numbers = tensor.is_floating_point() == state_of_module[name].is_floating_point()
         if not numbers or not torch.isfinite(tensor).all():
             raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
 

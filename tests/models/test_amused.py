@@ -4,7 +4,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.models.passes import attention_of, memory_of, own_places
 from tests.worlds.published import TRANSFORMER, quiet, shaken
@@ -68,13 +68,14 @@ def _model(down_up: bool, sizes: dict[str, Any] = SMALL) -> AmusedTransformer:
     return model
 
 
-def _reference(model: AmusedTransformer) -> nn.Module:
+def _reference(model: AmusedTransformer) -> Any:
     """diffusers' network with the same weights."""
     with quiet():
-        from diffusers import UVit2DModel
+        import diffusers
 
+        network: Any = diffusers.UVit2DModel
         settings = TRANSFORMER | vars(model.config)
-        reference = UVit2DModel(**settings).eval().requires_grad_(False)
+        reference = network(**settings).eval().requires_grad_(False)
         reference.load_state_dict(model.state_dict())
         return reference.to(model.encoder_proj.weight.dtype)
 
@@ -162,8 +163,8 @@ def _linear_head(model: AmusedTransformer, memory: Memory, prefix: Prefix, row: 
     """Logits of a row, its head's convolutions as plain linear layers."""
     own, head = torch.tensor([row]), model.mlm_layer
     upper = model._upper(memory.states[own], prefix.select(own))
-    narrow = F.linear(upper, head.conv1.weight.flatten(1))
-    return F.linear(head.layer_norm(narrow), head.conv2.weight.flatten(1))
+    hidden = F.linear(upper, head.conv1.weight.flatten(1))
+    return F.linear(head.layer_norm(hidden), head.conv2.weight.flatten(1))
 
 
 @pytest.mark.skipif(
@@ -291,12 +292,13 @@ def test_prefixes_and_memories_can_be_parted_and_joined(model: AmusedTransformer
 def test_attention_is_what_the_reference_weighs_text_with(model: AmusedTransformer) -> None:
     """The mean over layers and heads, for the rows that ask; reading changes nothing."""
     tokens, (text, pooled, micro) = _tokens(model), _inputs(model)
-    reference, maps, side = _reference(model), [], model.config.sample_size
+    reference, side = _reference(model), model.config.sample_size
+    maps: list[Tensor] = []
 
     def watch(attention: Any) -> None:
         plain = attention.forward
 
-        def forward(hidden: Tensor, encoder_hidden_states: Tensor, **rest: Any) -> Tensor:
+        def forward(hidden: Tensor, encoder_hidden_states: Tensor, **rest: Any) -> Any:
             query, key = (
                 projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
                 for projected in (attention.to_q(hidden), attention.to_k(encoder_hidden_states))

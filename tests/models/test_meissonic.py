@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -25,8 +25,9 @@ from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, sdpa
 from unmask.models.base import narrow
 from unmask.models.clip_backbone import ClipBackbone
+from unmask.models.linear import Linear
 from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer, Memory, Prefix
-from unmask.models.meissonic.blocks import Attention, TimeTextEmbedding
+from unmask.models.meissonic.blocks import Attention, SingleBlock, TimeTextEmbedding
 from unmask.models.meissonic.rotary import rotate
 from unmask.sampling.backbone import Pass
 from unmask.sampling.generate import all_masked, generate_tokens
@@ -43,6 +44,7 @@ class World(NamedTuple):
     """A network with the weights of the fixtures, and what the published one gave."""
 
     model: ClipBackbone
+    network: MeissonicTransformer
     prefix: Prefix
     published: dict[str, Tensor]
 
@@ -53,8 +55,13 @@ def _model(kind: str, dtype: torch.dtype = torch.float32) -> ClipBackbone:
     network = MeissonicTransformer(config)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     network.load_state_dict(uniform_weights(shapes))
-    backbone = ClipBackbone(network, nn.Identity(), MASK, patch=16)
+    backbone = ClipBackbone(network, cast(Any, nn.Identity()), MASK, patch=16)
     return backbone.to(dtype).eval().requires_grad_(False)
+
+
+def _network(model: ClipBackbone) -> MeissonicTransformer:
+    assert isinstance(model.transformer, MeissonicTransformer)
+    return model.transformer
 
 
 @pytest.fixture(name="world", params=sorted(KINDS))
@@ -65,7 +72,8 @@ def _world(request: pytest.FixtureRequest) -> World:
         if name.startswith(request.param)
     }
     model = _model(request.param)
-    return World(model, model.transformer.encode(GIVEN.text, GIVEN.pooled, GIVEN.micro), published)
+    network = _network(model)
+    return World(model, network, network.encode(GIVEN.text, GIVEN.pooled, GIVEN.micro), published)
 
 
 def _pick(rows: list[int]) -> Tensor:
@@ -97,7 +105,7 @@ def test_logits_are_those_of_the_published_network_called_as_its_pipeline_does(
 ) -> None:
     """One time for two rows, which then are fewer than we multiply at a time."""
     few = GIVEN.rows(2)
-    prefix = world.model.transformer.encode(few.text, few.pooled, few.micro)
+    prefix = world.network.encode(few.text, few.pooled, few.micro)
     logits = world.model.full(few.tokens, prefix, steps_left=GIVEN.left[:1].expand(2)).logits
     assert torch.allclose(logits, world.published["two"], atol=1e-5)
     assert torch.equal(logits.argmax(-1), world.published["two"].argmax(-1))
@@ -136,7 +144,7 @@ def test_tokens_are_those_that_the_published_pipeline_draws(world: World, steps:
 
 def test_published_sizes_have_the_published_number_of_parameters() -> None:
     """4.03 and 3.99 GB in fp32, as the hub lists them."""
-    published = {
+    published: dict[str, Any] = {
         "num_layers": 14,
         "num_single_layers": 28,
         "attention_head_dim": 128,
@@ -266,15 +274,15 @@ def test_local_passes_keep_the_other_cells_as_they_were(world: World) -> None:
     tokens, left = GIVEN.tokens.gather(1, positions).roll(1, 0), GIVEN.left.roll(1)
     local = world.model.local(tokens, all_own(positions), world.prefix, memory, steps_left=left)
     by, side = (
-        SIDE // world.model.transformer.compressed.cell_side,
-        world.model.transformer.compressed.cell_side,
+        SIDE // world.network.compressed.cell_side,
+        world.network.compressed.cell_side,
     )
     fresh = torch.zeros(16, side**2, dtype=torch.bool)
     fresh.scatter_(1, positions // SIDE // by * side + positions % SIDE // by, True)
     remembered = narrow(memory, Memory)
     layers = iter(zip(remembered.keys, remembered.values, strict=True))
 
-    def held(query: Tensor, key: Tensor, value: Tensor, mask: None) -> Tensor:
+    def held(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         for new, old in zip((key, value), next(layers), strict=True):
             new[:, :, 77:] = torch.where(fresh[:, None, :, None], new[:, :, 77:], old)
         return sdpa(query, key, value, mask)
@@ -326,7 +334,7 @@ def test_prefixes_and_memories_can_be_parted_and_joined(world: World) -> None:
         for ours, theirs in zip(type(whole).join(parts).tensors, whole.tensors, strict=True):
             assert torch.equal(ours, theirs)
     assert isinstance(memory, Memory)
-    side = world.model.transformer.compressed.cell_side
+    side = world.network.compressed.cell_side
     assert memory.keys.shape == memory.values.shape == (4, 16, 2, side * side, 16)
 
 
@@ -349,17 +357,19 @@ def test_attention_is_the_mean_of_the_single_stream_blocks(world: World) -> None
     """As seen by an attention backend that writes down what it is given, last layers last."""
     seen: list[Tensor] = []
 
-    def watched(query: Tensor, key: Tensor, value: Tensor, mask: None) -> Tensor:
+    def watched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
         seen.append(weights.mean(1))
-        return weights @ value
+        attended: Tensor = weights @ value
+        return attended
 
-    for block in world.model.transformer.single_transformer_blocks:
+    for block in world.network.single_transformer_blocks:
+        assert isinstance(block, SingleBlock)
         block.attn.backend = watched
     every = torch.arange(16)
     made = world.model.full_pass(GIVEN.tokens, world.prefix, GIVEN.left, False, every)
     cells = torch.stack(seen).mean(0)[:, 77:, :77]
-    side, by = world.model.transformer.compressed.cell_side, world.model.transformer.compressed.by
+    side, by = world.network.compressed.cell_side, world.network.compressed.by
     for row in range(SIDE):
         for column in range(SIDE):
             expected = cells[:, row // by * side + column // by]
@@ -417,9 +427,12 @@ def test_half_precision_stays_near_and_finite(kind: str, dtype: torch.dtype) -> 
 
 def test_sums_that_overflow_half_precision_are_clipped() -> None:
     model = _model("monetico", torch.float16)
-    block = model.transformer.single_transformer_blocks[-1]
+    network = _network(model)
+    block = network.single_transformer_blocks[-1]
+    assert isinstance(block, SingleBlock)
+    assert isinstance(block.proj_out, Linear)
     block.proj_out.bias.fill_(60000.0)
-    model.transformer.project_from_hidden_norm.weight.fill_(1e-3)
+    network.project_from_hidden_norm.weight.fill_(1e-3)
     half = GIVEN.rows(2, torch.float16)
     prefix = model.transformer.encode(half.text, half.pooled, half.micro)
     seen: list[Tensor] = []

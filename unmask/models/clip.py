@@ -78,11 +78,11 @@ class ClipCondition:
         found = []
         for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE):
             start, end = match.span()
-            own = [
+            places = [
                 place for place, (first, last) in enumerate(offsets) if first < end and last > start
             ]
-            if own:
-                found.append(tuple(own))
+            if places:
+                found.append(tuple(places))
         return found
 
     def save(self, folder: Path) -> None:
@@ -120,11 +120,13 @@ def load_text_encoder(
 
     def make() -> "CLIPTextModelWithProjection":
         try:
-            made: CLIPTextModelWithProjection = transformers.CLIPTextModelWithProjection(settings)
+            encoder: CLIPTextModelWithProjection = transformers.CLIPTextModelWithProjection(
+                settings
+            )
         except Exception as error:  # an activation by an unknown name is a KeyError, and so on
             raise ConfigError(f"{path}: no CLIP text encoder can be made: {error}") from error
-        _set_positions(made, persistent=old)
-        return made
+        _set_positions(encoder, persistent=old)
+        return encoder
 
     encoder = load_module(make, weights, dtype)
     _set_positions(encoder, persistent=False)
