@@ -203,3 +203,14 @@ def test_every_setting_stands_in_the_table_with_its_default() -> None:
         name.upper(): _shown(field.default) for name, field in Settings.model_fields.items()
     }
     assert rows == defaults
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "lab.md"], ids=lambda page: page.name
+)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    """The lab notes tell of what was there on their day."""
+    named = re.findall(
+        r"`((?:unmask|tests|benchmarks|configs|docs)/[\w./-]*)`", page.read_text(encoding="utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
