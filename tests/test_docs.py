@@ -1,7 +1,7 @@
-"""What the pages say is held to the code: examples run, commands, links, settings and modules exist.
+"""What the pages say is held to the code: examples run; commands, links, settings, files exist.
 
-A fenced ``python`` block runs by itself in an empty folder. One that cannot (it needs a server, or a
-file that is not in the tree) has ``<!-- not run: reason -->`` on the line before its fence.
+A fenced ``python`` block runs by itself in an empty folder. One that cannot (it needs a server, or
+a file that is not in the tree) has ``<!-- not run: reason -->`` on the line before its fence.
 """
 
 import importlib.util
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+from unmask.commands import commands
 
-from unmask.cli import commands
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.settings import Settings
 
@@ -135,7 +136,8 @@ def test_some_examples_run() -> None:
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.place)
 def test_every_command_has_its_options(block: Block) -> None:
-    group = typer.main.get_command(commands)
+    group = get_command(commands)
+    assert isinstance(group, TyperGroup)
     verbs = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for words in _shell_commands(block.text):
         program, *arguments = words
