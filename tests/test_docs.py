@@ -144,6 +144,7 @@ def test_every_command_has_its_options(block: Block) -> None:
         if Path(program).name == "unmask":
             with group.make_context("unmask", list(arguments)) as context:
                 name, command, rest = group.resolve_command(context, arguments)
+                assert command is not None, words
                 command.make_context(name, rest)
         elif program == "make":
             wanted = [word for word in arguments if not ASSIGNMENT.fullmatch(word)]
