@@ -30,8 +30,9 @@ from torch import nn
 from unmask.devices import Precision, keep_freed_memory
 from unmask.families.amused import AMUSED
 from unmask.families.base import DTYPES
-from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer
+from unmask.models.amused import AmusedConfig, AmusedTransformer
 from unmask.models.clip import ClipCondition
+from unmask.models.clip_backbone import ClipBackbone
 from unmask.models.linear import pack
 from unmask.pipeline import Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
@@ -147,7 +148,7 @@ def ours(size: str, precision: Precision, device: str) -> Pipeline:
     if precision == "bf16":
         tokenizer.decoder.use_bf16()  # as ``DiffusersVQ.load`` does
     mask_id = settings.vocab_size - 1
-    backbone = AmusedBackbone(
+    backbone = ClipBackbone(
         transformer, text_encoder.to(device, dtype), mask_id, tokenizer.patch
     ).eval()
     card = AMUSED.card(Path(), f"amused-{size}")
@@ -168,7 +169,7 @@ def theirs(size: str, precision: Precision, device: str, twin: Pipeline | None =
             for module in (transformer, vq):
                 random_weights(module.to_empty(device=device))
         else:
-            assert isinstance(twin.backbone, AmusedBackbone)
+            assert isinstance(twin.backbone, ClipBackbone)
             assert isinstance(twin.condition, ClipCondition)
             text_tokenizer, text_encoder = twin.condition.tokenizer, twin.backbone.text_encoder
             transformer.load_state_dict(twin.backbone.transformer.state_dict(), assign=True)
@@ -255,7 +256,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
     reference = theirs(options.size, precision, options.device, pipeline)
     pack(pipeline.backbone)  # as ``Pipeline.load`` does
     if options.compile:
-        assert isinstance(pipeline.backbone, AmusedBackbone)
+        assert isinstance(pipeline.backbone, ClipBackbone)
         pipeline.backbone.transformer.full = torch.compile(pipeline.backbone.transformer.full)  # type: ignore[method-assign]
         reference.transformer.compile()
     for batch in options.batch:

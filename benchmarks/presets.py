@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from unmask.evaluation.run import run_search
+from unmask.evaluation.search import SEARCHED
 from unmask.store import default_model
 
 
@@ -20,17 +21,13 @@ def main() -> None:
         "--judge", type=Path, help="a judge's folder; that of the model if left out"
     )
     parser.add_argument("--write", type=Path, help="a model folder whose model.json takes the best")
-    options = parser.parse_args()
-    best = run_search(
-        options.model, options.config, options.out, judge=options.judge, write=options.write
-    )
+    given = parser.parse_args()
+    best = run_search(given.model, given.config, given.out, judge=given.judge, write=given.write)
     for trial in best:
-        own = trial.options
-        print(
-            f"{own.scheduler}-{own.steps}: {trial.score:.3f} of {len(trial.shares)} prompts, "
-            f"temperature {own.temperature}, choice temperature {own.choice_temperature}, "
-            f"guidance scale {own.guidance_scale}, {own.mask_schedule}"
-        )
+        options = trial.options
+        searched = ", ".join(f"{name} {options[name]}" for name in SEARCHED if name in options)
+        name = f"{options['scheduler']}-{options['steps']}"
+        print(f"{name}: {trial.score:.3f} of {len(trial.shares)} prompts, {searched}")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import torch
 
 from unmask.config import load
 from unmask.pipeline import Pipeline
+from unmask.scenes.captions import plural, with_article
+from unmask.scenes.sheets import contact_sheet
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, RELATIONS, held_out
 from unmask.store import default_model
-from unmask.training.captions import plural, with_article
-from unmask.training.scenes import BACKGROUNDS, COLOURS, RELATIONS, held_out
-from unmask.training.sheets import contact_sheet
 from unmask.training.transformer import TransformerTraining
 
 

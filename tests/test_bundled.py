@@ -6,8 +6,8 @@ import pytest
 from unmask.devices import Precision
 from unmask.pipeline import Generated, Pipeline
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.scenes.vocabulary import BACKGROUNDS
 from unmask.store import default_model
-from unmask.training.scenes import BACKGROUNDS
 
 PROMPT = "two pink tulips on a grey background"
 

@@ -1,5 +1,5 @@
 """``python -m unmask``: the command line."""
 
-from unmask.cli import app
+from unmask.commands import run
 
-app()
+run()

@@ -39,14 +39,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()})
 
 
-def built(make: Callable[[], M], path: Path, dtype: torch.dtype) -> M:
+def load_module(make: Callable[[], M], path: Path, dtype: torch.dtype) -> M:
     """The module that ``make`` gives, its weights read from ``path`` straight into ``dtype``;
     ConfigError as for ``load_weights``."""
-    module = filled(make, _read(path), path)
+    module = fill_module(make, _read(path), path)
     return module.to(dtype).eval().requires_grad_(False)
 
 
-def filled(make: Callable[[], M], state: dict[str, Tensor], path: Path) -> M:
+def fill_module(make: Callable[[], M], state: dict[str, Tensor], path: Path) -> M:
     """The module that ``make`` gives, with these very tensors, which were read from ``path``.
 
     It is made without memory first, so that no time goes into random numbers and no second copy is
@@ -70,8 +70,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """ConfigError unless the tensors are those of the module, all finite."""
-    own = module.state_dict()
-    expected = {name: list(tensor.shape) for name, tensor in own.items()}
+    state_of_module = module.state_dict()
+    expected = {name: list(tensor.shape) for name, tensor in state_of_module.items()}
     found = {name: list(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
@@ -83,12 +83,12 @@ def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
         )
     for name, tensor in state.items():
-        numbers = tensor.is_floating_point() == own[name].is_floating_point()
+        numbers = tensor.is_floating_point() == state_of_module[name].is_floating_point()
         if not numbers or not torch.isfinite(tensor).all():
             raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
 
 
-def variant(folder: Path, stem: str, precision: str) -> Path:
+def weights_file(folder: Path, stem: str, precision: str) -> Path:
     """The weights file of a published folder: the fp16 variant for fp16, if it is there, or if it
     is the only one."""
     plain, half = folder / f"{stem}.safetensors", folder / f"{stem}.fp16.safetensors"

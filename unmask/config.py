@@ -1,8 +1,8 @@
 """Strict loading of nested dataclasses from JSON and TOML, and writing them back.
 
 Written here because training must run on machines that have torch and little else; it knows
-just what our configurations use: numbers, strings, booleans, tuples, literals, options, and
-dataclasses inside dataclasses.
+just what our configurations use: numbers, strings, booleans, tuples, tables of anything, literals,
+options, and dataclasses inside dataclasses.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def from_mapping(cls: type[T], values: object, where: str = "") -> T:
     parsed = {}
     for name, field in fields.items():
         if name in values:
-            parsed[name] = _convert(hints[name], values[name], _join(where, name))
+            parsed[name] = convert(hints[name], values[name], _join(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{_join(where, name)}: missing")
     try:
@@ -64,13 +64,14 @@ def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _convert(kind: Any, value: object, where: str) -> Any:
+def convert(kind: Any, value: object, where: str) -> Any:
+    """The value as the type ``kind``; ConfigError naming ``where`` if it cannot be one."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         if value is None:
             return None
         (inner,) = (arg for arg in get_args(kind) if arg is not type(None))
-        return _convert(inner, value, where)
+        return convert(inner, value, where)
     if origin is Literal:
         if value not in get_args(kind):
             raise ConfigError(
@@ -85,7 +86,11 @@ def _convert(kind: Any, value: object, where: str) -> Any:
         if len(value) != len(kinds):
             raise ConfigError(f"{where}: {len(value)} values; expected {len(kinds)}")
         items = enumerate(zip(kinds, value, strict=True))
-        return tuple(_convert(inner, item, f"{where}[{i}]") for i, (inner, item) in items)
+        return tuple(convert(inner, item, f"{where}[{i}]") for i, (inner, item) in items)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, got {value!r}")
+        return dict(value)
     if dataclasses.is_dataclass(kind):
         return from_mapping(cast(type, kind), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask import config
-from unmask.checkpoint import filled, save_weights
+from unmask.checkpoint import fill_module, save_weights
 from unmask.errors import ConfigError, RequestError
 from unmask.families.halton_maskgit import CLASS
 from unmask.models.conditions import LabelCondition
@@ -116,7 +116,7 @@ def _halton(path: Path) -> HaltonMaskGIT:
             registers=_shape(state, "reg_tokens.weight", 2, path)[0],
         ),
     )
-    return filled(lambda: HaltonMaskGIT(settings), state, path)
+    return fill_module(lambda: HaltonMaskGIT(settings), state, path)
 
 
 def _llamagen(path: Path) -> LlamaGenVQ:
@@ -141,7 +141,7 @@ def _llamagen(path: Path) -> LlamaGenVQ:
             blocks=_count(state, r"encoder\.conv_blocks\.0\.res\.(\d+)\."),
         ),
     )
-    return filled(lambda: LlamaGenVQ(settings), state, path)
+    return fill_module(lambda: LlamaGenVQ(settings), state, path)
 
 
 def _tensors(path: Path, key: str) -> dict[str, Tensor]:

@@ -2,23 +2,22 @@
 
 import io
 import json
-from dataclasses import asdict
 from typing import Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from unmask.pipeline import Request
+from unmask.pipeline import DrawRequest
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 
 
-def parameters(request: Request, model: str) -> str:
+def parameters(request: DrawRequest, model: str) -> str:
     """The model and the resolved request as JSON: the same request gives the same text.
 
     Of an edited picture there is a digest, not its pixels.
     """
-    values = vars(request) | asdict(request.options)
+    values = vars(request) | request.options.flat()
     del values["options"]
     values |= {"model": model, "size": size_text(request.size)}
     values["edit"] = request.edit.summary() if request.edit else None

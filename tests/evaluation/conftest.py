@@ -3,30 +3,25 @@
 import pytest
 import torch
 
-from unmask.evaluation.judge import Judge, JudgeConfig
+from tests.worlds.scenes import shapes_renderer, untrained_judge
 from unmask.families.base import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
-from unmask.sampling.plan import PlanOptions
+from unmask.scenes.judge import Judge
+from unmask.scenes.renderer import SceneRenderer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
-from unmask.training.scenes import BACKGROUNDS, COLOURS, SceneConfig, SceneRenderer
-from unmask.training.sprites import SpriteBank
 
 
 @pytest.fixture(scope="session")
 def renderer() -> SceneRenderer:
-    return SceneRenderer(SpriteBank.of_shapes(), SceneConfig(16, held_out_percent=30))
+    return shapes_renderer()
 
 
 @pytest.fixture(scope="session")
-def judge(renderer: SceneRenderer) -> Judge:
-    torch.manual_seed(0)
-    config = JudgeConfig(
-        renderer.bank.nouns, tuple(COLOURS), tuple(BACKGROUNDS), channels=(8, 8, 8), blocks=0
-    )
-    return Judge(config).eval().requires_grad_(False)
+def judge() -> Judge:
+    return untrained_judge()
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def pipeline() -> Pipeline:
     )
     for parameter in backbone.parameters():  # else all logits are nearly alike
         parameter.data.add_(torch.randn_like(parameter) * 0.3)
-    preset = PlanOptions(scheduler="confidence", steps=4, temperature=0.7)
+    preset = {"scheduler": "confidence", "steps": 4, "temperature": 0.7}
     card = ModelCard("tiny", "Untrained.", scheduler="halton", presets=(preset,))
     return Pipeline(
         card,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmask.evaluation.judge import Judge, load_judge
 from unmask.pipeline import Pipeline
+from unmask.scenes.judge import Judge, load_judge
 from unmask.store import BUNDLED
 
 MODEL = "storybook-64"

@@ -2,33 +2,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
 from unmask import config
-from unmask.errors import ConfigError, RequestError
-from unmask.evaluation.evaluate import (
-    CEILING,
-    EvaluationConfig,
-    Result,
-    Setting,
-    difference,
-    draw_prompts,
-    evaluate,
-    score,
-    weights_hash,
-)
-from unmask.evaluation.judge import Judge
-from unmask.evaluation.prompts import make_prompts
-from unmask.evaluation.search import SearchConfig
-from unmask.pipeline import Pipeline, Request
-from unmask.training.data import DataConfig
-from unmask.training.scenes import SceneConfig, SceneRenderer
+from unmask.errors import RequestError
+from unmask.evaluation.evaluate import evaluate
+from unmask.evaluation.results import Result
+from unmask.evaluation.settings import CEILING, EvaluationConfig, Setting
+from unmask.pipeline import DrawRequest, Pipeline
+from unmask.scenes.data import DataConfig
+from unmask.scenes.judge import Judge
+from unmask.scenes.renderer import SceneRenderer
+from unmask.scenes.truth import SceneConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "eval"
 SETTINGS = EvaluationConfig(
     data=DataConfig("scenes", SceneConfig(16, held_out_percent=30)),
     schedulers=("halton", "random"),
@@ -38,6 +26,7 @@ SETTINGS = EvaluationConfig(
     images=2,
     batch=5,
 )
+
 IMAGES = 6 * 3 * 2  # a setting
 
 
@@ -50,10 +39,10 @@ class _Counting:
     """Remembers the requests of every batch that a pipeline draws."""
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batches: list[list[Request]] = []
+        self.batches: list[list[DrawRequest]] = []
         draw = pipeline.draw_batch
 
-        def counted(requests: Sequence[Request]) -> list[Image.Image]:
+        def counted(requests: Sequence[DrawRequest]) -> list[Image.Image]:
             self.batches.append(list(requests))
             return draw(requests)
 
@@ -95,7 +84,7 @@ def test_every_setting_leaves_its_figures_and_a_sheet(
     assert halton.seconds is not None
     assert halton.seconds > 0
     assert halton.inputs.options is not None
-    assert halton.inputs.options.scheduler == "halton"
+    assert halton.inputs.options["scheduler"] == "halton"
 
 
 def test_without_sprites_or_features_there_are_no_distances(
@@ -134,7 +123,7 @@ def test_a_setting_that_is_done_is_not_drawn_again(
         {"seed": 1},
         {"prompts": 3},
         {"precision": "bf16"},
-        {"settings": (Setting.of("extra", scheduler="random"),)},
+        {"settings": (Setting("extra", {"scheduler": "random"}),)},
     ],
 )
 def test_only_what_a_change_concerns_is_drawn_again(
@@ -149,8 +138,8 @@ def test_only_what_a_change_concerns_is_drawn_again(
     settings = replace(SETTINGS, **change)  # type: ignore[arg-type]
     _evaluate(pipeline, judge, tmp_path, settings)
     drawn = sum(map(len, counting.batches))
-    own = 6 * (settings.prompts + settings.held_out_prompts) * settings.images
-    assert drawn == own * (1 if "settings" in change else 2)
+    of_setting = 6 * (settings.prompts + settings.held_out_prompts) * settings.images
+    assert drawn == of_setting * (1 if "settings" in change else 2)
 
 
 def test_other_weights_are_drawn_again(
@@ -186,95 +175,13 @@ def test_a_broken_result_is_drawn_again(
     assert again[0].records == first[0].records
 
 
-def test_the_options_of_a_setting_reach_the_plan(pipeline: Pipeline) -> None:
-    prompts = make_prompts(("circle", "square"), 0, 0, 1)
-    costs = [
-        draw_prompts(
-            pipeline, prompts, overrides, seed=0, images=1, batch=4, precision="fp32"
-        ).passes
-        for overrides in ({"steps": 3}, {"steps": 3, "guidance_scale": 2.0})
-    ]
-    assert costs == [3, 6]
-
-
-def test_pictures_are_those_of_their_prompts(pipeline: Pipeline) -> None:
-    prompts = make_prompts(("circle", "square"), 0, 0, 1)
-    drawn = draw_prompts(
-        pipeline, prompts, {"steps": 2}, seed=5, images=2, batch=3, precision="fp32"
-    )
-    request = pipeline.request(prompts[4].text, seed=prompts[4].image_seed(5, 1), steps=2)
-    alone = torch.from_numpy(np.array(pipeline.run(request).images[0])).permute(2, 0, 1)
-    assert (drawn.pictures[4, 1] * 255).round().equal(alone.float())
-
-
-def test_scores_are_apart_for_what_is_held_out(
-    pipeline: Pipeline, judge: Judge, tmp_path: Path
-) -> None:
-    records = _evaluate(pipeline, judge, tmp_path)[0].records
-    chosen = [replace(each, right=(not each.held_out,) * 2) for each in records]
-    assert score(chosen) == (1, 1, 1)
-    assert score(chosen, held_out=True) == (0, 0, 0)
-    assert score([each for each in chosen if not each.held_out], held_out=True) is None
-    worse = [replace(each, right=(False, not each.held_out)) for each in records]
-    assert difference(chosen, worse) == (0.5, 0.5, 0.5)
-
-
-def test_results_on_other_prompts_are_not_compared(
-    pipeline: Pipeline, judge: Judge, tmp_path: Path
-) -> None:
-    records = _evaluate(pipeline, judge, tmp_path)[0].records
-    with pytest.raises(ValueError, match="other prompts"):
-        difference(records, records[::-1])
-
-
 def test_an_option_that_cannot_be_names_its_bounds(
     pipeline: Pipeline, judge: Judge, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, settings=(Setting.of("hot", temperature=99.0),))
     with pytest.raises(RequestError, match="temperature is 99"):
-        _evaluate(pipeline, judge, tmp_path, settings)
-    with pytest.raises(ConfigError, match=r"temperatur: unknown field.*temperature"):
-        Setting.of("odd", temperatur=1.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"schedulers": ()}, "give settings"),
-        ({"prompts": 0}, "prompts: 0; the least is 1"),
-        ({"images": 0}, "images: 0"),
-        ({"baseline": "best"}, "no setting 'best'"),
-        ({"settings": (Setting.of("halton-2"),)}, "halton-2 is a name that is taken"),
-        ({"settings": (Setting.of("ceiling"),)}, "ceiling is a name that is taken"),
-        ({"settings": (Setting.of("../x"),)}, "no file name"),
-    ],
-)
-def test_a_configuration_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        replace(SETTINGS, **change)  # type: ignore[arg-type]
-
-
-def test_a_hash_tells_weights_apart(judge: Judge) -> None:
-    assert weights_hash(judge) == weights_hash(judge)
-    assert weights_hash(judge) != weights_hash(judge, text="stricter")
-    assert weights_hash(judge.stem) != weights_hash(judge.deep)
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_configuration_in_the_repository_is_valid(path: Path) -> None:
-    config.load(SearchConfig if path.stem.startswith("search") else EvaluationConfig, path)
-
-
-def test_a_setting_of_a_file_keeps_what_it_sets(tmp_path: Path) -> None:
-    path = tmp_path / "eval.toml"
-    path.write_text(
-        '[data]\nkind = "scenes"\n[[settings]]\nname = "soft"\n'
-        'options = { scheduler = "p2", eta = 1, guidance_interval = [0.2, 0.8], zigzag = false }\n'
-    )
-    (setting,) = config.load(EvaluationConfig, path).all_settings
-    assert setting.overrides == {
-        "scheduler": "p2",
-        "eta": 1.0,
-        "guidance_interval": (0.2, 0.8),
-        "zigzag": False,
-    }
+        Setting("hot", {"temperature": 99.0})
+    with pytest.raises(RequestError, match=r"option 'temperatur': did you mean 'temperature'"):
+        Setting("odd", {"temperatur": 1.0})
+    idle = replace(SETTINGS, settings=(Setting("idle", {"scheduler": "halton", "eta": 1.0}),))
+    with pytest.raises(RequestError, match="eta does nothing with scheduler 'halton'"):
+        _evaluate(pipeline, judge, tmp_path, idle)

@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.errors import ConfigError, RequestError
-from unmask.evaluation.judge import Found, Sight
 from unmask.evaluation.prompts import (
     CATEGORIES,
     POSITIONS,
@@ -13,7 +12,10 @@ from unmask.evaluation.prompts import (
     make_prompts,
 )
 from unmask.evaluation.verdict import judge_picture
-from unmask.training.scenes import BACKGROUNDS, COLOURS, SceneRenderer, Scenes, held_out
+from unmask.scenes.judge import Found, Sight
+from unmask.scenes.renderer import SceneRenderer
+from unmask.scenes.truth import Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, held_out
 
 NOUNS = ("apple", "book", "cat", "duck", "key", "tree")
 

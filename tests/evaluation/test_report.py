@@ -3,10 +3,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from unmask.evaluation.evaluate import CEILING, Inputs, Record, Result
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.report import background_share, table, tag_share, write_report
-from unmask.sampling.plan import PlanOptions
+from unmask.evaluation.results import Inputs, Record, Result
+from unmask.evaluation.settings import CEILING
 
 INPUTS = Inputs(
     version="1",
@@ -35,7 +35,7 @@ def _records(*right: bool) -> tuple[Record, ...]:
 
 
 def _result(name: str, steps: int, *right: bool) -> Result:
-    inputs = replace(INPUTS, options=PlanOptions(steps=steps))
+    inputs = replace(INPUTS, options={"steps": steps})
     return Result(name, inputs, _records(*right), 12.5, 0.5, 2.0 * steps, 0.01)
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from unmask.evaluation.reveal import GREY, reveal_frames, save_reveal, token_states
 from unmask.pipeline import Pipeline
-from unmask.training.sheets import to_image
+from unmask.scenes.sheets import to_image
 
 PROMPT = "a red circle"
 

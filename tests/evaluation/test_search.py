@@ -8,10 +8,10 @@ import pytest
 from unmask import config
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
-from unmask.evaluation.judge import Judge
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.search import (
     Journal,
+    Options,
     SearchConfig,
     Trial,
     candidates,
@@ -22,13 +22,13 @@ from unmask.evaluation.search import (
 )
 from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import plan_options
+from unmask.scenes.judge import Judge
 
 SETTINGS = SearchConfig(
     schedulers=("halton",),
     steps=(2, 3),
     temperatures=(0.3, 0.6, 0.9),
-    choice_schedulers=("confidence",),
     candidates=5,
     prompts=(1, 2, 4),
     held_out_percent=30,
@@ -37,28 +37,30 @@ SETTINGS = SearchConfig(
 
 
 def test_candidates_vary_what_is_searched_and_nothing_else() -> None:
-    preset = PlanOptions(scheduler="halton", steps=8, reuse=2)
-    made = candidates(SETTINGS, preset)
-    assert made[0] == preset
-    assert len(set(made)) == 6
-    for each in made:
-        same = {"choice_temperature", "reuse", "steps", "scheduler", "guidance"}
-        assert all(getattr(each, name) == getattr(preset, name) for name in same)
-    assert made == candidates(SETTINGS, preset)
-    chosen = candidates(replace(SETTINGS, candidates=500), replace(preset, scheduler="confidence"))
-    assert {each.choice_temperature for each in chosen} == {4.5, 1.0, 2.0, 4.0, 8.0}
+    preset = plan_options(scheduler="halton", steps=8, reuse=2).flat()
+    found = candidates(SETTINGS, preset)
+    assert found[0] == preset
+    assert len({repr(candidate) for candidate in found}) == 6
+    for candidate in found:
+        assert "choice_temperature" not in candidate
+        assert all(candidate[name] == preset[name] for name in ("reuse", "steps", "scheduler"))
+    assert found == candidates(SETTINGS, preset)
+    noisy = plan_options(scheduler="confidence", steps=8).flat()
+    chosen = candidates(replace(SETTINGS, candidates=500), noisy)
+    assert {candidate["choice_temperature"] for candidate in chosen} == {4.5, 1.0, 2.0, 4.0, 8.0}
 
 
 def test_halving_finds_the_best_with_few_draws() -> None:
     drawn: list[tuple[float, int]] = []
 
-    def tried(options: PlanOptions, count: int) -> Trial:
-        drawn.append((options.temperature, count))
-        return Trial(options, (1 - abs(options.temperature - 0.6),) * count)
+    def tried(options: Options, count: int) -> Trial:
+        temperature = float(str(options["temperature"]))
+        drawn.append((temperature, count))
+        return Trial(options, (1 - abs(temperature - 0.6),) * count)
 
-    options = [PlanOptions(temperature=value / 10) for value in range(1, 11)]
+    options: list[Options] = [{"temperature": value / 10} for value in range(1, 11)]
     best = halve(options, SETTINGS, tried)
-    assert best.options.temperature == 0.6
+    assert best.options["temperature"] == 0.6
     assert len(best.shares) == 24
     assert [sum(count == n for _, count in drawn) for n in (6, 12, 24)] == [10, 4, 2]
 
@@ -75,7 +77,7 @@ def test_every_round_asks_for_all_categories_alike(unseen: bool) -> None:
 
 
 def test_of_equal_candidates_the_preset_stays() -> None:
-    options = [PlanOptions(temperature=value) for value in (0.5, 0.1, 0.9)]
+    options: list[Options] = [{"temperature": value} for value in (0.5, 0.1, 0.9)]
     best = halve(options, SETTINGS, lambda each, count: Trial(each, (0.5,) * count))
     assert best.options == options[0]
 
@@ -84,7 +86,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
     pipeline: Pipeline, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = search(pipeline, judge, SETTINGS, tmp_path / "whole")
-    assert [trial.options.steps for trial in whole] == [2, 3]
+    assert [trial.options["steps"] for trial in whole] == [2, 3]
     drawn: list[int] = []
     draw = rooms.draw_prompts
 
@@ -108,25 +110,28 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
 
 def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
-    Journal.open(path, "this").add(Trial(PlanOptions(), (0.5, 1.0)))
-    assert Journal.open(path, "this").trials == {PlanOptions(): Trial(PlanOptions(), (0.5, 1.0))}
+    trial = Trial({"steps": 3}, (0.5, 1.0))
+    Journal.open(path, "this").add(trial)
+    assert list(Journal.open(path, "this").trials.values()) == [trial]
     with pytest.raises(ConfigError, match="another search"):
         Journal.open(path, "that")
 
 
 def test_presets_take_the_place_of_those_of_their_scheduler_and_steps(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
-    kept = PlanOptions(scheduler="random", steps=12, temperature=0.3)
-    old = PlanOptions(scheduler="halton", steps=12, temperature=0.3)
+    kept: Options = {"scheduler": "random", "steps": 12, "temperature": 0.3}
+    old: Options = {"scheduler": "halton", "steps": 12, "temperature": 0.3}
     config.save_json(ModelCard("tiny", "What it is.", "halton", (kept, old)), path)
     new = (
-        PlanOptions(scheduler="halton", steps=12, temperature=0.9),
-        PlanOptions(scheduler="halton", steps=4, reuse=1),
+        plan_options(scheduler="halton", steps=12, temperature=0.9).flat(),
+        plan_options(scheduler="halton", steps=4, reuse=1).flat(),
     )
     write_presets(path, new)
     card = config.load(ModelCard, path)
-    assert set(card.presets) == {kept, *new}
-    assert card.preset("halton", 11).temperature == 0.9
+    places = [(preset["scheduler"], preset["steps"]) for preset in card.presets]
+    assert places == [("halton", 4), ("halton", 12), ("random", 12)]
+    assert kept in card.presets
+    assert card.preset("halton", 11)["temperature"] == 0.9
     assert (card.name, card.description, card.scheduler) == ("tiny", "What it is.", "halton")
     short = next(each for each in json.loads(path.read_text())["presets"] if each["steps"] == 4)
     assert short == {
@@ -134,15 +139,15 @@ def test_presets_take_the_place_of_those_of_their_scheduler_and_steps(tmp_path: 
         "scheduler": "halton",
         "mask_schedule": "arccos",
         "temperature": 1.0,
-        "choice_temperature": 4.5,
         "guidance_scale": 1.0,
         "reuse": 1,
+        "reuse_after": 0.5,
     }
 
 
 def test_a_folder_without_a_card_takes_no_presets(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.json: no such file"):
-        write_presets(tmp_path / "model.json", (PlanOptions(),))
+        write_presets(tmp_path / "model.json", ({},))
 
 
 @pytest.mark.parametrize(

@@ -347,9 +347,9 @@ def test_attention_backends_agree(folder: Path) -> None:
     pipeline = _pipeline(folder)
     prefix = pipeline.encode_prompts(PROMPTS)
     tokens = torch.randint(VOCABULARY, (2, CELLS))
-    expected = pipeline.backbone.full(tokens, prefix, left=torch.zeros(2)).logits
+    expected = pipeline.backbone.full(tokens, prefix, steps_left=torch.zeros(2)).logits
     pipeline.backbone.use_attention("plain")
-    plain = pipeline.backbone.full(tokens, prefix, left=torch.zeros(2)).logits
+    plain = pipeline.backbone.full(tokens, prefix, steps_left=torch.zeros(2)).logits
     assert not torch.equal(plain, expected)  # it is another sum
     assert torch.allclose(plain, expected, atol=1e-3)
     with pytest.raises(ConfigError, match="sdpa"):

@@ -115,7 +115,7 @@ def _published_sampler(
     for i in range(steps):
         share = 1 - torch.arccos(torch.tensor((i + 1) / steps)) / (math.pi * 0.5)
         until = max(i + 1, int(share * CELLS))
-        both = pipeline.backbone.full(code.expand(2, -1), prefix, left=torch.zeros(2)).logits
+        both = pipeline.backbone.full(code.expand(2, -1), prefix, steps_left=torch.zeros(2)).logits
         logits = (1 + settings.w) * both[:1] - settings.w * both[1:]
         warmth = torch.linspace(settings.first, settings.last, steps)[i]
         logits = logits * (warmth * 0.5 if i < settings.warmup else warmth)

@@ -92,8 +92,9 @@ def test_tokens_are_those_that_the_published_scheduler_chooses(
         ]
         prefix = pipeline.encode(requests)
         for i, left in enumerate(scheduler.timesteps):
-            logits = pipeline.backbone.full(expected.repeat(2, 1), prefix, left=left.expand(4))
-            own, null = logits.logits.chunk(2)
+            tokens = expected.repeat(2, 1)
+            logits = pipeline.backbone.full(tokens, prefix, steps_left=left.expand(4)).logits
+            own, null = logits.chunk(2)
             guided = null + 9.0 * (own - null)
             values = draw_values(guided, torch.ones(2, 1), noise[i, :, 0])
             monkeypatch.setattr(torch, "multinomial", lambda *_, v=values, **__: v.view(-1, 1))

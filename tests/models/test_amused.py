@@ -4,14 +4,19 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.models.passes import attention_of, memory_of, own_places
 from tests.worlds.published import TRANSFORMER, quiet, shaken
-from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer, Prefix
-from unmask.models.linear import PACKED_ROWS, pack
-from unmask.sampling.backbone import Pass
+from unmask.models.amused import AmusedConfig, AmusedTransformer, Memory, Prefix
+from unmask.models.base import narrow
+from unmask.models.clip_backbone import ClipBackbone
+from unmask.models.linear import pack
+from unmask.numerics import PACKED_ROWS
+from unmask.sampling.backbone import Pass, RowTensors
 
 ROWS = 4
+LEFT = torch.zeros(ROWS, dtype=torch.long)  # tells it nothing
 TEXT = 77
 # Several of everything, and no two widths alike, so that none can stand for another.
 SMALL: dict[str, Any] = {
@@ -63,13 +68,14 @@ def _model(down_up: bool, sizes: dict[str, Any] = SMALL) -> AmusedTransformer:
     return model
 
 
-def _reference(model: AmusedTransformer) -> nn.Module:
+def _reference(model: AmusedTransformer) -> Any:
     """diffusers' network with the same weights."""
     with quiet():
-        from diffusers import UVit2DModel
+        import diffusers
 
+        network: Any = diffusers.UVit2DModel
         settings = TRANSFORMER | vars(model.config)
-        reference = UVit2DModel(**settings).eval().requires_grad_(False)
+        reference = network(**settings).eval().requires_grad_(False)
         reference.load_state_dict(model.state_dict())
         return reference.to(model.encoder_proj.weight.dtype)
 
@@ -94,7 +100,7 @@ def _either(request: pytest.FixtureRequest) -> AmusedTransformer:
 def _kept(model: AmusedTransformer) -> tuple[Tensor, Prefix, Pass]:
     """Tokens of rows under other conditions, and a full pass over them that kept all."""
     tokens, prefix = _tokens(model), model.encode(*_inputs(model))
-    return tokens, prefix, model.full(tokens, prefix, keep=True)
+    return tokens, prefix, model.full(tokens, prefix, LEFT, remember=True)
 
 
 def _some(model: AmusedTransformer, count: int) -> Tensor:
@@ -118,7 +124,7 @@ def test_logits_are_those_of_diffusers(
     tokens, (text, pooled, micro) = _tokens(model), _inputs(model)
     side = model.config.sample_size
     expected = _reference(model)(tokens.view(-1, side, side), text, pooled, micro)
-    made = model.full(tokens, model.encode(text, pooled, micro)).logits
+    made = model.full(tokens, model.encode(text, pooled, micro), LEFT).logits
     assert made.isfinite().all()
     assert made.std() > 0.5
     assert torch.equal(made, expected.flatten(2).transpose(1, 2))
@@ -141,22 +147,24 @@ def test_a_row_does_not_depend_on_its_neighbours(model: AmusedTransformer) -> No
     """To the last bit, in full passes and in local ones however many positions others have."""
     tokens, prefix, kept = _kept(model)
     positions = _some(model, 40)
-    local = model.local(tokens.gather(1, positions), positions, prefix, kept.cache)
+    local = model.local(tokens.gather(1, positions), positions, prefix, memory_of(kept), LEFT)
     for row in range(ROWS):
         own = torch.tensor([row])
-        alone = model.full(tokens[own], prefix.select(own), keep=True)
+        alone = model.full(tokens[own], prefix.select(own), LEFT, remember=True)
         assert torch.equal(alone.logits[0], kept.logits[row])
         few = positions[own, : 16 + 5 * row]
-        here = model.local(tokens[own].gather(1, few), few, prefix.select(own), alone.cache)
+        here = model.local(
+            tokens[own].gather(1, few), few, prefix.select(own), memory_of(alone), LEFT
+        )
         assert torch.equal(here[0], local[row, : few.shape[1]])
 
 
-def _linear_head(model: AmusedTransformer, cache: Any, prefix: Prefix, row: int) -> Tensor:
+def _linear_head(model: AmusedTransformer, memory: Memory, prefix: Prefix, row: int) -> Tensor:
     """Logits of a row, its head's convolutions as plain linear layers."""
     own, head = torch.tensor([row]), model.mlm_layer
-    upper = model._upper(cache.states[own], prefix.select(own))
-    narrow = F.linear(upper, head.conv1.weight.flatten(1))
-    return F.linear(head.layer_norm(narrow), head.conv2.weight.flatten(1))
+    upper = model._upper(memory.states[own], prefix.select(own))
+    hidden = F.linear(upper, head.conv1.weight.flatten(1))
+    return F.linear(head.layer_norm(hidden), head.conv2.weight.flatten(1))
 
 
 @pytest.mark.skipif(
@@ -173,7 +181,7 @@ def test_packed_rows_that_run_together_do_not_depend_on_each_other(
     sizes = PUBLISHED | {"num_hidden_layers": 1, "num_res_blocks": 1}
     model = _model(down_up, sizes | {"sample_size": 32 if down_up else 16}).to(dtype)
     rows = 6
-    backbone = AmusedBackbone(model, cast(Any, None), model.config.vocab_size - 1, 16)
+    backbone = ClipBackbone(model, cast(Any, None), model.config.vocab_size - 1, 16)
     tokens, prefix = _tokens(model, rows), model.encode(*_inputs(model, rows))
     left = torch.zeros(rows, dtype=torch.long)
     # As many of its own in two rows as in two others, though in fewer cells; the rest is filling.
@@ -183,60 +191,70 @@ def test_packed_rows_that_run_together_do_not_depend_on_each_other(
     for row, count in enumerate(counts):
         positions[row, count:] = positions[row, 0]
     here = tokens.gather(1, positions)
-    assert backbone.together == 1
-    plain = backbone.full(tokens, prefix, left=left, keep=True)
-    linear = [_linear_head(model, plain.cache, prefix, row) for row in range(rows)]
+    assert backbone.rows_per_pass == 1
+    plain = backbone.full(tokens, prefix, steps_left=left, remember=True)
+    linear = [
+        _linear_head(model, narrow(memory_of(plain), Memory), prefix, row) for row in range(rows)
+    ]
     pack(model)
-    assert backbone.together == PACKED_ROWS
-    made = backbone.full(tokens, prefix, left=left, keep=True, attend=torch.tensor([5, 1]))
+    assert backbone.rows_per_pass == PACKED_ROWS
+    made = backbone.full(
+        tokens, prefix, steps_left=left, remember=True, attention_rows=torch.tensor([5, 1])
+    )
     if dtype == torch.bfloat16:
-        assert torch.equal(made.cache.states, plain.cache.states)
+        assert torch.equal(*(narrow(memory_of(full), Memory).states for full in (made, plain)))
         assert threads == 3 or torch.equal(made.logits, torch.cat(linear))
     close = 0.1 if dtype == torch.bfloat16 else 1e-3
     assert torch.allclose(made.logits.float(), plain.logits.float(), rtol=0, atol=close)
-    local = backbone.local(here, positions, prefix, made.cache, left=left)
+    local = backbone.local(
+        here, own_places(positions, *counts), prefix, memory_of(made), steps_left=left
+    )
     for row, count in enumerate(counts):
         own = torch.tensor([row])
         asked = torch.tensor([0]) if row in (5, 1) else None
-        alone = model.full(tokens[own], prefix.select(own), keep=True, attend=asked)
+        alone = model.full(
+            tokens[own], prefix.select(own), LEFT, remember=True, attention_rows=asked
+        )
         assert torch.equal(alone.logits[0], made.logits[row])
         if asked is not None:
-            assert torch.equal(alone.attention[0], made.attention[[5, 1].index(row)])
+            assert torch.equal(attention_of(alone)[0], attention_of(made)[[5, 1].index(row)])
         few = positions[own, :count]
-        locally = model.local(here[own, :count], few, prefix.select(own), alone.cache)
+        locally = model.local(here[own, :count], few, prefix.select(own), memory_of(alone), LEFT)
         assert torch.equal(locally[0], local[row, :count])
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(model: AmusedTransformer) -> None:
     _, prefix, kept = _kept(model)
-    others = _tokens(model)  # nothing of the cache is left, so other tokens may come
+    others = _tokens(model)  # nothing of the memory is left, so other tokens may come
     positions = _some(model, model.config.sample_size**2)
-    local = model.local(others.gather(1, positions), positions, prefix, kept.cache)
-    assert torch.equal(local, _at(model.full(others, prefix).logits, positions))
+    local = model.local(others.gather(1, positions), positions, prefix, memory_of(kept), LEFT)
+    assert torch.equal(local, _at(model.full(others, prefix, LEFT).logits, positions))
 
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
     model: AmusedTransformer, count: int
 ) -> None:
-    """Only if positions, cache and condition of each row are its own."""
+    """Only if positions, memory and condition of each row are its own."""
     tokens, prefix, kept = _kept(model)
     positions = _some(model, count)
     here = tokens.gather(1, positions)
-    local = model.local(here, positions, prefix, kept.cache)
+    local = model.local(here, positions, prefix, memory_of(kept), LEFT)
     expected = _at(kept.logits, positions)
     assert torch.allclose(local, expected, atol=1e-4)
-    others = kept.cache.select(torch.tensor([1, 0, 3, 2]))
-    assert not torch.allclose(model.local(here, positions, prefix, others), expected, atol=1e-1)
+    others = memory_of(kept).select(torch.tensor([1, 0, 3, 2]))
+    assert not torch.allclose(
+        model.local(here, positions, prefix, others, LEFT), expected, atol=1e-1
+    )
 
 
 def test_local_passes_see_what_changed_among_their_positions(model: AmusedTransformer) -> None:
     tokens, prefix, kept = _kept(model)
     positions = torch.tensor([[0, model.config.sample_size**2 - 1]] * ROWS)  # opposite corners
     here = tokens.gather(1, positions)
-    before = model.local(here, positions, prefix, kept.cache)
+    before = model.local(here, positions, prefix, memory_of(kept), LEFT)
     here[:, 1] = (here[:, 1] + 1) % model.config.codebook_size
-    after = model.local(here, positions, prefix, kept.cache)
+    after = model.local(here, positions, prefix, memory_of(kept), LEFT)
     assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-3)
 
 
@@ -246,8 +264,8 @@ def test_a_repeated_position_changes_nothing(model: AmusedTransformer) -> None:
     positions = _some(model, 20)
     filled = torch.cat([positions, positions[:, :1].expand(-1, 7)], 1)
     new = (tokens + 1) % model.config.codebook_size
-    plain = model.local(new.gather(1, positions), positions, prefix, kept.cache)
-    twice = model.local(new.gather(1, filled), filled, prefix, kept.cache)
+    plain = model.local(new.gather(1, positions), positions, prefix, memory_of(kept), LEFT)
+    twice = model.local(new.gather(1, filled), filled, prefix, memory_of(kept), LEFT)
     assert torch.equal(twice[:, :20], plain)
 
 
@@ -257,28 +275,30 @@ def test_tokens_of_one_cell_may_be_run_together_or_apart() -> None:
     tokens, prefix, kept = _kept(model)
     side = model.config.sample_size
     cell = torch.tensor([[0, 1, side, side + 1]] * ROWS)
-    whole = model.local(tokens.gather(1, cell), cell, prefix, kept.cache)
-    part = model.local(tokens.gather(1, cell[:, 2:]), cell[:, 2:], prefix, kept.cache)
+    whole = model.local(tokens.gather(1, cell), cell, prefix, memory_of(kept), LEFT)
+    part = model.local(tokens.gather(1, cell[:, 2:]), cell[:, 2:], prefix, memory_of(kept), LEFT)
     assert torch.equal(whole[:, 2:], part)
 
 
-def test_prefixes_and_caches_can_be_parted_and_joined(model: AmusedTransformer) -> None:
+def test_prefixes_and_memories_can_be_parted_and_joined(model: AmusedTransformer) -> None:
     _, prefix, kept = _kept(model)
-    for whole in (prefix, kept.cache):
+    whole: RowTensors
+    for whole in (prefix, memory_of(kept)):
         parts = [whole.select(torch.tensor([row])) for row in range(ROWS)]
-        for ours, theirs in zip(type(whole).join(parts), whole, strict=True):
+        for ours, theirs in zip(type(whole).join(parts).tensors, whole.tensors, strict=True):
             assert torch.equal(ours, theirs)
 
 
 def test_attention_is_what_the_reference_weighs_text_with(model: AmusedTransformer) -> None:
     """The mean over layers and heads, for the rows that ask; reading changes nothing."""
     tokens, (text, pooled, micro) = _tokens(model), _inputs(model)
-    reference, maps, side = _reference(model), [], model.config.sample_size
+    reference, side = _reference(model), model.config.sample_size
+    maps: list[Tensor] = []
 
     def watch(attention: Any) -> None:
         plain = attention.forward
 
-        def forward(hidden: Tensor, encoder_hidden_states: Tensor, **rest: Any) -> Tensor:
+        def forward(hidden: Tensor, encoder_hidden_states: Tensor, **rest: Any) -> Any:
             query, key = (
                 projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
                 for projected in (attention.to_q(hidden), attention.to_k(encoder_hidden_states))
@@ -293,17 +313,17 @@ def test_attention_is_what_the_reference_weighs_text_with(model: AmusedTransform
         watch(layer.attn2)
     reference(tokens.view(-1, side, side), text, pooled, micro)
     expected = torch.stack(maps).mean(0)
-    cells = model.config.cells
+    cells = model.compressed.cell_side
     prefix = model.encode(text, pooled, micro)
-    read = model.full(tokens, prefix, attend=torch.tensor([2, 0]))
-    assert read.attention.shape == (2, side * side, TEXT)
-    by = model.config.compression
-    grid = read.attention.view(2, cells, by, cells, by, TEXT)
+    read = model.full(tokens, prefix, LEFT, attention_rows=torch.tensor([2, 0]))
+    assert attention_of(read).shape == (2, side * side, TEXT)
+    by = model.compressed.by
+    grid = attention_of(read).view(2, cells, by, cells, by, TEXT)
     for row in range(by):
         for column in range(by):
             found = grid[:, :, row, :, column].flatten(1, 2)
             assert torch.allclose(found, expected[[2, 0]], atol=1e-5)
-    assert torch.equal(read.logits, model.full(tokens, prefix).logits)
+    assert torch.equal(read.logits, model.full(tokens, prefix, LEFT).logits)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.fixtures.make_halton import seeded_weights
+from tests.models.passes import all_own, memory_of, own_places
 from unmask.models.attention import BACKENDS
-from unmask.models.base import Condition
-from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT, Prefix
-from unmask.models.linear import PACKED_ROWS, pack
-from unmask.sampling.backbone import Pass
+from unmask.models.base import Condition, narrow
+from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT, Memory, Prefix
+from unmask.models.linear import pack
+from unmask.numerics import PACKED_ROWS
+from unmask.sampling.backbone import Pass, RowTensors
 
 # Three heads of ten channels: fewer than the width, as in the published "small".
 CONFIG = HaltonConfig(width=32, layers=2, heads=3, hidden=256, grid=4, codebook_size=24, classes=5)
@@ -45,7 +47,7 @@ def _condition(*labels: int) -> Condition:
 def _states(model: HaltonMaskGIT) -> tuple[Tensor, Prefix, Pass]:
     """Tokens of four rows under other classes, and a full pass over them that kept all."""
     tokens, prefix = torch.randint(25, (4, CELLS)), model.encode(_condition(3, 0, 5, 1))
-    return tokens, prefix, model.full(tokens, prefix, left=LEFT, keep=True)
+    return tokens, prefix, model.full(tokens, prefix, steps_left=LEFT, remember=True)
 
 
 def test_logits_are_those_of_the_published_network(model: HaltonMaskGIT) -> None:
@@ -56,7 +58,7 @@ def test_logits_are_those_of_the_published_network(model: HaltonMaskGIT) -> None
     labels = torch.where(fixture["dropped"], CONFIG.classes, fixture["labels"])
     tokens = fixture["tokens"].flatten(1)
     prefix = model.encode(_condition(*labels.tolist()))
-    logits = model.full(tokens, prefix, left=LEFT).logits
+    logits = model.full(tokens, prefix, steps_left=LEFT).logits
     assert torch.allclose(logits, fixture["logits"][..., :24], rtol=0, atol=1e-5)
 
 
@@ -74,13 +76,17 @@ def test_a_row_does_not_depend_on_its_neighbours(model: HaltonMaskGIT) -> None:
     tokens, prefix, kept = _states(model)
     positions = torch.stack([torch.randperm(CELLS) for _ in range(4)])
     here = tokens.gather(1, positions)
-    local = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    local = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     for row in range(4):
         one = torch.tensor([row])
-        alone = model.full(tokens[one], prefix.select(one), left=LEFT[:1], keep=True)
+        alone = model.full(tokens[one], prefix.select(one), steps_left=LEFT[:1], remember=True)
         assert torch.equal(alone.logits[0], kept.logits[row])
         locally = model.local(
-            here[one], positions[one], prefix.select(one), alone.cache, left=LEFT[:1]
+            here[one],
+            all_own(positions[one]),
+            prefix.select(one),
+            memory_of(alone),
+            steps_left=LEFT[:1],
         )
         assert torch.equal(locally[0], local[row])
 
@@ -101,7 +107,7 @@ def test_packed_rows_that_run_together_do_not_depend_on_each_other(
     for parameter in model.parameters():
         parameter.normal_(std=parameter.shape[-1] ** -0.5)
     pack(model.to(dtype))
-    assert model.together == PACKED_ROWS
+    assert model.rows_per_pass == PACKED_ROWS
     counts = [30, 100, 30, 16, 100, 30]
     rows = len(counts)
     tokens, left = torch.randint(16385, (rows, grid**2)), torch.zeros(rows, dtype=torch.long)
@@ -110,42 +116,46 @@ def test_packed_rows_that_run_together_do_not_depend_on_each_other(
     for row, count in enumerate(counts):
         positions[row, count:] = positions[row, 0]
     here = tokens.gather(1, positions)
-    made = model.full(tokens, prefix, left=left, keep=True)
-    local = model.local(here, positions, prefix, made.cache, left=left)
+    made = model.full(tokens, prefix, steps_left=left, remember=True)
+    local = model.local(
+        here, own_places(positions, *counts), prefix, memory_of(made), steps_left=left
+    )
     for row, count in enumerate(counts):
         own = torch.tensor([row])
-        alone = model.full(tokens[own], prefix.select(own), left=left[own], keep=True)
+        alone = model.full(tokens[own], prefix.select(own), steps_left=left[own], remember=True)
         assert torch.equal(alone.logits[0], made.logits[row])
-        few = (here[own, :count], positions[own, :count])
-        locally = model.local(*few, prefix.select(own), alone.cache, left=left[own])
+        few = (here[own, :count], all_own(positions[own, :count]))
+        locally = model.local(*few, prefix.select(own), memory_of(alone), steps_left=left[own])
         assert torch.equal(locally[0], local[row, :count])
 
 
 def test_every_token_and_the_class_matter(model: HaltonMaskGIT) -> None:
     tokens, prefix, kept = _states(model)
-    other = model.full(tokens, model.encode(_condition(3, 1, 5, 5)), left=LEFT).logits
+    other = model.full(tokens, model.encode(_condition(3, 1, 5, 5)), steps_left=LEFT).logits
     differs = [not torch.allclose(other[i], kept.logits[i], atol=1e-2) for i in range(4)]
     assert differs == [False, True, False, True]
     for cell in range(CELLS):
         changed = tokens.clone()
         changed[:, cell] = (changed[:, cell] + 1) % 25
-        moved = (model.full(changed, prefix, left=LEFT).logits - kept.logits).abs().amax(-1)
+        moved = (model.full(changed, prefix, steps_left=LEFT).logits - kept.logits).abs().amax(-1)
         assert (moved > 1e-4).all()
 
 
 def test_positions_on_the_grid_differ(model: HaltonMaskGIT) -> None:
     blank = torch.full((1, CELLS), model.mask_id)
-    logits = model.full(blank, model.encode(_condition(3)), left=LEFT[:1]).logits[0]
+    logits = model.full(blank, model.encode(_condition(3)), steps_left=LEFT[:1]).logits[0]
     distances = torch.cdist(logits, logits) + torch.eye(CELLS)
     assert distances.min() > 1e-2
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(model: HaltonMaskGIT) -> None:
     _, prefix, kept = _states(model)
-    others = torch.randint(25, (4, CELLS))  # nothing of the cache is left
+    others = torch.randint(25, (4, CELLS))  # nothing of the memory is left
     positions = torch.stack([torch.randperm(CELLS) for _ in range(4)])
-    local = model.local(others.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
-    expected = model.full(others, prefix, left=LEFT).logits
+    local = model.local(
+        others.gather(1, positions), all_own(positions), prefix, memory_of(kept), steps_left=LEFT
+    )
+    expected = model.full(others, prefix, steps_left=LEFT).logits
     assert torch.allclose(
         local, expected.gather(1, positions[..., None].expand_as(local)), atol=1e-5
     )
@@ -154,15 +164,15 @@ def test_a_local_pass_over_all_positions_is_a_full_pass(model: HaltonMaskGIT) ->
 def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
     model: HaltonMaskGIT,
 ) -> None:
-    """Only if positions, cache and condition of each row are its own."""
+    """Only if positions, memory and condition of each row are its own."""
     tokens, prefix, kept = _states(model)
     positions = torch.stack([torch.randperm(CELLS)[:5] for _ in range(4)])
     here = tokens.gather(1, positions)
-    local = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    local = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     expected = kept.logits.gather(1, positions[..., None].expand_as(local))
     assert torch.allclose(local, expected, atol=1e-5)
-    others = kept.cache.select(torch.tensor([1, 0, 3, 2]))
-    swapped = model.local(here, positions, prefix, others, left=LEFT)
+    others = memory_of(kept).select(torch.tensor([1, 0, 3, 2]))
+    swapped = model.local(here, all_own(positions), prefix, others, steps_left=LEFT)
     assert not torch.allclose(swapped, expected, atol=1e-2)
 
 
@@ -170,8 +180,16 @@ def test_a_repeated_position_changes_nothing(model: HaltonMaskGIT) -> None:
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7, 5]] * 4)
     padded = torch.tensor([[2, 7, 5, 2, 2]] * 4)
-    plain = model.local(tokens.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
-    filled = model.local(tokens.gather(1, padded), padded, prefix, kept.cache, left=LEFT)
+    plain = model.local(
+        tokens.gather(1, positions), all_own(positions), prefix, memory_of(kept), steps_left=LEFT
+    )
+    filled = model.local(
+        tokens.gather(1, padded),
+        own_places(padded, 3, 3, 3, 3),
+        prefix,
+        memory_of(kept),
+        steps_left=LEFT,
+    )
     assert torch.allclose(filled[:, :3], plain, atol=1e-5)
 
 
@@ -179,33 +197,35 @@ def test_local_passes_see_what_changed_among_their_positions(model: HaltonMaskGI
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7]] * 4)
     here = tokens.gather(1, positions)
-    before = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    before = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     here[:, 1] = (here[:, 1] + 1) % CONFIG.codebook_size
-    after = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    after = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-3)
 
 
-def test_prefixes_and_caches_can_be_parted_and_joined(model: HaltonMaskGIT) -> None:
+def test_prefixes_and_memories_can_be_parted_and_joined(model: HaltonMaskGIT) -> None:
     _, prefix, kept = _states(model)
-    for whole in (prefix, kept.cache):
+    whole: RowTensors
+    for whole in (prefix, memory_of(kept)):
         parts = [whole.select(torch.tensor([row])) for row in range(4)]
-        for ours, theirs in zip(type(whole).join(parts), whole, strict=True):
+        for ours, theirs in zip(type(whole).join(parts).tensors, whole.tensors, strict=True):
             assert torch.equal(ours, theirs)
 
 
-def test_a_cache_is_kept_only_if_asked(model: HaltonMaskGIT) -> None:
+def test_a_memory_is_left_only_if_asked(model: HaltonMaskGIT) -> None:
     tokens, prefix, kept = _states(model)
-    plain = model.full(tokens, prefix, left=LEFT)
-    assert plain.cache is None
+    plain = model.full(tokens, prefix, steps_left=LEFT)
+    assert plain.memory is None
     assert torch.equal(plain.logits, kept.logits)
-    assert kept.cache.keys.shape == kept.cache.values.shape == (2, 4, 3, CELLS, 10)
+    memory = narrow(memory_of(kept), Memory)
+    assert memory.keys.shape == memory.values.shape == (2, 4, 3, CELLS, 10)
 
 
 def test_attention_backends_agree(model: HaltonMaskGIT) -> None:
     tokens, prefix, kept = _states(model)
     for name in BACKENDS.keys() - {"xformers"}:
         model.use_attention(name)
-        found = model.full(tokens, prefix, left=LEFT).logits
+        found = model.full(tokens, prefix, steps_left=LEFT).logits
         assert torch.allclose(found, kept.logits, atol=1e-4)
 
 
@@ -214,12 +234,12 @@ def test_half_precision_stays_near(model: HaltonMaskGIT, dtype: torch.dtype) -> 
     tokens, _, kept = _states(model)
     model.to(dtype)
     prefix = model.encode(_condition(3, 0, 5, 1))
-    narrow = model.full(tokens, prefix, left=LEFT, keep=True)
-    assert narrow.logits.dtype == narrow.cache.keys.dtype == dtype
+    half = model.full(tokens, prefix, steps_left=LEFT, remember=True)
+    assert half.logits.dtype == narrow(memory_of(half), Memory).keys.dtype == dtype
     positions = torch.arange(CELLS).expand(4, -1)
-    local = model.local(tokens, positions, prefix, narrow.cache, left=LEFT)
+    local = model.local(tokens, all_own(positions), prefix, memory_of(half), steps_left=LEFT)
     spread = float(kept.logits.std())
-    for logits in (narrow.logits, local):
+    for logits in (half.logits, local):
         assert (logits.float() - kept.logits).abs().max() < spread * 16 * torch.finfo(dtype).eps
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unmask.models.linear import PACKED_ROWS, Linear, Pointwise, pack, rows_together
+from unmask.models.linear import Linear, Pointwise, pack, packed_rows_per_pass
+from unmask.numerics import PACKED_ROWS
 
 amx = pytest.mark.skipif(
     not torch.cpu._is_amx_tile_supported(), reason="this CPU has no unit for tiles (AMX)"
@@ -84,9 +85,9 @@ def test_fp32_is_packed_to_the_last_digits(bias: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_only_packed_rows_run_together(dtype: torch.dtype) -> None:
     layer = _layer(32, 16, bias=True, dtype=dtype)
-    assert rows_together(layer) == 1
+    assert packed_rows_per_pass(layer) == 1
     pack(layer)
-    assert rows_together(layer) == PACKED_ROWS
+    assert packed_rows_per_pass(layer) == PACKED_ROWS
 
 
 @amx

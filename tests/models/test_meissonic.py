@@ -1,7 +1,8 @@
 """Against what the published network gave (``fixtures/make_meissonic.py``), and by itself."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -19,18 +20,15 @@ from tests.models.fixtures.make_meissonic import (
     inputs,
     uniform_weights,
 )
+from tests.models.passes import all_own, attention_of, memory_of, own_places
 from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, sdpa
-from unmask.models.meissonic import (
-    Attention,
-    Cache,
-    MeissonicBackbone,
-    MeissonicConfig,
-    MeissonicTransformer,
-    Prefix,
-    TimeTextEmbedding,
-    rotate,
-)
+from unmask.models.base import narrow
+from unmask.models.clip_backbone import ClipBackbone
+from unmask.models.linear import Linear
+from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer, Memory, Prefix
+from unmask.models.meissonic.blocks import Attention, SingleBlock, TimeTextEmbedding
+from unmask.models.meissonic.rotary import rotate
 from unmask.sampling.backbone import Pass
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.plan import PlanOptions, make_plan
@@ -45,19 +43,25 @@ SOME = CELLS // 4
 class World(NamedTuple):
     """A network with the weights of the fixtures, and what the published one gave."""
 
-    model: MeissonicBackbone
+    model: ClipBackbone
+    network: MeissonicTransformer
     prefix: Prefix
     published: dict[str, Tensor]
 
 
-def _model(kind: str, dtype: torch.dtype = torch.float32) -> MeissonicBackbone:
+def _model(kind: str, dtype: torch.dtype = torch.float32) -> ClipBackbone:
     compressed = KINDS[kind]
     config = MeissonicConfig(**CONFIG, downsample=compressed, upsample=compressed, sample_size=SIDE)
     network = MeissonicTransformer(config)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     network.load_state_dict(uniform_weights(shapes))
-    backbone = MeissonicBackbone(network, nn.Identity(), MASK, patch=16)
+    backbone = ClipBackbone(network, cast(Any, nn.Identity()), MASK, patch=16)
     return backbone.to(dtype).eval().requires_grad_(False)
+
+
+def _network(model: ClipBackbone) -> MeissonicTransformer:
+    assert isinstance(model.transformer, MeissonicTransformer)
+    return model.transformer
 
 
 @pytest.fixture(name="world", params=sorted(KINDS))
@@ -68,15 +72,16 @@ def _world(request: pytest.FixtureRequest) -> World:
         if name.startswith(request.param)
     }
     model = _model(request.param)
-    return World(model, model.transformer.encode(GIVEN.text, GIVEN.pooled, GIVEN.micro), published)
+    network = _network(model)
+    return World(model, network, network.encode(GIVEN.text, GIVEN.pooled, GIVEN.micro), published)
 
 
 def _pick(rows: list[int]) -> Tensor:
     return torch.tensor(rows)
 
 
-def _full(world: World, *, keep: bool = False, tokens: Tensor = GIVEN.tokens) -> Pass:
-    return world.model.full(tokens, world.prefix, left=GIVEN.left, keep=keep)
+def _full(world: World, *, remember: bool = False, tokens: Tensor = GIVEN.tokens) -> Pass:
+    return world.model.full(tokens, world.prefix, steps_left=GIVEN.left, remember=remember)
 
 
 def _positions(count: int = SOME) -> Tensor:
@@ -100,8 +105,8 @@ def test_logits_are_those_of_the_published_network_called_as_its_pipeline_does(
 ) -> None:
     """One time for two rows, which then are fewer than we multiply at a time."""
     few = GIVEN.rows(2)
-    prefix = world.model.transformer.encode(few.text, few.pooled, few.micro)
-    logits = world.model.full(few.tokens, prefix, left=GIVEN.left[:1].expand(2)).logits
+    prefix = world.network.encode(few.text, few.pooled, few.micro)
+    logits = world.model.full(few.tokens, prefix, steps_left=GIVEN.left[:1].expand(2)).logits
     assert torch.allclose(logits, world.published["two"], atol=1e-5)
     assert torch.equal(logits.argmax(-1), world.published["two"].argmax(-1))
 
@@ -111,7 +116,7 @@ def test_half_precision_rounds_where_the_published_network_does(kind: str) -> No
     """At these steps the time that is not rounded first is another by up to 128."""
     half, model = GIVEN.rows(16, torch.bfloat16), _model(kind, torch.bfloat16)
     prefix = model.transformer.encode(half.text, half.pooled, half.micro)
-    logits = model.full(half.tokens, prefix, left=half.left).logits[:4]
+    logits = model.full(half.tokens, prefix, steps_left=half.left).logits[:4]
     expected = load_file(FIXTURE)[f"{kind}.half"]
     assert logits.dtype == torch.bfloat16
     assert torch.allclose(logits, expected, atol=0.06)
@@ -139,7 +144,7 @@ def test_tokens_are_those_that_the_published_pipeline_draws(world: World, steps:
 
 def test_published_sizes_have_the_published_number_of_parameters() -> None:
     """4.03 and 3.99 GB in fp32, as the hub lists them."""
-    published = {
+    published: dict[str, Any] = {
         "num_layers": 14,
         "num_single_layers": 28,
         "attention_head_dim": 128,
@@ -155,19 +160,23 @@ def test_published_sizes_have_the_published_number_of_parameters() -> None:
         with torch.device("meta"):
             network = MeissonicTransformer(config)
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-        assert (config.side, config.cells) == (side, 32)
+        assert (network.compressed.side, network.compressed.cell_side) == (side, 32)
 
 
 def test_a_row_does_not_depend_on_its_neighbours_and_their_steps(world: World) -> None:
     """To the byte: full passes, and local ones over other numbers of cells."""
-    made, positions = _full(world, keep=True), _positions(16)
+    made, positions = _full(world, remember=True), _positions(16)
     tokens = GIVEN.tokens.gather(1, positions)
-    local = world.model.local(tokens, positions, world.prefix, made.cache, left=GIVEN.left)
+    local = world.model.local(
+        tokens, all_own(positions), world.prefix, memory_of(made), steps_left=GIVEN.left
+    )
     for rows in ([3], [15, 0], [7, 7, 2, 9, 1]):
         prefix, left = world.prefix.select(_pick(rows)), GIVEN.left[rows]
-        alone = world.model.full(GIVEN.tokens[rows], prefix, left=left, keep=True)
+        alone = world.model.full(GIVEN.tokens[rows], prefix, steps_left=left, remember=True)
         assert torch.equal(alone.logits, made.logits[rows])
-        own = world.model.local(tokens[rows], positions[rows], prefix, alone.cache, left=left)
+        own = world.model.local(
+            tokens[rows], all_own(positions[rows]), prefix, memory_of(alone), steps_left=left
+        )
         assert torch.equal(own, local[rows])
 
 
@@ -196,9 +205,9 @@ def test_at_the_published_width_too_a_row_does_not_depend_on_its_neighbours() ->
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        made = network.full(tokens, prefix, left, keep=True)
+        made = network.full(tokens, prefix, left, remember=True)
         first = torch.tensor([0])
-        one = (prefix.select(first), made.cache.select(first), left[:1])
+        one = (prefix.select(first), memory_of(made).select(first), left[:1])
         assert torch.equal(network.full(tokens[:1], one[0], one[2]).logits, made.logits[:1])
         # The second row's positions lie in more cells than the first's.
         corners = torch.arange(side**2).view(side, side)[::2, ::2].flatten()
@@ -207,23 +216,23 @@ def test_at_the_published_width_too_a_row_does_not_depend_on_its_neighbours() ->
             positions = torch.stack([torch.randperm(side**2)[:count] for _ in range(rows)])
             positions[1] = spread[:count]
             here = tokens.gather(1, positions)
-            local = network.local(here, positions, prefix, made.cache, left)
+            local = network.local(here, positions, prefix, memory_of(made), left)
             assert torch.equal(network.local(here[:1], positions[:1], *one), local[:1])
     finally:
         torch.set_num_threads(threads)
 
 
 def test_each_row_reads_its_own_step(world: World) -> None:
-    later = world.model.full(GIVEN.tokens, world.prefix, left=GIVEN.left.roll(1)).logits
+    later = world.model.full(GIVEN.tokens, world.prefix, steps_left=GIVEN.left.roll(1)).logits
     assert (later - _full(world).logits).abs().amax((1, 2)).min() > 1e-2
 
 
 def test_tokens_text_and_places_matter(world: World) -> None:
     logits = _full(world).logits
-    other_text = world.prefix._replace(text=world.prefix.text.roll(1, 0))
-    other_pooled = world.prefix._replace(pooled=world.prefix.pooled.roll(1, 0))
+    other_text = replace(world.prefix, text=world.prefix.text.roll(1, 0))
+    other_pooled = replace(world.prefix, pooled=world.prefix.pooled.roll(1, 0))
     for prefix in (other_text, other_pooled):
-        changed = world.model.full(GIVEN.tokens, prefix, left=GIVEN.left).logits
+        changed = world.model.full(GIVEN.tokens, prefix, steps_left=GIVEN.left).logits
         assert (changed - logits).abs().amax((1, 2)).min() > 1e-2
     blank = torch.full_like(GIVEN.tokens, MASK)
     alike = _full(world, tokens=blank).logits[0]
@@ -231,13 +240,13 @@ def test_tokens_text_and_places_matter(world: World) -> None:
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(world: World) -> None:
-    """At another step and over other tokens: nothing of the cache is left."""
-    cache, positions = _full(world, keep=True).cache, _positions(CELLS)
+    """At another step and over other tokens: nothing of the memory is left."""
+    memory, positions = memory_of(_full(world, remember=True)), _positions(CELLS)
     tokens, left = GIVEN.tokens.roll(1, 0), GIVEN.left.roll(3)
     local = world.model.local(
-        tokens.gather(1, positions), positions, world.prefix, cache, left=left
+        tokens.gather(1, positions), all_own(positions), world.prefix, memory, steps_left=left
     )
-    expected = world.model.full(tokens, world.prefix, left=left).logits
+    expected = world.model.full(tokens, world.prefix, steps_left=left).logits
     assert torch.allclose(local, _at(expected, positions), atol=1e-5)
 
 
@@ -245,27 +254,35 @@ def test_a_local_pass_over_all_positions_is_a_full_pass(world: World) -> None:
 def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
     world: World, count: int
 ) -> None:
-    made, positions = _full(world, keep=True), _positions(count)
+    made, positions = _full(world, remember=True), _positions(count)
     tokens = GIVEN.tokens.gather(1, positions)
-    local = world.model.local(tokens, positions, world.prefix, made.cache, left=GIVEN.left)
+    local = world.model.local(
+        tokens, all_own(positions), world.prefix, memory_of(made), steps_left=GIVEN.left
+    )
     assert torch.allclose(local, _at(made.logits, positions), atol=1e-5)
-    others = made.cache.select(torch.arange(16).roll(1))
-    swapped = world.model.local(tokens, positions, world.prefix, others, left=GIVEN.left)
+    others = memory_of(made).select(torch.arange(16).roll(1))
+    swapped = world.model.local(
+        tokens, all_own(positions), world.prefix, others, steps_left=GIVEN.left
+    )
     assert (swapped - local).abs().amax((1, 2)).min() > 1e-3
 
 
 def test_local_passes_keep_the_other_cells_as_they_were(world: World) -> None:
     """The definition: a full pass in which all cells but those of the positions have the keys and
-    values of the cache, at every layer."""
-    cache, positions = _full(world, keep=True).cache, _positions()
+    values of the memory, at every layer."""
+    memory, positions = memory_of(_full(world, remember=True)), _positions()
     tokens, left = GIVEN.tokens.gather(1, positions).roll(1, 0), GIVEN.left.roll(1)
-    local = world.model.local(tokens, positions, world.prefix, cache, left=left)
-    by, side = SIDE // world.model.transformer.config.cells, world.model.transformer.config.cells
+    local = world.model.local(tokens, all_own(positions), world.prefix, memory, steps_left=left)
+    by, side = (
+        SIDE // world.network.compressed.cell_side,
+        world.network.compressed.cell_side,
+    )
     fresh = torch.zeros(16, side**2, dtype=torch.bool)
     fresh.scatter_(1, positions // SIDE // by * side + positions % SIDE // by, True)
-    layers = iter(zip(cache.keys, cache.values, strict=True))
+    remembered = narrow(memory, Memory)
+    layers = iter(zip(remembered.keys, remembered.values, strict=True))
 
-    def held(query: Tensor, key: Tensor, value: Tensor, mask: None) -> Tensor:
+    def held(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         for new, old in zip((key, value), next(layers), strict=True):
             new[:, :, 77:] = torch.where(fresh[:, None, :, None], new[:, :, 77:], old)
         return sdpa(query, key, value, mask)
@@ -277,73 +294,86 @@ def test_local_passes_keep_the_other_cells_as_they_were(world: World) -> None:
     expected = world.model.full_pass(state, world.prefix, left, False, None).logits
     assert torch.allclose(local, _at(expected, positions), atol=1e-5)
     world.model.use_attention("sdpa")
-    anew = world.model.full(state, world.prefix, left=left).logits
+    anew = world.model.full(state, world.prefix, steps_left=left).logits
     assert (anew - expected).abs().amax((1, 2)).min() > 1e-2
 
 
 def test_local_passes_see_what_changed_among_their_positions(world: World) -> None:
-    cache = _full(world, keep=True).cache
+    memory = memory_of(_full(world, remember=True))
     positions = torch.tensor([[2, 7]]).expand(16, -1)
     tokens = GIVEN.tokens.gather(1, positions)
-    before = world.model.local(tokens, positions, world.prefix, cache, left=GIVEN.left)
+    before = world.model.local(
+        tokens, all_own(positions), world.prefix, memory, steps_left=GIVEN.left
+    )
     tokens[:, 1] = (tokens[:, 1] + 1) % CONFIG["codebook_size"]
-    after = world.model.local(tokens, positions, world.prefix, cache, left=GIVEN.left)
+    after = world.model.local(
+        tokens, all_own(positions), world.prefix, memory, steps_left=GIVEN.left
+    )
     assert (after - before)[:, 0].abs().amax(-1).min() > 1e-4
 
 
 def test_a_repeated_position_changes_nothing(world: World) -> None:
     """Rows with fewer targets than others are filled up with their first."""
-    cache, padded = _full(world, keep=True).cache, _positions(SOME)
+    memory, padded = memory_of(_full(world, remember=True)), _positions(SOME)
     padded[:, 5:] = padded[:, :1]
     tokens = GIVEN.tokens.gather(1, padded)
-    filled = world.model.local(tokens, padded, world.prefix, cache, left=GIVEN.left)
-    plain = world.model.local(tokens[:, :5], padded[:, :5], world.prefix, cache, left=GIVEN.left)
+    filled = world.model.local(
+        tokens, own_places(padded, *[5] * 16), world.prefix, memory, steps_left=GIVEN.left
+    )
+    plain = world.model.local(
+        tokens[:, :5], all_own(padded[:, :5]), world.prefix, memory, steps_left=GIVEN.left
+    )
     assert torch.allclose(filled[:, :5], plain, atol=1e-5)
     assert torch.equal(filled[:, 5:], filled[:, :1].expand(-1, SOME - 5, -1))
 
 
-def test_prefixes_and_caches_can_be_parted_and_joined(world: World) -> None:
-    cache = _full(world, keep=True).cache
-    for whole in (world.prefix, cache):
+def test_prefixes_and_memories_can_be_parted_and_joined(world: World) -> None:
+    memory = memory_of(_full(world, remember=True))
+    for whole in (world.prefix, memory):
         parts = [whole.select(_pick([row])) for row in range(16)]
-        for ours, theirs in zip(type(whole).join(parts), whole, strict=True):
+        for ours, theirs in zip(type(whole).join(parts).tensors, whole.tensors, strict=True):
             assert torch.equal(ours, theirs)
-    assert isinstance(cache, Cache)
-    side = world.model.transformer.config.cells
-    assert cache.keys.shape == cache.values.shape == (4, 16, 2, side * side, 16)
+    assert isinstance(memory, Memory)
+    side = world.network.compressed.cell_side
+    assert memory.keys.shape == memory.values.shape == (4, 16, 2, side * side, 16)
 
 
 def test_attention_is_read_of_the_rows_that_ask_and_changes_nothing(world: World) -> None:
     rows = _pick([9, 0])
-    read = world.model.full(GIVEN.tokens, world.prefix, left=GIVEN.left, attend=rows)
+    read = world.model.full(GIVEN.tokens, world.prefix, steps_left=GIVEN.left, attention_rows=rows)
     assert torch.equal(read.logits, _full(world).logits)
-    assert read.attention.shape == (2, CELLS, 77)
-    assert ((read.attention.sum(-1) > 0) & (read.attention.sum(-1) < 1)).all()
+    assert attention_of(read).shape == (2, CELLS, 77)
+    assert ((attention_of(read).sum(-1) > 0) & (attention_of(read).sum(-1) < 1)).all()
     alone = world.model.full(
-        GIVEN.tokens[9:10], world.prefix.select(rows[:1]), left=GIVEN.left[9:10], attend=_pick([0])
+        GIVEN.tokens[9:10],
+        world.prefix.select(rows[:1]),
+        steps_left=GIVEN.left[9:10],
+        attention_rows=_pick([0]),
     )
-    assert torch.allclose(alone.attention[0], read.attention[0], atol=1e-6)
+    assert torch.allclose(attention_of(alone)[0], attention_of(read)[0], atol=1e-6)
 
 
 def test_attention_is_the_mean_of_the_single_stream_blocks(world: World) -> None:
     """As seen by an attention backend that writes down what it is given, last layers last."""
     seen: list[Tensor] = []
 
-    def watched(query: Tensor, key: Tensor, value: Tensor, mask: None) -> Tensor:
+    def watched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
         seen.append(weights.mean(1))
-        return weights @ value
+        attended: Tensor = weights @ value
+        return attended
 
-    for block in world.model.transformer.single_transformer_blocks:
+    for block in world.network.single_transformer_blocks:
+        assert isinstance(block, SingleBlock)
         block.attn.backend = watched
     every = torch.arange(16)
     made = world.model.full_pass(GIVEN.tokens, world.prefix, GIVEN.left, False, every)
     cells = torch.stack(seen).mean(0)[:, 77:, :77]
-    side, by = world.model.transformer.config.cells, world.model.transformer.config.compression
+    side, by = world.network.compressed.cell_side, world.network.compressed.by
     for row in range(SIDE):
         for column in range(SIDE):
             expected = cells[:, row // by * side + column // by]
-            found = made.attention[:, row * SIDE + column]
+            found = attention_of(made)[:, row * SIDE + column]
             assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -357,8 +387,10 @@ def test_attention_backends_agree(world: World, name: str) -> None:
     expected = _full(world).logits
     world.model.use_attention(name)
     world.model.to(device)
-    prefix = Prefix(*(tensor.to(device) for tensor in world.prefix))
-    found = world.model.full(GIVEN.tokens.to(device), prefix, left=GIVEN.left.to(device)).logits
+    prefix = Prefix(*(tensor.to(device) for tensor in world.prefix.tensors))
+    found = world.model.full(
+        GIVEN.tokens.to(device), prefix, steps_left=GIVEN.left.to(device)
+    ).logits
     assert torch.allclose(found.cpu(), expected, atol=1e-4)
     with pytest.raises(ConfigError, match="plain, sdpa, xformers"):
         world.model.use_attention("flash9")
@@ -371,15 +403,23 @@ def test_half_precision_stays_near_and_finite(kind: str, dtype: torch.dtype) -> 
     given, model = GIVEN.rows(16, dtype), _model(kind, dtype)
     prefix = model.transformer.encode(given.text, given.pooled, given.micro)
     left = torch.tensor([0, 1, 2, 3, 65, 66, 100, 255] * 2)
-    made = model.full(given.tokens, prefix, left=left, keep=True, attend=torch.arange(16))
+    made = model.full(
+        given.tokens, prefix, steps_left=left, remember=True, attention_rows=torch.arange(16)
+    )
     exact = _model(kind)
     full = exact.transformer.encode(GIVEN.text, GIVEN.pooled, GIVEN.micro)
-    expected = exact.full(GIVEN.tokens, full, left=left).logits
+    expected = exact.full(GIVEN.tokens, full, steps_left=left).logits
     positions = _positions()
-    local = model.local(given.tokens.gather(1, positions), positions, prefix, made.cache, left=left)
+    local = model.local(
+        given.tokens.gather(1, positions),
+        all_own(positions),
+        prefix,
+        memory_of(made),
+        steps_left=left,
+    )
     assert made.logits.dtype == local.dtype == dtype
     assert made.logits.isfinite().all()
-    assert made.attention.isfinite().all()
+    assert attention_of(made).isfinite().all()
     near = left <= 2 if dtype == torch.bfloat16 else left != 65  # those times are not rounded
     assert (made.logits.float() - expected)[near].abs().mean() < 0.03
     assert (local.float() - _at(made.logits.float(), positions)).abs().mean() < 0.03
@@ -387,14 +427,17 @@ def test_half_precision_stays_near_and_finite(kind: str, dtype: torch.dtype) -> 
 
 def test_sums_that_overflow_half_precision_are_clipped() -> None:
     model = _model("monetico", torch.float16)
-    block = model.transformer.single_transformer_blocks[-1]
+    network = _network(model)
+    block = network.single_transformer_blocks[-1]
+    assert isinstance(block, SingleBlock)
+    assert isinstance(block.proj_out, Linear)
     block.proj_out.bias.fill_(60000.0)
-    model.transformer.project_from_hidden_norm.weight.fill_(1e-3)
+    network.project_from_hidden_norm.weight.fill_(1e-3)
     half = GIVEN.rows(2, torch.float16)
     prefix = model.transformer.encode(half.text, half.pooled, half.micro)
     seen: list[Tensor] = []
     block.register_forward_hook(lambda module, given, made: seen.append(made))
-    model.full(half.tokens, prefix, left=half.left)
+    model.full(half.tokens, prefix, steps_left=half.left)
     assert seen[0].isfinite().all()
     assert seen[0].abs().max() == 65504
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.models.passes import all_own, attention_of, memory_of, own_places
 from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
-from unmask.models.base import Condition
-from unmask.models.native import NativeConfig, NativeTransformer, Prefix
+from unmask.models.base import Condition, narrow
+from unmask.models.native import Memory, NativeConfig, NativeTransformer, Prefix
 from unmask.sampling.backbone import Pass
 
 CONFIG = NativeConfig(
@@ -111,14 +112,16 @@ def test_selected_prefixes_are_those_rows(model: NativeTransformer) -> None:
 def _states(model: NativeTransformer) -> tuple[Tensor, Prefix, Pass]:
     """Tokens of four rows under other conditions, and a full pass over them that kept all."""
     tokens, prefix = _tokens(4), model.encode(_condition(3, 5, 1, 6))
-    return tokens, prefix, model.full(tokens, prefix, keep=True, left=LEFT)
+    return tokens, prefix, model.full(tokens, prefix, remember=True, steps_left=LEFT)
 
 
 def test_a_local_pass_over_all_positions_is_a_full_pass(model: NativeTransformer) -> None:
     _, prefix, kept = _states(model)
-    others = _tokens(4)  # nothing of the cache is left, so other tokens may come
+    others = _tokens(4)  # nothing of the memory is left, so other tokens may come
     positions = torch.stack([torch.randperm(CONFIG.tokens) for _ in range(4)])
-    local = model.local(others.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
+    local = model.local(
+        others.gather(1, positions), all_own(positions), prefix, memory_of(kept), steps_left=LEFT
+    )
     expected = model(others, prefix).gather(1, positions[..., None].expand_as(local))
     assert torch.allclose(local, expected, atol=1e-5)
 
@@ -126,15 +129,15 @@ def test_a_local_pass_over_all_positions_is_a_full_pass(model: NativeTransformer
 def test_a_local_pass_over_what_did_not_change_gives_the_same_logits(
     model: NativeTransformer,
 ) -> None:
-    """Only if positions, cache and condition of each row are its own."""
+    """Only if positions, memory and condition of each row are its own."""
     tokens, prefix, kept = _states(model)
     positions = torch.stack([torch.randperm(CONFIG.tokens)[:5] for _ in range(4)])
     here = tokens.gather(1, positions)
-    local = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    local = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     expected = kept.logits.gather(1, positions[..., None].expand_as(local))
     assert torch.allclose(local, expected, atol=1e-5)
-    others = kept.cache.select(torch.tensor([1, 0, 3, 2]))
-    swapped = model.local(here, positions, prefix, others, left=LEFT)
+    others = memory_of(kept).select(torch.tensor([1, 0, 3, 2]))
+    swapped = model.local(here, all_own(positions), prefix, others, steps_left=LEFT)
     assert not torch.allclose(swapped, expected, atol=1e-2)
 
 
@@ -143,8 +146,16 @@ def test_a_repeated_position_changes_nothing(model: NativeTransformer) -> None:
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7, 5]] * 4)
     padded = torch.tensor([[2, 7, 5, 2, 2]] * 4)
-    plain = model.local(tokens.gather(1, positions), positions, prefix, kept.cache, left=LEFT)
-    filled = model.local(tokens.gather(1, padded), padded, prefix, kept.cache, left=LEFT)
+    plain = model.local(
+        tokens.gather(1, positions), all_own(positions), prefix, memory_of(kept), steps_left=LEFT
+    )
+    filled = model.local(
+        tokens.gather(1, padded),
+        own_places(padded, 3, 3, 3, 3),
+        prefix,
+        memory_of(kept),
+        steps_left=LEFT,
+    )
     assert torch.allclose(filled[:, :3], plain, atol=1e-5)
 
 
@@ -152,18 +163,19 @@ def test_local_passes_see_what_changed_among_their_positions(model: NativeTransf
     tokens, prefix, kept = _states(model)
     positions = torch.tensor([[2, 7]] * 4)
     here = tokens.gather(1, positions)
-    before = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    before = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     here[:, 1] = (here[:, 1] + 1) % CONFIG.codebook_size
-    after = model.local(here, positions, prefix, kept.cache, left=LEFT)
+    after = model.local(here, all_own(positions), prefix, memory_of(kept), steps_left=LEFT)
     assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-3)
 
 
-def test_caches_can_be_parted_and_joined(model: NativeTransformer) -> None:
+def test_memories_can_be_parted_and_joined(model: NativeTransformer) -> None:
     _, _, kept = _states(model)
-    parts = [kept.cache.select(torch.tensor([row])) for row in range(4)]
-    joined = type(parts[0]).join(parts)
-    assert torch.equal(joined.keys, kept.cache.keys)
-    assert torch.equal(joined.values, kept.cache.values)
+    whole = narrow(memory_of(kept), Memory)
+    joined = Memory.join([whole.select(torch.tensor([row])) for row in range(4)])
+    assert torch.equal(joined.keys, whole.keys)
+    assert torch.equal(joined.values, whole.values)
+    assert joined.nbytes == whole.nbytes == 2 * whole.keys.nbytes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -174,17 +186,17 @@ def test_a_row_is_to_the_bit_what_it_is_alone(hidden: int, dtype: torch.dtype) -
     model = NativeTransformer(config).to(dtype).eval().requires_grad_(False)
     tokens, prefix = torch.randint(12, (9, 64)), model.encode(_condition(*range(1, 7), 4, 5, 6))
     left = torch.zeros(9, dtype=torch.long)
-    together = model.full(tokens, prefix, left=left).logits
+    together = model.full(tokens, prefix, steps_left=left).logits
     for row in range(9):
         own = torch.tensor([row])
-        alone = model.full(tokens[own], prefix.select(own), left=left[own]).logits
+        alone = model.full(tokens[own], prefix.select(own), steps_left=left[own]).logits
         assert torch.equal(alone[0], together[row])
 
 
 def test_prefixes_can_be_parted_and_joined(model: NativeTransformer) -> None:
     prefix = model.encode(_condition(3, 5, 1))
     joined = Prefix.join([prefix.select(torch.tensor([row])) for row in range(3)])
-    for ours, theirs in zip(joined, prefix, strict=True):
+    for ours, theirs in zip(joined.tensors, prefix.tensors, strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -192,14 +204,14 @@ def test_attention_is_read_of_the_rows_that_ask_and_changes_nothing(
     model: NativeTransformer,
 ) -> None:
     tokens, prefix, kept = _states(model)
-    read = model.full(tokens, prefix, attend=torch.tensor([2, 0]), left=LEFT)
+    read = model.full(tokens, prefix, attention_rows=torch.tensor([2, 0]), steps_left=LEFT)
     assert torch.equal(read.logits, kept.logits)
-    assert read.attention.shape == (2, CONFIG.tokens, 6)
-    assert (read.attention[0, :, 1:] == 0).all()  # row 2 has one text token
-    assert ((read.attention.sum(-1) > 0) & (read.attention.sum(-1) < 1)).all()
+    assert attention_of(read).shape == (2, CONFIG.tokens, 6)
+    assert (attention_of(read)[0, :, 1:] == 0).all()  # row 2 has one text token
+    assert ((attention_of(read).sum(-1) > 0) & (attention_of(read).sum(-1) < 1)).all()
     one = torch.tensor([0])
-    alone = model.full(tokens[:1], prefix.select(one), attend=one, left=LEFT[:1])
-    assert torch.allclose(alone.attention[0], read.attention[1], atol=1e-6)
+    alone = model.full(tokens[:1], prefix.select(one), attention_rows=one, steps_left=LEFT[:1])
+    assert torch.allclose(attention_of(alone)[0], attention_of(read)[1], atol=1e-6)
 
 
 def test_a_prefix_holds_one_entry_a_layer(model: NativeTransformer) -> None:
@@ -254,7 +266,7 @@ def test_rows_and_columns_turn_different_channels() -> None:
 
 
 def test_gradients_reach_every_parameter() -> None:
-    model = NativeTransformer(CONFIG)
+    model = NativeTransformer(replace(CONFIG, grid=(2, 3, 2)))
     model(_tokens(4), model.encode(_condition(6, 6, 6, 6))).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
@@ -266,4 +278,53 @@ def test_an_unknown_backend_lists_the_choices() -> None:
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
-        NativeConfig(**{**vars(CONFIG), "heads": 5})
+        replace(CONFIG, heads=5)
+
+
+@pytest.mark.parametrize("grid", [(), (4,), (2, 2, 2, 2)])
+def test_a_grid_is_rows_and_columns_and_perhaps_frames(grid: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="rows and columns"):
+        replace(CONFIG, grid=grid)
+
+
+def _clip_model(model: NativeTransformer, frames: int) -> NativeTransformer:
+    """For so many frames, with the weights of a model of pictures."""
+    clips = NativeTransformer(replace(CONFIG, grid=(frames, *CONFIG.grid)))
+    missing = clips.load_state_dict(model.state_dict(), strict=False)
+    assert (missing.missing_keys, missing.unexpected_keys) == (["frame_embedding.weight"], [])
+    return clips.eval().requires_grad_(False)
+
+
+def test_a_clip_of_one_frame_is_a_picture(model: NativeTransformer) -> None:
+    """To the bit, as long as the frame's embedding is what it starts as."""
+    clips = _clip_model(model, 1)
+    assert clips.grid == (1, 3, 4)
+    tokens, condition = _tokens(3), _condition(2, 5, 6)
+    prefix = model.encode(condition)
+    found = clips.full(tokens, clips.encode(condition), steps_left=LEFT[:3], remember=True)
+    expected = model.full(tokens, prefix, steps_left=LEFT[:3], remember=True)
+    assert torch.equal(found.logits, expected.logits)
+    places = torch.tensor([[3, 8, 1]] * 3)
+    local = (tokens.gather(1, places), all_own(places), prefix)
+    assert torch.equal(
+        clips.local(*local, memory_of(found), steps_left=LEFT[:3]),
+        model.local(*local, memory_of(expected), steps_left=LEFT[:3]),
+    )
+
+
+def test_every_place_of_a_clip_differs_once_its_frames_do(model: NativeTransformer) -> None:
+    clips = _clip_model(model, 2)
+    assert clips.config.tokens == 24
+    blank, prefix = torch.full((1, 24), clips.mask_id), clips.encode(_condition(3))
+    first, second = clips.full(blank, prefix, steps_left=LEFT[:1]).logits[0].chunk(2)
+    assert torch.allclose(first, second, atol=1e-5)
+    assert clips.frame_embedding is not None
+    clips.frame_embedding.weight.normal_()
+    logits = clips.full(blank, prefix, steps_left=LEFT[:1]).logits[0]
+    assert logits.shape == (24, CONFIG.codebook_size)
+    assert (torch.cdist(logits, logits) + torch.eye(24)).min() > 1e-3
+
+
+def test_a_prefix_of_another_family_is_told(model: NativeTransformer) -> None:
+    with pytest.raises(AssertionError, match="Memory of another family"):
+        model.full(_tokens(1), Memory(torch.zeros(1), torch.zeros(1)), steps_left=LEFT[:1])

@@ -10,9 +10,9 @@ from unmask.models.uvit import (
     RMSNorm,
     TokenEmbedding,
     Upsample,
-    channels_last,
     sinusoids,
 )
+from unmask.numerics import channels_last
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -47,12 +47,11 @@ def test_stable_waits_for_a_second_look() -> None:
     before = torch.tensor([[math.log(0.9), math.log(0.1)], [math.log(0.1), math.log(0.9)]])
     before = torch.cat([before, before[:1]])
     masked, scores = torch.tensor([True, True, False]), torch.zeros(3)
-    rule = Stable(confidence=0.6, divergence=0.01)
+    rule = Stable(0.6, 0.01)
     assert not rule.ready(logs, None, scores, masked).any()
     assert rule.ready(logs, before, scores, masked).tolist() == [True, False, False]
     assert not Stable(0.95, 0.01).ready(logs, before, scores, masked).any()
 
 
 def test_stable_logits_end_in_two_steps() -> None:
-    options = {"steps": 16, "count_rule": "stable", "stable_confidence": 0.0}
-    assert _passes(**options) == 2
+    assert _passes(steps=16, count_rule="stable", stable_confidence=0.0) == 2

@@ -30,7 +30,7 @@ def _first_hitting(backbone: JointTable, rows: int) -> Tensor:
             assert 0 <= time <= 1
             place = left.pop(chance.randrange(len(left)))
             prefix = RowNumbers(torch.tensor([0]))
-            logits = backbone.full(torch.tensor([tokens]), prefix, keep=False, attend=None).logits
+            logits = backbone.full(torch.tensor([tokens]), prefix).logits
             tokens[place] = int(chance.random() < float(logits[0, place].softmax(-1)[1]))
         drawn.append(tokens)
     return torch.tensor(drawn)

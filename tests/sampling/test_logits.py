@@ -1,13 +1,23 @@
 import pytest
 import torch
+from torch import Tensor
 
 from tests.worlds.sampling import FixedLogits, plan, run
-from unmask.sampling.logits import differential, likeliest, regularising_noise
+from unmask.sampling.logits import LogitOption, Moment, TopK, differential, narrowed
+from unmask.sampling.plan import Plan
+
+
+def _noise(made: Plan, step: int, codebook: int) -> Tensor:
+    """What noise regularisation adds at a step."""
+    (option,) = made.logit_options
+    scale = made.steps[step].logit_noise
+    moment = Moment(made.seed, made.image_index, made.window, step, made.tokens, scale, None)
+    return option.change(torch.zeros(made.tokens, codebook), moment, None)
 
 
 def test_regularising_noise_is_strong_at_both_ends_and_none_half_way() -> None:
     made = plan((8, 8), steps=9, noise_regularisation=2.0)
-    spreads = [float(regularising_noise(made, i, 50).std()) for i in range(9)]
+    spreads = [float(_noise(made, i, 50).std()) for i in range(9)]
     assert spreads[0] == pytest.approx(2, rel=0.05)
     assert spreads[8] == pytest.approx(2, rel=0.05)
     assert spreads[4] == pytest.approx(0, abs=1e-6)
@@ -15,10 +25,10 @@ def test_regularising_noise_is_strong_at_both_ends_and_none_half_way() -> None:
 
 def test_regularising_noise_is_fixed_by_the_request() -> None:
     made = plan(steps=4, noise_regularisation=1.0)
-    assert torch.equal(regularising_noise(made, 1, 9), regularising_noise(made, 1, 9))
-    assert not torch.equal(regularising_noise(made, 0, 9), regularising_noise(made, 3, 9))
+    assert torch.equal(_noise(made, 1, 9), _noise(made, 1, 9))
+    assert not torch.equal(_noise(made, 0, 9), _noise(made, 3, 9))
     other = plan(steps=4, noise_regularisation=1.0, image_index=1)
-    assert not torch.equal(regularising_noise(made, 0, 9), regularising_noise(other, 0, 9))
+    assert not torch.equal(_noise(made, 0, 9), _noise(other, 0, 9))
 
 
 def test_differential_sampling_favours_what_rose_in_the_steadiest_tokens() -> None:
@@ -42,9 +52,16 @@ def test_options_that_are_off_change_nothing_and_on_do(option: str) -> None:
 
 def test_each_row_keeps_as_many_codes_as_it_asks_for_and_ties() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0, 2.0], [0.0, 5.0, 1.0, 4.0]]).expand(5, 2, 4)
-    kept = likeliest(logits, [1, 2, 3, 0, 9]).isfinite().sum(-1)
+    options: list[tuple[LogitOption, ...]] = [
+        (TopK(1),),
+        (TopK(2),),
+        (TopK(3),),
+        (),
+        (TopK(9),),
+    ]
+    kept = narrowed(logits, options).isfinite().sum(-1)
     assert kept.tolist() == [[1, 1], [3, 2], [3, 3], [4, 4], [4, 4]]
-    assert likeliest(logits, [0, 4, 9, 0, 0]) is logits
+    assert narrowed(logits, [()] * 5) is logits
 
 
 def test_the_single_likeliest_code_is_what_temperature_0_takes() -> None:

@@ -1,9 +1,12 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tests.worlds.sampling import FixedLogits, RowNumbers, plan, run
+from unmask.sampling.backbone import Pass, RowTensors
 from unmask.sampling.padding import Padded
+from unmask.sampling.plan import Plan
 
 SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))
 
@@ -21,27 +24,43 @@ def test_padded_batches_draw_the_same(rows: int) -> None:
     ][:rows]
     plain, inner = FixedLogits(16, 9), FixedLogits(16, 9)
     padded = Padded(inner)
-    assert torch.equal(run(padded, plans), run(plain, plans))  # type: ignore[arg-type]
+    assert torch.equal(run(padded, plans), run(plain, plans))
     assert padded.computed == padded.padding + plain.passes + _local_rows(plans)
 
 
-def _local_rows(plans: list) -> int:
+def _local_rows(plans: list[Plan]) -> int:
     return sum(step.local * (1 + step.null) for each in plans for step in each.steps)
 
 
 def test_only_powers_of_two_are_seen() -> None:
-    seen = []
+    seen: list[int] = []
 
     class Noting(FixedLogits):
-        def full(self, tokens, prefix, /, *, left, keep, attend):
+        def full(
+            self,
+            tokens: Tensor,
+            prefix: RowTensors,
+            /,
+            *,
+            steps_left: Tensor | None = None,
+            remember: bool = False,
+            attention_rows: Tensor | None = None,
+        ) -> Pass:
             seen.append(len(tokens))
-            assert len(left) == len(tokens)
-            return super().full(tokens, prefix, left=left, keep=keep, attend=attend)
+            assert steps_left is not None
+            assert len(steps_left) == len(tokens)
+            return super().full(tokens, prefix, remember=remember, attention_rows=attention_rows)
 
     backbone = Padded(Noting(4, 3))
     for rows in range(1, 10):
         prefix = RowNumbers(torch.zeros(rows, dtype=torch.long))
-        tokens, left = torch.zeros(rows, 4, dtype=torch.long), torch.arange(rows)
-        made = backbone.full(tokens, prefix, left=left, keep=True, attend=None)
-        assert len(made.logits) == len(made.cache.rows) == rows
+        found = backbone.full(
+            torch.zeros(rows, 4, dtype=torch.long),
+            prefix,
+            steps_left=torch.arange(rows),
+            remember=True,
+            attention_rows=None,
+        )
+        assert isinstance(found.memory, RowNumbers)
+        assert len(found.logits) == len(found.memory.rows) == rows
     assert seen == [1, 2, 4, 4, 8, 8, 8, 8, 16]

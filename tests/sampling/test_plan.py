@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.worlds.sampling import counts, plan
 from unmask.errors import RequestError
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import choose_options, plan_options
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import temperatures
 
@@ -35,18 +35,20 @@ def test_groups_of_any_size_reveal_every_token_once(
     left = 0
     for step, count in zip(made.steps, counts(made), strict=True):
         assert step.local == (left > 0)
-        left = (left or step.opens) - count if step.local or step.opens else 0
+        left = (left or step.group_total) - count if step.local or step.group_total else 0
     assert left == 0
 
 
-def test_groups_begin_behind_the_steps_that_run_alone() -> None:
+def test_groups_begin_after_the_steps_that_run_alone() -> None:
     made = plan(steps=8, reuse=1, reuse_after=0.5)
     assert [step.local for step in made.steps] == [False] * 4 + [False, True] * 2
-    assert made.passes == 6 + (made.steps[4].opens + made.steps[6].opens) / 16
+    assert made.passes == 6 + (made.steps[4].group_total + made.steps[6].group_total) / 16
 
 
-def test_no_reuse_is_the_plain_plan() -> None:
-    assert plan(steps=8, reuse=0) == plan(steps=8)
+@pytest.mark.parametrize("off", [{"reuse": 0}, {"reuse_policy": "none"}])
+def test_no_reuse_is_the_plain_plan(off: dict[str, object]) -> None:
+    assert plan(steps=8, **off) == plan(steps=8)
+    assert plan(steps=8, reuse=1) != plan(steps=8)
 
 
 def test_a_full_step_runs_the_null_condition_that_its_local_steps_need() -> None:
@@ -78,12 +80,22 @@ def test_revising_keeps_a_share_masked_until_the_end() -> None:
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 def test_only_remasking_schedulers_revise(name: str) -> None:
-    options = PlanOptions(scheduler=name)
-    if SCHEDULERS[name](options).remasks:
+    if plan_options(scheduler=name).scheduler.remasks:
         assert plan(scheduler=name, revise=0.5).steps
     else:
         with pytest.raises(RequestError, match="choose one of: p2, remdm-cap"):
             plan(scheduler=name, revise=0.5)
+
+
+# The method that an option belongs to.
+METHODS: dict[str, dict[str, object]] = {
+    "choice_temperature": {"scheduler": "confidence"},
+    "guidance_interval": {"guidance": "interval"},
+    "guidance_power": {"guidance": "power-cosine"},
+    "uncage_base": {"scheduler": "uncage"},
+    "uncage_blur": {"scheduler": "uncage"},
+    "eta": {"scheduler": "p2"},
+}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +134,7 @@ def test_only_remasking_schedulers_revise(name: str) -> None:
 )
 def test_values_out_of_bounds_name_their_field(field: str, value: object) -> None:
     with pytest.raises(RequestError) as caught:
-        PlanOptions(**{field: value})  # type: ignore[arg-type]
+        choose_options({}, {**METHODS.get(field, {}), field: value})
     assert caught.value.param == field
 
 
@@ -144,7 +156,7 @@ def test_methods_that_cannot_live_together_are_refused(
     options: dict[str, object], param: str
 ) -> None:
     with pytest.raises(RequestError) as caught:
-        PlanOptions(**options)  # type: ignore[arg-type]
+        plan_options(**options)
     assert caught.value.param == param
 
 

@@ -7,31 +7,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worlds.sampling import FixedLogits, RowNumbers, plan, run
+from tests.worlds.sampling import FixedLogits, begin, plan, run, states
 from unmask.sampling.plan import Plan
-from unmask.sampling.schedulers import ScoreContext
-from unmask.sampling.schedulers.remdm import Remdm
-from unmask.sampling.step import Row, step
+from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.schedulers.remdm import Confidences, RemdmCap, RemdmConf, RemdmRescale
 
-KINDS = ("cap", "rescale", "conf")
+KINDS = {"cap": RemdmCap, "rescale": RemdmRescale, "conf": RemdmConf}
 
 
 def _states(made: Plan, tokens: torch.Tensor | None = None) -> list[torch.Tensor]:
     """The tokens before the first and after each step."""
-    backbone = FixedLogits(made.tokens, 7)
-    states = [torch.full((1, made.tokens), 7) if tokens is None else tokens]
-    row = Row.begin(made, torch.ones(made.tokens, dtype=torch.bool))
-    for _ in made.steps:
-        states.append(step(backbone, states[-1], RowNumbers(torch.tensor([0, 1])), [row]))
-    return states
+    tokens = torch.full((made.tokens,), 7) if tokens is None else tokens
+    return [tokens, *states(begin(FixedLogits(made.tokens, 7), made, tokens))]
 
 
-def _taken_back(states: list[torch.Tensor]) -> list[int]:
+def _taken_back(seen: list[torch.Tensor]) -> list[int]:
     """How many revealed tokens each step masked."""
-    return [int(((a != 7) & (b == 7)).sum()) for a, b in pairwise(states)]
+    return [int(((a != 7) & (b == 7)).sum()) for a, b in pairwise(seen)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @given(steps=st.integers(1, 20), seed=st.integers(0, 99))
 def test_remdm_that_takes_nothing_back_is_random_order(kind: str, steps: int, seed: int) -> None:
     backbone = FixedLogits(16, 9)
@@ -39,7 +34,7 @@ def test_remdm_that_takes_nothing_back_is_random_order(kind: str, steps: int, se
     assert torch.equal(never, run(backbone, [plan(seed=seed, scheduler="random", steps=steps)]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @given(
     unknown=st.integers(1, 40),
     before=st.integers(0, 40),
@@ -51,19 +46,16 @@ def test_remdm_never_takes_back_more_than_sigma_max(
     kind: str, unknown: int, before: int, after: int, eta: float, uniform: float
 ) -> None:
     before, after = min(before, unknown), min(after, unknown)
-    scheduler = Remdm(kind, eta)  # type: ignore[arg-type]
+    scheduler = KINDS[kind](eta)
     context = ScoreContext(
         grid=(1, unknown),
-        log_probabilities=torch.zeros(1, unknown, 2),
+        logits=torch.zeros(1, unknown, 2),
         values=torch.zeros(1, unknown, dtype=torch.long),
         uniforms=torch.full((1, unknown), uniform),
-        first_uniforms=torch.zeros(1, unknown),
         choice_temperature=torch.zeros(1, 1),
         unknown=torch.ones(1, unknown, dtype=torch.bool),
         revealed=(torch.arange(unknown) < before)[None],
         total=torch.tensor([[float(after)]]),
-        confidence=torch.zeros(1, unknown),
-        subjects=((),),
     )
     taken = float(scheduler.taken_back(context))
     assert max(0, before - after) <= taken <= before
@@ -72,20 +64,20 @@ def test_remdm_never_takes_back_more_than_sigma_max(
         assert taken <= round(sigma_most * before, 6) or taken == before - after
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_remdm_takes_tokens_back_and_ends_complete(kind: str) -> None:
-    states = _states(plan((8, 8), scheduler=f"remdm-{kind}", eta=0.3, steps=16))
-    assert sum(_taken_back(states)) > 5
-    assert (states[-1] != 7).all()
+    seen = _states(plan((8, 8), scheduler=f"remdm-{kind}", eta=0.3, steps=16))
+    assert sum(_taken_back(seen)) > 5
+    assert (seen[-1] != 7).all()
 
 
 def test_a_small_cap_takes_back_its_share_on_average() -> None:
     taken = revealed = 0
     for seed in range(40):
-        states = _states(plan((8, 8), seed, scheduler="remdm-cap", eta=0.02, steps=16))
-        taken += sum(_taken_back(states))
+        seen = _states(plan((8, 8), seed, scheduler="remdm-cap", eta=0.02, steps=16))
+        taken += sum(_taken_back(seen))
         # the last step leaves nothing masked, so it takes nothing back
-        revealed += sum(int((state != 7).sum()) for state in states[:-2])
+        revealed += sum(int((state != 7).sum()) for state in seen[:-2])
     assert taken / revealed == pytest.approx(0.02, rel=0.2)
 
 
@@ -93,18 +85,16 @@ def test_confidence_decides_what_remdm_conf_takes_back() -> None:
     tokens = 200
     context = ScoreContext(
         grid=(1, tokens),
-        log_probabilities=torch.zeros(1, tokens, 2),
+        logits=torch.zeros(1, tokens, 2),
         values=torch.zeros(1, tokens, dtype=torch.long),
         uniforms=torch.rand(1, tokens),
-        first_uniforms=torch.zeros(1, tokens),
         choice_temperature=torch.zeros(1, 1),
         unknown=torch.ones(1, tokens, dtype=torch.bool),
         revealed=torch.ones(1, tokens, dtype=torch.bool),
         total=torch.tensor([[100.0]]),
-        confidence=torch.cat([torch.zeros(1, 100), torch.full((1, 100), -9.0)], 1),
-        subjects=((),),
+        memory=Confidences(torch.cat([torch.zeros(1, 100), torch.full((1, 100), -9.0)], 1)),
     )
-    kept = Remdm("conf", 1.0).score(context) > 0
+    kept = RemdmConf(1.0).score(context) > 0
     assert int(kept.sum()) == 100
     assert int(kept[:, :100].sum()) > 55  # e to 1 odds, not a rule
 
@@ -126,12 +116,12 @@ def test_p2_takes_back_more_with_a_larger_eta() -> None:
 
 
 def test_revising_starts_from_what_is_there_and_changes_it_little_by_little() -> None:
-    tokens = torch.randint(7, (1, 64), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(7, (64,), generator=torch.Generator().manual_seed(1))
     made = plan((8, 8), scheduler="remdm-rescale", eta=1.0, steps=10, revise=0.125)
-    states = _states(made, tokens)
-    assert [int((state == 7).sum()) for state in states] == [0, *[8] * 9, 0]
-    assert all(int((a != b).sum()) <= 16 for a, b in pairwise(states))
-    assert 10 < int((states[-1] != tokens).sum()) < 64
+    seen = _states(made, tokens)
+    assert [int((state == 7).sum()) for state in seen] == [0, *[8] * 9, 0]
+    assert all(int((a != b).sum()) <= 16 for a, b in pairwise(seen))
+    assert 10 < int((seen[-1] != tokens).sum()) < 64
 
 
 def test_revising_leaves_known_tokens_alone() -> None:
@@ -148,8 +138,5 @@ def test_zigzag_takes_back_what_the_null_condition_is_surest_of() -> None:
     backbone = FixedLogits(8, 7)
     backbone.logits[1] = 0
     backbone.logits[1, :4, 0] = 9.0  # the null condition is sure of the left half
-    row = Row.begin(made, torch.ones(8, dtype=torch.bool))
-    tokens = torch.full((1, 8), 7)
-    for _ in range(3):
-        tokens = step(backbone, tokens, RowNumbers(torch.tensor([0, 1])), [row])
-    assert (tokens[0] == 7).tolist() == [True] * 4 + [False] * 4
+    after = [tokens for tokens, _ in zip(states(begin(backbone, made)), range(3), strict=False)]
+    assert (after[-1] == 7).tolist() == [True] * 4 + [False] * 4

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worlds.sampling import FixedLogits, RowNumbers, counts, plan, run
-from unmask.sampling.step import Row, step
+from tests.worlds.sampling import FixedLogits, begin, counts, plan, run, states
 
 
 @given(st.integers(1, 20), st.integers(0, 99))
@@ -20,21 +19,21 @@ def test_no_reuse_is_the_plain_run(steps: int, seed: int) -> None:
 def test_local_steps_reveal_what_the_full_step_chose(steps: int, reuse: int, seed: int) -> None:
     made = plan(seed=seed, steps=steps, reuse=reuse, reuse_after=0.3)
     backbone = FixedLogits(16, 9)
-    tokens, targets = torch.full((1, 16), 9), set()
-    row = Row.begin(made, torch.ones(16, dtype=torch.bool))
-    for planned, count in zip(made.steps, counts(made), strict=True):
-        before = tokens
-        tokens = step(backbone, tokens, RowNumbers(torch.tensor([0, 1])), [row])
-        new = set((tokens != before).nonzero()[:, 1].tolist())
+    tokens, targets = torch.full((16,), 9), set()
+    batch = begin(backbone, made)
+    (row,) = batch.rows
+    for planned, count, after in zip(made.steps, counts(made), states(batch), strict=True):
+        before, tokens = tokens, after
+        new = set((tokens != before).nonzero().flatten().tolist())
         assert len(new) == count
-        if planned.opens:
+        if planned.group_total:
             assert row.targets is not None
             targets = set(row.targets.tolist())
-            assert len(targets) == planned.opens
-        if planned.opens or planned.local:
+            assert len(targets) == planned.group_total
+        if planned.group_total or planned.local:
             assert new <= targets
     assert row.targets is None
-    assert row.caches == []
+    assert row.memory is None
 
 
 def test_local_passes_run_on_the_targets_alone() -> None:
@@ -42,12 +41,12 @@ def test_local_passes_run_on_the_targets_alone() -> None:
     made = plan(steps=8, reuse=1, guidance_scale=3.0)
     run(backbone, [made])
     assert backbone.passes == 2 * 6
-    assert backbone.positions == 2 * sum(step.opens for step in made.steps)
+    assert backbone.positions == 2 * sum(step.group_total for step in made.steps)
     assert made.passes == backbone.passes + backbone.positions / 16
 
 
-def test_a_guided_local_step_behind_an_unguided_full_one_has_both_caches() -> None:
-    # FixedLogits refuses a cache of the wrong condition.
+def test_a_guided_local_step_after_an_unguided_full_one_has_both_memories() -> None:
+    # FixedLogits refuses a memory of the wrong condition.
     made = plan(
         steps=4, reuse=1, reuse_after=0.0, guidance="interval",
         guidance_interval=(0.25, 0.5), guidance_scale=3.0,

@@ -3,11 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unmask.sampling.schedules import (
-    GUIDANCE_SCHEDULES,
     MASK_SCHEDULES,
-    GuidanceShape,
-    annealed,
-    guidance_scales,
     listed_schedule,
     reveal_counts,
     temperatures,
@@ -71,47 +67,10 @@ def test_one_step_reveals_all() -> None:
     assert reveal_counts(MASK_SCHEDULES["arccos"], 1, 64) == (64,)
 
 
-def _scales(name: str, steps: int, scale: float, **shape: object) -> tuple[float, ...]:
-    full = {"interval": (0.0, 1.0), "power": 1.0} | shape
-    return guidance_scales(GUIDANCE_SCHEDULES[name], steps, GuidanceShape(**full), scale)
-
-
-def test_constant_guidance_stays() -> None:
-    assert _scales("constant", 3, 4.0) == (4, 4, 4)
-
-
-def test_linear_guidance_rises_from_off() -> None:
-    assert _scales("linear", 4, 5.0) == (1, 2, 3, 4)
-
-
-def test_interval_guidance_is_off_outside() -> None:
-    assert _scales("interval", 4, 3.0, interval=(0.25, 0.75)) == (1, 3, 3, 1)
-
-
-def test_power_cosine_of_power_one_is_cosine() -> None:
-    assert _scales("power-cosine", 9, 5.0) == _scales("cosine", 9, 5.0)
-    assert _scales("cosine", 2, 5.0) == pytest.approx((1, 3))
-
-
-@given(st.sampled_from(sorted(GUIDANCE_SCHEDULES)), st.integers(1, 50))
-def test_a_scale_of_one_is_off_at_every_step(name: str, steps: int) -> None:
-    assert set(_scales(name, steps, 1.0, power=3.0)) == {1}
-
-
-@given(st.floats(0.2, 10))
-def test_a_greater_power_guides_later(power: float) -> None:
-    sooner, later = (_scales("power-cosine", 10, 5.0, power=each) for each in (power, power * 2))
-    assert all(b <= a + 1e-9 for a, b in zip(sooner, later, strict=True))
-
-
 def test_listed_shares_hold_between_their_steps() -> None:
     schedule = listed_schedule((0.8, 0.3, 0.0))
     assert [schedule.share(each / 3) for each in (1, 2, 3)] == [0.8, 0.3, 0.0]
     assert schedule.share(0.5) == 0.3
-
-
-def test_annealing_ends_at_zero() -> None:
-    assert annealed(3.0, 4) == (3, 2, 1, 0)
 
 
 def test_temperatures_run_inversely_straight_behind_a_warm_start() -> None:

@@ -4,19 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.worlds.sampling import FixedLogits, RowNumbers, counts, plan, run
+from tests.worlds.sampling import FixedLogits, RowNumbers, begin, counts, plan, run, states
 from unmask.errors import DrawingError
-from unmask.sampling.plan import Plan, PlanOptions
+from unmask.sampling.backbone import Pair
+from unmask.sampling.guidance import GUIDANCES
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import Plan
+from unmask.sampling.row import Batch, Row
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
-from unmask.sampling.step import Row, draw_values, ranking, step
+from unmask.sampling.step import draw_values, ranking, step
 
 SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))
 scheduler_names = st.sampled_from(sorted(SCHEDULERS))
 
 
 def _remasks(scheduler: str) -> bool:
-    return SCHEDULERS[scheduler](PlanOptions(scheduler=scheduler)).remasks
+    return plan_options(scheduler=scheduler).scheduler.remasks
 
 
 @st.composite
@@ -25,7 +28,7 @@ def _worlds(draw: st.DrawFn) -> tuple[Plan, Tensor, bool]:
     grid = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     cells = grid[0] * grid[1]
     unknown = draw(st.lists(st.booleans(), min_size=cells, max_size=cells))
-    options = draw(
+    options: dict[str, object] = draw(
         st.sampled_from([{}, {"noise_regularisation": 2.0}, {"guidance_scale": 3.0}])
     ) | {"scheduler": draw(scheduler_names), "steps": draw(st.integers(1, 50))}
     if not _remasks(str(options["scheduler"])):
@@ -44,18 +47,20 @@ def test_each_step_reveals_just_its_count_and_never_touches_what_is_known(
 ) -> None:
     made, unknown, remasks = world
     backbone = FixedLogits(made.tokens, 5)
-    tokens = torch.where(unknown, backbone.mask_id, 3)[None]
-    row = Row.begin(made, unknown)
-    for planned, count in zip(made.steps, counts(made), strict=True):
-        before = tokens
-        tokens = step(backbone, tokens, RowNumbers(torch.tensor([0, 1])), [row])
-        assert int((tokens != backbone.mask_id)[0, unknown].sum()) == planned.total
+    tokens = torch.where(unknown, backbone.mask_id, 3)
+    if not made.steps:
+        assert not unknown.any()
+        return
+    batch = begin(backbone, made, tokens, unknown)
+    for planned, count, after in zip(made.steps, counts(made), states(batch), strict=True):
+        before, tokens = tokens, after
+        assert int((tokens != backbone.mask_id)[unknown].sum()) == planned.total
         if not remasks:
             changed = tokens != before
             assert int(changed.sum()) == count
             assert (before[changed] == backbone.mask_id).all()
-        assert (tokens[0, ~unknown] == 3).all()
-    assert row.done
+        assert (tokens[~unknown] == 3).all()
+    assert batch.rows[0].done
     assert (tokens != backbone.mask_id).all()
 
 
@@ -91,7 +96,7 @@ def test_images_of_one_request_differ() -> None:
     assert len({tuple(row.tolist()) for row in tokens}) == 4
 
 
-@pytest.mark.parametrize("guidance", sorted(GUIDANCE_SCHEDULES))
+@pytest.mark.parametrize("guidance", sorted(GUIDANCES))
 def test_guidance_of_one_is_the_single_pass(guidance: str) -> None:
     off, on = FixedLogits(16, 9), FixedLogits(16, 9)
     plain = run(off, [plan(steps=6)])
@@ -187,12 +192,47 @@ def test_low_precision_logits_are_widened_before_sampling(dtype: torch.dtype) ->
 def test_logits_that_are_no_numbers_are_told_by_their_row_alone() -> None:
     backbone = FixedLogits(16, 9, conditions=4)
     backbone.logits[1, 3, 2] = float("nan")
-    rows = [Row.begin(plan(seed=i, steps=4), torch.ones(16, dtype=torch.bool)) for i in range(2)]
-    tokens = torch.full((2, 16), 9)
+    blank, unknown = torch.full((16,), 9), torch.ones(16, dtype=torch.bool)
+    rows = [Row.begin(plan(seed=i, steps=4), blank, unknown) for i in range(2)]
+    batch = Batch(backbone, rows, Pair(RowNumbers(torch.arange(4)), 2))
     for _ in range(4):
-        tokens = step(backbone, tokens, RowNumbers(torch.arange(4)), rows)
+        step(batch)
     assert [bool(row.sound) for row in rows] == [True, False]
-    assert torch.equal(tokens[:1], run(backbone, [plan(seed=0, steps=4)]))
+    assert torch.equal(batch.tokens[:1], run(backbone, [plan(seed=0, steps=4)]))
     backbone.logits[0, 0, 0] = float("nan")
     with pytest.raises(DrawingError, match="not numbers"):
         run(backbone, [plan(steps=4)])
+
+
+@pytest.mark.parametrize(("bad", "sound"), [("inf", False), ("-inf", True), ("nan", False)])
+def test_values_are_drawn_from_finite_numbers_only(bad: str, sound: bool) -> None:
+    backbone = FixedLogits(16, 9)
+    backbone.logits[0, 3, 2] = float(bad)
+    batch = begin(backbone, plan(steps=1))
+    step(batch)
+    assert bool(batch.rows[0].sound) == sound
+    backbone.logits[0, 3] = float("-inf")
+    batch = begin(backbone, plan(steps=1))
+    step(batch)
+    assert not batch.rows[0].sound
+
+
+def test_a_temperature_next_to_nothing_takes_the_likeliest() -> None:
+    backbone = FixedLogits(16, 9)
+    greedy = run(backbone, [plan(steps=4, temperature=0.0)])
+    assert torch.equal(run(backbone, [plan(steps=4, temperature=1e-38)]), greedy)
+
+
+def test_a_batch_asks_the_host_for_nothing_new_once_it_runs() -> None:
+    """What a step needs of its rows is put on the device once, not at every step."""
+    backbone = FixedLogits(16, 9)
+    batch = begin(backbone, plan(steps=6, guidance_scale=2.0))
+    step(batch)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> Tensor:
+            raise AssertionError("a tensor was made of host numbers")
+
+        patch.setattr(torch, "tensor", refuse)
+        for _ in range(4):
+            step(batch)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worlds.sampling import FixedLogits, plan, run
+from tests.worlds.sampling import FixedLogits, begin, plan, run, states
 from unmask.sampling.schedulers.uncage import contrast, gaussian_blur
 
 TWO = (((1,), (2, 3)), ((4,), (5,)))
@@ -57,12 +57,8 @@ def test_the_contrast_reveals_where_one_object_is_meant_first() -> None:
         scheduler="uncage", steps=4, uncage_weight=100.0, uncage_blur=0.0, subjects=TWO,
         mask_shares=(0.75, 0.5, 0.25, 0.0),
     )  # fmt: skip
-    from tests.worlds.sampling import RowNumbers
-    from unmask.sampling.step import Row, step
-
-    row = Row.begin(made, torch.ones(16, dtype=torch.bool))
-    tokens = step(backbone, torch.full((1, 16), 9), RowNumbers(torch.tensor([0, 1])), [row])
-    assert (tokens[0] != 9).nonzero().flatten().tolist() == [0, 1, 2, 3]
+    tokens = next(states(begin(backbone, made)))
+    assert (tokens != 9).nonzero().flatten().tolist() == [0, 1, 2, 3]
 
 
 def test_the_contrast_of_two_words_is_the_distance_of_their_maps() -> None:
@@ -84,3 +80,12 @@ def test_without_others_there_is_nothing_to_subtract() -> None:
     attention = torch.rand(6, 2)
     found = contrast(attention, (((1,),),), (2, 3), 0.0)
     assert torch.allclose(found, attention[:, 1] / attention[:, 1].max())
+
+
+def test_maps_are_scaled_frame_by_frame() -> None:
+    attention = torch.rand(3 * 8, 3, generator=torch.Generator().manual_seed(0))
+    attention[8:16] *= 0.01  # a frame that attends to nothing much
+    subjects = (((1,),), ((2,),))
+    clip = contrast(attention, subjects, (3, 2, 4), 0.7)
+    frames = [contrast(frame, subjects, (2, 4), 0.7) for frame in attention.split(8)]
+    assert torch.equal(clip, torch.cat(frames))

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from unmask.errors import ConfigError
+from unmask.scenes.renderer import SceneRenderer
+from unmask.scenes.sprites import SpriteBank
+from unmask.scenes.truth import SceneConfig
 from unmask.training.perceptual import Perceptual
-from unmask.training.scenes import SceneConfig, SceneRenderer
-from unmask.training.sprites import SpriteBank
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from unmask.errors import ConfigError
+from unmask.scenes.data import DataConfig
+from unmask.scenes.truth import SceneConfig
 from unmask.tokenizers.folder import load_tokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGANConfig
-from unmask.training.data import DataConfig
 from unmask.training.loop import Loop, LoopConfig
 from unmask.training.losses import psnr
-from unmask.training.scenes import SceneConfig
 from unmask.training.tokenizer import TokenizerLoss, TokenizerTask, TokenizerTraining
 
 CONFIG = TokenizerTraining(

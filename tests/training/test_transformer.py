@@ -10,15 +10,14 @@ from unmask.errors import ConfigError
 from unmask.models.base import Condition
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
+from unmask.scenes.data import DataConfig
+from unmask.scenes.truth import SceneConfig
 from unmask.tokenizers.folder import save_tokenizer
-from unmask.tokenizers.quantizers import QUANTIZERS, QuantizerConfig
+from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
-from unmask.training.data import DataConfig
 from unmask.training.loop import Loop, LoopConfig
-from unmask.training.scenes import SceneConfig
 from unmask.training.transformer import (
     MaskedLoss,
-    SharedDigits,
     TransformerLoss,
     TransformerSize,
     TransformerTask,
@@ -27,6 +26,7 @@ from unmask.training.transformer import (
 )
 
 CPU = torch.device("cpu")
+
 CONFIG = TransformerTraining(
     model=TransformerSize(width=32, layers=2, heads=2, hidden=48, condition_length=32),
     data=DataConfig("scenes", SceneConfig(16)),
@@ -183,17 +183,6 @@ def test_shared_digits_train_and_are_saved_as_plain_weights(
     ):
         assert torch.allclose(kept.weight, averaged.weight, atol=1e-3)
         assert not torch.allclose(kept.weight, before, atol=1e-3)
-
-
-def test_codes_share_what_their_digits_say() -> None:
-    digits = QUANTIZERS["fsq"](QuantizerConfig("fsq", levels=(4, 3))).digits(torch.arange(12))
-    sharing = SharedDigits(digits, 5)
-    own = torch.randn(13, 5)
-    shared = sharing(own) - own
-    assert torch.equal(shared[12], torch.zeros(5))
-    # Codes a and b that differ in the first digit only do so alike, whatever the second one is.
-    assert torch.allclose(shared[1] - shared[0], shared[5] - shared[4], atol=1e-6)
-    assert len(shared[:12].unique(dim=0)) == 12
 
 
 def test_a_vq_has_no_digits_to_share(tmp_path: Path) -> None:

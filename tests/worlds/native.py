@@ -9,7 +9,6 @@ from unmask.families.base import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
-from unmask.sampling.plan import PlanOptions
 from unmask.tokenizers.folder import save_tokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
@@ -39,7 +38,7 @@ def write_native(folder: Path, levels: tuple[int, ...] = (4, 3)) -> Path:
         parameter.data.add_(torch.randn_like(parameter) * 0.3)
     save_tokenizer(tokenizer, folder / "tokenizer")
     save_native(backbone, condition, folder / "transformer")
-    preset = PlanOptions(scheduler="confidence", steps=5, temperature=0.7)
+    preset = {"scheduler": "confidence", "steps": 5, "temperature": 0.7}
     card = ModelCard("tiny", "Untrained.", scheduler="halton", presets=(preset,))
     config.save_json(card, folder / "model.json")
     return folder

@@ -1,28 +1,29 @@
 """The smallest backbones that the sampling tests need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unmask.sampling.backbone import Pass
+from unmask.sampling.backbone import Backbone, Pair, Pass, Positions, RowTensors
 from unmask.sampling.generate import all_masked, generate_tokens
-from unmask.sampling.plan import Plan, PlanOptions, make_plan
+from unmask.sampling.options import choose_options
+from unmask.sampling.plan import Plan, make_plan
+from unmask.sampling.row import Batch, Row
+from unmask.sampling.schedulers.base import Subjects
+from unmask.sampling.step import step
 
 
-class RowNumbers:
-    """A prefix, or a cache, that just remembers which conditions it holds."""
+@dataclass(frozen=True)
+class RowNumbers(RowTensors):
+    """A prefix, or a memory, that just remembers which conditions it holds."""
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
+    row_axes: ClassVar[tuple[int, ...]] = (0,)
 
-    def select(self, rows: Tensor) -> "RowNumbers":
-        return RowNumbers(self.rows[rows])
-
-    @classmethod
-    def join(cls, caches: Sequence["RowNumbers"]) -> "RowNumbers":
-        return cls(torch.cat([cache.rows for cache in caches]))
+    rows: Tensor
 
 
 class FixedLogits:
@@ -42,36 +43,41 @@ class FixedLogits:
     def full(
         self,
         tokens: Tensor,
-        prefix: RowNumbers,
+        prefix: RowTensors,
         /,
         *,
-        left: Tensor | None = None,
-        keep: bool,
-        attend: Tensor | None,
+        steps_left: Tensor | None = None,
+        remember: bool = False,
+        attention_rows: Tensor | None = None,
     ) -> Pass:
+        assert isinstance(prefix, RowNumbers)
         assert len(tokens) == len(prefix.rows)
         self.passes += len(tokens)
         attention = None
-        if attend is not None:
-            self.attended += len(attend)
-            attention = self.attention[prefix.rows[attend]]
-        return Pass(self.logits[prefix.rows], prefix if keep else None, attention)
+        if attention_rows is not None:
+            self.attended += len(attention_rows)
+            attention = self.attention[prefix.rows[attention_rows]]
+        return Pass(self.logits[prefix.rows], prefix if remember else None, attention)
 
     def local(
         self,
         tokens: Tensor,
-        positions: Tensor,
-        prefix: RowNumbers,
-        cache: RowNumbers,
+        positions: Positions,
+        prefix: RowTensors,
+        memory: RowTensors,
         /,
         *,
-        left: Tensor | None = None,
+        steps_left: Tensor | None = None,
     ) -> Tensor:
+        assert isinstance(prefix, RowNumbers)
+        assert isinstance(memory, RowNumbers)
         # What was kept from a condition may only be read by a pass under the same condition.
-        assert torch.equal(prefix.rows, cache.rows)
-        assert tokens.shape == positions.shape
-        self.positions += sum(len(row.unique()) for row in positions)  # a short row is filled up
-        return self.logits[prefix.rows[:, None], positions]
+        assert torch.equal(prefix.rows, memory.rows)
+        places, counts = positions
+        assert tokens.shape == places.shape
+        assert [len(row.unique()) for row in places] == list(counts)  # a short row is filled up
+        self.positions += sum(counts)
+        return self.logits[prefix.rows[:, None], places]
 
 
 class JointTable(FixedLogits):
@@ -85,12 +91,12 @@ class JointTable(FixedLogits):
     def full(
         self,
         tokens: Tensor,
-        prefix: RowNumbers,
+        prefix: RowTensors,
         /,
         *,
-        left: Tensor | None = None,
-        keep: bool,
-        attend: Tensor | None,
+        steps_left: Tensor | None = None,
+        remember: bool = False,
+        attention_rows: Tensor | None = None,
     ) -> Pass:
         states = torch.cartesian_prod(*(torch.arange(2),) * 3)
         fits = (tokens[:, None] == states) | (tokens[:, None] == self.mask_id)
@@ -100,15 +106,28 @@ class JointTable(FixedLogits):
 
 
 def plan(
-    grid: tuple[int, int] = (4, 4), seed: int = 0, image_index: int = 0, **options: object
+    grid: tuple[int, ...] = (4, 4),
+    seed: int = 0,
+    image_index: int = 0,
+    *,
+    unknown: int | None = None,
+    subjects: Subjects = (),
+    revise: float | None = None,
+    window: int = 0,
+    **options: object,
 ) -> Plan:
-    """A plan; ``unknown``, ``subjects``, ``revise`` and ``window`` are those of make_plan."""
-    own = {
-        name: options.pop(name)
-        for name in ("unknown", "subjects", "revise", "window")
-        if name in options
-    }
-    return make_plan(PlanOptions(**options), grid, seed, image_index, **own)  # type: ignore[arg-type]
+    """A plan; options that do nothing are passed over."""
+    chosen = choose_options({}, options)
+    return make_plan(
+        chosen,
+        grid,
+        seed,
+        image_index,
+        unknown,
+        subjects=subjects,
+        revise=revise,
+        window=window,
+    )
 
 
 def counts(made: Plan) -> list[int]:
@@ -118,7 +137,7 @@ def counts(made: Plan) -> list[int]:
 
 
 def run(
-    backbone: FixedLogits,
+    backbone: Backbone,
     plans: list[Plan],
     tokens: Tensor | None = None,
     unknown: Tensor | None = None,
@@ -127,5 +146,23 @@ def run(
     count = len(plans)
     if tokens is None:
         tokens = all_masked(count, plans[0].tokens, backbone.mask_id, torch.device("cpu"))
-    prefix = RowNumbers(torch.tensor([0] * count + [1] * count))
-    return generate_tokens(backbone, prefix, plans, tokens, unknown=unknown)
+    pair = Pair(RowNumbers(torch.tensor([0] * count + [1] * count)), count)
+    return generate_tokens(backbone, pair, plans, tokens, unknown=unknown)
+
+
+def begin(
+    backbone: Backbone, plan: Plan, tokens: Tensor | None = None, unknown: Tensor | None = None
+) -> Batch:
+    """A batch of one row under condition 0, blank unless told otherwise."""
+    tokens = torch.full((plan.tokens,), backbone.mask_id) if tokens is None else tokens
+    unknown = torch.ones(plan.tokens, dtype=torch.bool) if unknown is None else unknown
+    row = Row.begin(plan, tokens, unknown)
+    return Batch(backbone, [row], Pair(RowNumbers(torch.tensor([0, 1])), 1))
+
+
+def states(batch: Batch) -> Iterator[Tensor]:
+    """The tokens (tokens,) of its one row after each step."""
+    (row,) = batch.rows
+    while not row.done:
+        step(batch)
+        yield row.tokens

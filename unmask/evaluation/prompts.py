@@ -11,16 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from unmask.errors import ConfigError, RequestError
-from unmask.training.captions import plural, with_article
-from unmask.training.scenes import (
-    BACKGROUNDS,
-    COLOURS,
-    KINDS,
-    RELATIONS,
-    SceneRenderer,
-    Scenes,
-    held_out,
-)
+from unmask.scenes.captions import plural, with_article
+from unmask.scenes.composer import SceneComposer
+from unmask.scenes.renderer import SceneRenderer
+from unmask.scenes.truth import Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, RELATIONS, held_out
 
 CATEGORIES = ("single", "two objects", "counting", "colours", "position", "attribution")
 POSITIONS = {
@@ -87,10 +82,10 @@ def make_prompts(
             f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
         )
     return [
-        _make(category, nouns, percent, seed, number, unseen)
-        for unseen, many in ((False, count), (True, held_out_count))
+        _make_prompt(category, nouns, percent, seed, number, unseen)
+        for unseen, prompts in ((False, count), (True, held_out_count))
         for category in CATEGORIES
-        for number in range(many)
+        for number in range(prompts)
     ]
 
 
@@ -117,17 +112,16 @@ def fitting_scenes(prompts: list[Prompt], renderer: SceneRenderer, index: int) -
             used[kind] += 1
         rows.append(_filled(pools[kind], used[kind] % len(pools[kind].kind), prompt, renderer, rng))
         used[kind] += 1
-    names = Scenes.__dataclass_fields__
-    return Scenes(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
+    return Scenes.joined(rows)
 
 
-def _make(
+def _make_prompt(
     category: str, nouns: tuple[str, ...], percent: int, seed: int, number: int, unseen: bool
 ) -> Prompt:
     key = f"{category}/{'held-out' if unseen else 'seen'}/{number}"
     rng = random.Random(f"{seed}/{key}")
     for _ in range(MOST_TRIES):
-        prompt = _draw(category, nouns, percent, rng)
+        prompt = _random_prompt(category, nouns, percent, rng)
         if prompt.held_out == unseen:
             return replace(prompt, key=key)
     raise RequestError(
@@ -137,7 +131,9 @@ def _make(
     )
 
 
-def _draw(category: str, nouns: tuple[str, ...], percent: int, rng: random.Random) -> Prompt:
+def _random_prompt(
+    category: str, nouns: tuple[str, ...], percent: int, rng: random.Random
+) -> Prompt:
     pair = category in ("two objects", "position", "attribution")
     judged = category in ("colours", "attribution")
     colours: list[str] | list[None] = [None, None]
@@ -170,7 +166,7 @@ def _layouts(renderer: SceneRenderer, kind: int, count: int, index: int) -> Scen
     """Scenes of one kind, for their boxes."""
     weights = tuple(float(other == kind) for other in range(len(KINDS)))
     config = replace(renderer.config, kinds=weights, most=max(NUMBERS))
-    return SceneRenderer(renderer.bank, config).imagine(count, index)
+    return SceneComposer(renderer.bank, config).compose(count, index)
 
 
 def _fits(layouts: Scenes, row: int, prompt: Prompt) -> bool:
@@ -186,15 +182,14 @@ def _filled(
     turned = prompt.position is not None and POSITIONS[prompt.position][1]
     things = list(reversed(prompt.things)) if turned else list(prompt.things)
     things *= prompt.count
-    names = Scenes.__dataclass_fields__
-    scene = {name: getattr(layouts, name)[row : row + 1].clone() for name in names}
+    scene = layouts.rows(torch.tensor([row]))
     sprites: dict[str, int] = {}
-    for slot, thing in enumerate(things):
+    for item, thing in enumerate(things):
         noun = renderer.bank.nouns.index(thing.noun)
-        choices = renderer.sprites_of[noun].tolist()
-        scene["nouns"][0, slot] = noun
-        scene["sprites"][0, slot] = sprites.setdefault(thing.noun, rng.choice(choices))
-        scene["colours"][0, slot] = list(COLOURS).index(thing.colour) if thing.colour else -1
+        choices = renderer.composer.sprites_of[noun].tolist()
+        scene.nouns[0, item] = noun
+        scene.sprites[0, item] = sprites.setdefault(thing.noun, rng.choice(choices))
+        scene.colours[0, item] = list(COLOURS).index(thing.colour) if thing.colour else -1
     if prompt.background:
-        scene["background"][0] = list(BACKGROUNDS).index(prompt.background)
-    return Scenes(**scene)
+        scene.background[0] = list(BACKGROUNDS).index(prompt.background)
+    return scene

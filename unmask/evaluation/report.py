@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unmask.evaluation.evaluate import CEILING, Record, Result, difference, score
 from unmask.evaluation.prompts import CATEGORIES
+from unmask.evaluation.results import Record, Result, difference, score
+from unmask.evaluation.settings import CEILING
 from unmask.evaluation.statistics import Interval
 from unmask.evaluation.verdict import TAGS
 
@@ -24,9 +25,9 @@ def write_report(results: Sequence[Result], out: Path, baseline: str | None = No
 
 def table(results: Sequence[Result], baseline: str | None = None) -> str:
     """Two tables in Markdown: scores and costs, then how pictures fail."""
-    ceiling = next((each for each in results if each.name == CEILING), None)
-    settings = [each for each in results if each.name != CEILING]
-    base = next((each for each in settings if baseline in (None, each.name)), None)
+    ceiling = next((result for result in results if result.name == CEILING), None)
+    settings = [result for result in results if result.name != CEILING]
+    base = next((result for result in settings if baseline in (None, result.name)), None)
     inputs = results[0].inputs
     pictures = len(results[0].records) * inputs.images
     lines = [
@@ -45,16 +46,16 @@ def table(results: Sequence[Result], baseline: str | None = None) -> str:
     ]  # fmt: skip
     rows = []
     for result in results:
-        own, unseen = score(result.records), score(result.records, held_out=True)
+        seen, unseen = score(result.records), score(result.records, held_out=True)
         most = score(ceiling.records) if ceiling else None
         compared = base is not None and result is not base and result is not ceiling
         rows.append(
             [
                 result.name,
-                own.text if own else "",
-                f"{own.mean / most.mean:.3f}" if own and most and most.mean else "",
+                seen.text if seen else "",
+                f"{seen.mean / most.mean:.3f}" if seen and most and most.mean else "",
                 _signed(difference(result.records, base.records)) if compared and base else "",
-                *(_number(category_share(result.records, each), 3) for each in CATEGORIES),
+                *(_number(category_share(result.records, category), 3) for category in CATEGORIES),
                 unseen.text if unseen else "",
                 _number(result.frechet, 1),
                 _number(result.diversity, 2),
@@ -78,7 +79,9 @@ def table(results: Sequence[Result], baseline: str | None = None) -> str:
 
 def category_share(records: Sequence[Record], category: str) -> float | None:
     """The share of right pictures in a category, held-out prompts left out; None without any."""
-    shares = [each.share for each in records if each.category == category and not each.held_out]
+    shares = [
+        record.share for record in records if record.category == category and not record.held_out
+    ]
     return sum(shares) / len(shares) if shares else None
 
 
@@ -90,7 +93,7 @@ def tag_share(records: Sequence[Record], tag: str) -> float:
 
 def background_share(records: Sequence[Record]) -> float | None:
     """The share of right backgrounds where one was asked for; None if none was."""
-    right = [each for record in records for each in record.background if each is not None]
+    right = [verdict for record in records for verdict in record.background if verdict is not None]
     return sum(right) / len(right) if right else None
 
 
@@ -110,21 +113,21 @@ def plot(
     axes.set_prop_cycle(color=pyplot.colormaps["tab20"](range(20)))  # more settings than ten
     families: dict[str, list[tuple[int, Interval]]] = {}
     for result in results:
-        own = value(result)
-        if own is None:
+        interval = value(result)
+        if interval is None:
             continue
         if result.inputs.options is None:
-            axes.axhline(own.mean, color="grey", linestyle="--", label=result.name)
+            axes.axhline(interval.mean, color="grey", linestyle="--", label=result.name)
             continue
-        steps = result.inputs.options.steps
-        families.setdefault(result.name.removesuffix(f"-{steps}"), []).append((steps, own))
+        steps = int(str(result.inputs.options["steps"]))
+        families.setdefault(result.name.removesuffix(f"-{steps}"), []).append((steps, interval))
     for name, points in families.items():
         points.sort()
-        steps_of, values = zip(*points, strict=True)
-        means = [each.mean for each in values]
+        steps_of, intervals = zip(*points, strict=True)
+        means = [interval.mean for interval in intervals]
         errors = [
-            [each.mean - each.low for each in values],
-            [each.high - each.mean for each in values],
+            [interval.mean - interval.low for interval in intervals],
+            [interval.high - interval.mean for interval in intervals],
         ]
         axes.errorbar(steps_of, means, yerr=errors, marker="o", capsize=2, label=name)
     ticks = sorted({steps for points in families.values() for steps, _ in points})

@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked
-from unmask.sampling.step import Row, step
-from unmask.training.sheets import contact_sheet
+from unmask.sampling.row import Batch, Row
+from unmask.sampling.step import step
+from unmask.scenes.sheets import contact_sheet
 
 GREY = 0.6
 ENLARGE = 4
 MILLISECONDS, LAST = 250, 2000  # a frame, and the last one
 
 
-def save_reveal(pipeline: Pipeline, requests: Sequence[Request], path: Path) -> None:
+def save_reveal(pipeline: Pipeline, requests: Sequence[DrawRequest], path: Path) -> None:
     """Write a GIF of the first images of ``requests``, side by side, a frame a step; those with
     fewer steps wait for the others."""
     films = [reveal_frames(pipeline, request) for request in requests]
@@ -33,7 +34,7 @@ def save_reveal(pipeline: Pipeline, requests: Sequence[Request], path: Path) -> 
 
 
 @torch.inference_mode()
-def reveal_frames(pipeline: Pipeline, request: Request) -> Tensor:
+def reveal_frames(pipeline: Pipeline, request: DrawRequest) -> Tensor:
     """The first image before the first step and after each, (steps + 1, 3, height, width) in
     [0, 1], its masked cells grey.
 
@@ -51,12 +52,13 @@ def reveal_frames(pipeline: Pipeline, request: Request) -> Tensor:
 
 
 @torch.inference_mode()
-def token_states(pipeline: Pipeline, request: Request) -> Tensor:
+def token_states(pipeline: Pipeline, request: DrawRequest) -> Tensor:
     """The tokens of the first image before the first step and after each, (steps + 1, tokens)."""
     plan, device = pipeline.plan(request), pipeline.device
-    prefix = pipeline.encode([request])
-    tokens = all_masked(1, plan.tokens, pipeline.backbone.mask_id, device)
-    row, states = Row.begin(plan, tokens[0] == pipeline.backbone.mask_id), [tokens]
+    (blank,) = all_masked(1, plan.tokens, pipeline.backbone.mask_id, device)
+    row, states = Row.begin(plan, blank, torch.ones_like(blank).bool()), [blank]
+    batch = Batch(pipeline.backbone, [row], pipeline.encode([request]))
     while not row.done:
-        states.append(step(pipeline.backbone, states[-1], prefix, [row]))
-    return torch.cat(states)
+        step(batch)
+        states.append(row.tokens)
+    return torch.stack(states)

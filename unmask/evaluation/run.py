@@ -5,16 +5,17 @@ from pathlib import Path
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.evaluation.evaluate import EvaluationConfig, evaluate
+from unmask.evaluation.evaluate import evaluate
 from unmask.evaluation.features import Features
-from unmask.evaluation.judge import Judge, load_judge
 from unmask.evaluation.report import write_report
 from unmask.evaluation.reveal import save_reveal
 from unmask.evaluation.search import SearchConfig, Trial, search, write_presets
+from unmask.evaluation.settings import EvaluationConfig
 from unmask.pipeline import Pipeline
+from unmask.scenes.data import open_bank
+from unmask.scenes.judge import Judge, load_judge
+from unmask.scenes.renderer import SceneRenderer
 from unmask.store import BUNDLED, available_models
-from unmask.training.data import open_bank
-from unmask.training.scenes import SceneRenderer
 
 REVEALED = "a red apple to the left of a blue book on a yellow background"
 
@@ -36,13 +37,16 @@ def run_evaluation(
     and a JSON and a sheet of each setting.
     """
     settings = config.load(EvaluationConfig, path)
-    pipeline, own_judge = Pipeline.load(model, device), _judge(model, judge, device)
+    pipeline = Pipeline.load(model, device)
+    loaded_judge = _judge(model, judge, device)
     renderer = None
     if data is not None:
-        nouns = settings.data.nouns or own_judge.config.nouns
-        own = dataclasses.replace(settings.data, path=str(data), nouns=nouns)
-        renderer = SceneRenderer(open_bank(own), own.scenes, device)
-    results = evaluate(pipeline, own_judge, settings, out, renderer=renderer, features=Features())
+        nouns = settings.data.nouns or loaded_judge.config.nouns
+        bank = open_bank(dataclasses.replace(settings.data, path=str(data), nouns=nouns))
+        renderer = SceneRenderer(bank, settings.data.scenes, device)
+    results = evaluate(
+        pipeline, loaded_judge, settings, out, renderer=renderer, features=Features()
+    )
     steps = settings.steps[len(settings.steps) // 2] if settings.steps else None
     requests = [
         pipeline.request(REVEALED, seed=settings.seed, scheduler=scheduler, steps=steps)

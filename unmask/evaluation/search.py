@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ from tqdm import tqdm
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.evaluation.evaluate import Precision, draw_prompts, judge_prompts, weights_hash
-from unmask.evaluation.judge import Judge
+from unmask.evaluation.drawing import draw_prompts
 from unmask.evaluation.prompts import CATEGORIES, Prompt, make_prompts
+from unmask.evaluation.results import judge_prompts, weights_hash
+from unmask.evaluation.settings import Precision
 from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import choose_options
+from unmask.scenes.judge import Judge
+
+Options = dict[str, object]  # by their public names
 
 SEARCHED = ("temperature", "choice_temperature", "guidance_scale", "mask_schedule")
 
@@ -34,9 +38,8 @@ class SearchConfig:
 
     ``candidates`` are drawn from all combinations, and the preset of today is one more;
     ``prompts`` are a category, one number a round, after each of which the best ``kept`` go on.
-    ``choice_schedulers`` are those that use a choice temperature. With ``unseen`` every other
-    prompt is one that training cannot have met: what suits those that it has met only, such as
-    little guidance, may fail at all others.
+    With ``unseen`` every other prompt is one that training cannot have met: what suits those that
+    it has met only, such as little guidance, may fail at all others.
     """
 
     schedulers: tuple[str, ...]
@@ -45,7 +48,6 @@ class SearchConfig:
     choice_temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     guidance_scales: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0)
     mask_schedules: tuple[str, ...] = ("arccos", "cosine", "linear", "power")
-    choice_schedulers: tuple[str, ...] = ()
     candidates: int = 24
     prompts: tuple[int, ...] = (3, 8, 24)
     kept: float = 0.34
@@ -73,7 +75,7 @@ class SearchConfig:
 class Trial:
     """A candidate and the share of right images of each prompt that it has drawn."""
 
-    options: PlanOptions
+    options: Options
     shares: tuple[float, ...]
 
     @property
@@ -88,7 +90,7 @@ class Journal:
 
     path: Path
     inputs: str
-    trials: dict[PlanOptions, Trial] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)  # by ``_key`` of their options
 
     @classmethod
     def open(cls, path: Path, inputs: str) -> "Journal":
@@ -105,13 +107,13 @@ class Journal:
             raise ConfigError(f"{path}: of another search; choose another folder")
         for row in rows[1:]:
             trial = config.from_mapping(Trial, row, str(path))
-            journal.trials[trial.options] = trial
+            journal.trials[_key(trial.options)] = trial
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return journal
 
     def add(self, trial: Trial) -> None:
         """Keep a trial; a later one of the same options takes its place."""
-        self.trials[trial.options] = trial
+        self.trials[_key(trial.options)] = trial
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
 
@@ -133,13 +135,14 @@ def search(
     inputs = weights_hash(pipeline.backbone, pipeline.tokenizer, judge, text=repr(told))
     journal = Journal.open(out / "trials.jsonl", inputs)
     best = []
-    cells = list(itertools.product(settings.schedulers, settings.steps))
-    with tqdm(total=len(cells), unit="preset", dynamic_ncols=True) as bar:
-        for scheduler, steps in cells:
+    pairs = list(itertools.product(settings.schedulers, settings.steps))
+    with tqdm(total=len(pairs), unit="preset", dynamic_ncols=True) as bar:
+        for scheduler, steps in pairs:
             bar.set_description(f"{scheduler}-{steps}")
-            preset = pipeline.request(prompts[0].text, scheduler=scheduler, steps=steps).options
+            request = pipeline.request(prompts[0].text, scheduler=scheduler, steps=steps)
+            preset = request.options.flat()
 
-            def tried(options: PlanOptions, count: int) -> Trial:
+            def tried(options: Options, count: int) -> Trial:
                 return _tried(pipeline, judge, settings, prompts[:count], options, journal)
 
             best.append(halve(candidates(settings, preset), settings, tried))
@@ -149,16 +152,19 @@ def search(
 
 def searched_prompts(nouns: tuple[str, ...], settings: SearchConfig) -> list[Prompt]:
     """All prompts of a search. A round's are the first ones, as many of each category."""
-    each = math.ceil(settings.prompts[-1] / (1 + settings.unseen))
+    count = math.ceil(settings.prompts[-1] / (1 + settings.unseen))  # a category
     percent, seed = settings.held_out_percent, settings.seed
-    made = make_prompts(nouns, percent, seed, each, each * settings.unseen)
-    seen, unseen = made[: each * len(CATEGORIES)], made[each * len(CATEGORIES) :]
+    prompts = make_prompts(nouns, percent, seed, count, count * settings.unseen)
+    seen, unseen = prompts[: count * len(CATEGORIES)], prompts[count * len(CATEGORIES) :]
     return [
-        prompt for number in range(each) for kind in (seen, unseen) for prompt in kind[number::each]
+        prompt
+        for number in range(count)
+        for kind in (seen, unseen)
+        for prompt in kind[number::count]
     ]
 
 
-def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]:
+def candidates(settings: SearchConfig, preset: Options) -> list[Options]:
     """The preset of today, and other values of what is searched; which ones depends on the seed,
     the scheduler and the steps alone."""
     values: dict[str, Sequence[Any]] = {
@@ -166,41 +172,41 @@ def candidates(settings: SearchConfig, preset: PlanOptions) -> list[PlanOptions]
         "guidance_scale": settings.guidance_scales,
         "mask_schedule": settings.mask_schedules,
     }
-    if preset.scheduler in settings.choice_schedulers:
+    if "choice_temperature" in preset:
         values["choice_temperature"] = settings.choice_temperatures
     products: list[dict[str, Any]] = [
-        dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
-    rng = random.Random(f"{settings.seed}/{preset.scheduler}/{preset.steps}")
+    rng = random.Random(f"{settings.seed}/{preset['scheduler']}/{preset['steps']}")
     rng.shuffle(products)
-    others = (replace(preset, **product) for product in products)
-    return [preset, *(each for each in others if each != preset)][: settings.candidates + 1]
+    others = (choose_options({}, {**preset, **product}).flat() for product in products)
+    return [preset, *(other for other in others if other != preset)][: settings.candidates + 1]
 
 
 def halve(
-    options: list[PlanOptions],
+    options: list[Options],
     settings: SearchConfig,
-    tried: Callable[[PlanOptions, int], Trial],
+    tried: Callable[[Options, int], Trial],
 ) -> Trial:
     """The best of the candidates: ``tried`` draws so many prompts with one; of those that score
     alike the first."""
     for count in settings.prompts:
-        trials = [tried(each, count * len(CATEGORIES)) for each in options]
+        trials = [tried(candidate, count * len(CATEGORIES)) for candidate in options]
         trials.sort(key=lambda trial: -trial.score)
         options = [trial.options for trial in trials[: math.ceil(settings.kept * len(trials))]]
     return trials[0]
 
 
-def write_presets(path: Path, presets: Sequence[PlanOptions]) -> None:
+def write_presets(path: Path, presets: Sequence[Options]) -> None:
     """Put presets into a ``model.json``, in place of those of the same scheduler and steps.
 
     Only what differs from the plain defaults is written. ConfigError if it is no model card.
     """
     config.load(ModelCard, path)
     card = json.loads(path.read_text(encoding="utf-8"))
-    kept = {_cell(config.from_mapping(PlanOptions, each)): each for each in card["presets"]}
-    kept |= {_cell(each): _short(each) for each in presets}
-    card["presets"] = [kept[cell] for cell in sorted(kept)]
+    kept = {_place(row): row for row in card["presets"]}
+    kept |= {_place(preset): _short(preset) for preset in presets}
+    card["presets"] = [kept[place] for place in sorted(kept)]
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
@@ -209,37 +215,42 @@ def _tried(
     judge: Judge,
     settings: SearchConfig,
     prompts: Sequence[Prompt],
-    options: PlanOptions,
+    options: Options,
     journal: Journal,
 ) -> Trial:
     """The trial of these options with these prompts; those of an earlier round are not drawn
     again."""
-    before = journal.trials.get(options, Trial(options, ()))
+    before = journal.trials.get(_key(options), Trial(options, ()))
     if len(before.shares) < len(prompts):
         fresh = prompts[len(before.shares) :]
         drawn = draw_prompts(
             pipeline,
             fresh,
-            vars(options),
+            options,
             seed=settings.seed,
             images=settings.images,
             batch=settings.batch,
             precision=settings.precision,
         )
         records = judge_prompts(fresh, drawn.pictures, judge)
-        journal.add(Trial(options, before.shares + tuple(each.share for each in records)))
-    return Trial(options, journal.trials[options].shares[: len(prompts)])
+        journal.add(Trial(options, before.shares + tuple(record.share for record in records)))
+    return Trial(options, journal.trials[_key(options)].shares[: len(prompts)])
 
 
-def _cell(options: PlanOptions) -> tuple[str, int]:
-    return options.scheduler, options.steps
+def _key(options: Options) -> str:
+    return json.dumps(options, sort_keys=True)
 
 
-def _short(options: PlanOptions) -> dict[str, Any]:
+def _place(options: Options) -> tuple[str, int]:
+    """What a preset is for: its scheduler and number of steps."""
+    chosen = choose_options({}, options)
+    return chosen.scheduler.name, chosen.steps
+
+
+def _short(options: Options) -> Options:
     """What differs from the defaults, and always what was searched."""
-    plain, always = PlanOptions(), {"scheduler", "steps", *SEARCHED}
+    always = {"scheduler", "steps", *SEARCHED}
+    plain = choose_options({}, {name: options[name] for name in ("scheduler", "steps")}).flat()
     return {
-        name: value
-        for name, value in asdict(options).items()
-        if name in always or value != getattr(plain, name)
+        name: value for name, value in options.items() if name in always or value != plain.get(name)
     }

@@ -37,8 +37,9 @@ def score_interval(values: Sequence[float], categories: Sequence[str]) -> Interv
     means: list[float] = []
     drawn: list[NDArray[np.float64]] = []
     for name in dict.fromkeys(categories):
-        own = numbers[names == name]
-        means.append(float(own.mean()))
-        drawn.append(own[random.integers(len(own), size=(SAMPLES, len(own)))].mean(1))
+        of_category = numbers[names == name]
+        means.append(float(of_category.mean()))
+        chosen = random.integers(len(of_category), size=(SAMPLES, len(of_category)))
+        drawn.append(of_category[chosen].mean(1))
     low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
     return Interval(float(np.mean(means)), float(low), float(high))

@@ -7,8 +7,8 @@ surest objects. Colours count in the categories colours and attribution only.
 import math
 from dataclasses import dataclass
 
-from unmask.evaluation.judge import Found, Sight
 from unmask.evaluation.prompts import Prompt, Thing
+from unmask.scenes.judge import Found, Sight
 
 TAGS = ("missing", "mixture", "leakage", "extra")
 AMBIGUOUS = 0.25  # something is two nouns at once if both have this probability
@@ -32,7 +32,9 @@ def judge_picture(prompt: Prompt, sight: Sight, nouns: tuple[str, ...]) -> Verdi
     colours, or could be either of the asked nouns. leakage: an object has the colour of the other
     instead of its own. extra: more objects than asked, or one of another noun.
     """
-    found = [[each for each in sight.objects if each.noun == t.noun] for t in prompt.things]
+    found = [
+        [thing for thing in sight.objects if thing.noun == wanted.noun] for wanted in prompt.things
+    ]
     background = None if prompt.background is None else sight.background == prompt.background
     return Verdict(_right(prompt, found), _tags(prompt, sight, found, nouns), background)
 
@@ -56,36 +58,37 @@ def _right(prompt: Prompt, found: list[list[Found]]) -> bool:
         return len(found[0]) == prompt.count
     if not all(found):
         return False
-    surest = [each[0] for each in found]
+    surest = [objects[0] for objects in found]
     if prompt.category == "position":
         assert prompt.position is not None
         return relation_holds(prompt.position, surest[0], surest[1])
     if prompt.category in ("colours", "attribution"):
         wanted = [(thing.colour,) for thing in prompt.things]
-        return [each.colours for each in surest] == wanted
+        return [thing.colours for thing in surest] == wanted
     return True
 
 
 def _tags(
     prompt: Prompt, sight: Sight, found: list[list[Found]], nouns: tuple[str, ...]
 ) -> tuple[str, ...]:
-    asked = prompt.count * len(prompt.things)
+    wanted = prompt.count * len(prompt.things)
+    nouns_wanted = {thing.noun for thing in prompt.things}
     holds = {
-        "missing": any(len(each) < prompt.count for each in found),
+        "missing": any(len(objects) < prompt.count for objects in found),
         "mixture": len(prompt.things) == 2
-        and any(_mixed(prompt.things, each, nouns) for each in sight.objects + sight.broken),
+        and any(_mixed(prompt.things, thing, nouns) for thing in sight.objects + sight.broken),
         "leakage": len(prompt.things) == 2 and all(found) and _leaks(prompt.things, found),
-        "extra": len(sight.objects) > asked
-        or any(all(each.noun != t.noun for t in prompt.things) for each in sight.objects),
+        "extra": len(sight.objects) > wanted
+        or any(thing.noun not in nouns_wanted for thing in sight.objects),
     }
     return tuple(tag for tag in TAGS if holds[tag])
 
 
-def _mixed(things: tuple[Thing, ...], each: Found, nouns: tuple[str, ...]) -> bool:
+def _mixed(things: tuple[Thing, ...], found: Found, nouns: tuple[str, ...]) -> bool:
     colours = {thing.colour for thing in things if thing.colour}
-    both_colours = len(colours) == 2 and colours <= set(each.colours)
-    likely = [each.nouns[nouns.index(t.noun)] for t in things if t.noun in nouns]
-    return both_colours or (len(likely) == 2 and min(likely) >= AMBIGUOUS)
+    two_colours = len(colours) == 2 and colours <= set(found.colours)
+    likely = [found.nouns[nouns.index(thing.noun)] for thing in things if thing.noun in nouns]
+    return two_colours or (len(likely) == 2 and min(likely) >= AMBIGUOUS)
 
 
 def _leaks(things: tuple[Thing, ...], found: list[list[Found]]) -> bool:
@@ -93,8 +96,8 @@ def _leaks(things: tuple[Thing, ...], found: list[list[Found]]) -> bool:
     if things[0].colour is None or things[1].colour is None:
         return False
     return any(
-        other.colour in each[0].colours and own.colour not in each[0].colours
-        for own, other, each in zip(things, reversed(things), found, strict=True)
+        other.colour in objects[0].colours and thing.colour not in objects[0].colours
+        for thing, other, objects in zip(things, reversed(things), found, strict=True)
     )
 
 

@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
-from unmask.families.pipelines import CONFIG, files, load_sides, presets
-from unmask.models.amused import AmusedBackbone, AmusedConfig, AmusedTransformer
+from unmask.families.pipelines import CONFIG, files, halton_preset, load_sides, published_options
+from unmask.models.amused import AmusedConfig, AmusedTransformer
+from unmask.models.clip_backbone import ClipBackbone
 from unmask.published import read_published
 
 _CLASSES = ("AmusedPipeline", "AmusedImg2ImgPipeline", "AmusedInpaintPipeline")
+_GUIDANCE = 10.0
 _STEPS = 12
 
 
@@ -27,7 +29,8 @@ def _card(folder: Path, name: str) -> ModelCard:
         name=name,
         description="aMUSEd: a small, quick text-to-image model that reads CLIP",
         scheduler="confidence",
-        presets=presets(guidance_scale=10.0, steps=_STEPS),
+        presets=(halton_preset(_GUIDANCE, _STEPS),),
+        defaults=published_options(_GUIDANCE),
         steps=_STEPS,
     )
 
@@ -44,8 +47,8 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             "cond_embed_dim": settings.cond_embed_dim,
         },
     )
-    transformer = built(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
-    backbone = AmusedBackbone(
+    transformer = load_module(lambda: AmusedTransformer(settings), sides.weights, DTYPES[precision])
+    backbone = ClipBackbone(
         transformer, sides.text_encoder, sides.mask_id, sides.tokenizer.patch
     ).eval()
     return Parts(sides.tokenizer.to(device), backbone.to(device), sides.condition)

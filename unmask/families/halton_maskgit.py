@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 
 from unmask import config
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
 from unmask.models.conditions import LabelCondition
 from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT
-from unmask.sampling.plan import PlanOptions
-from unmask.sampling.schedulers import SCHEDULERS
 from unmask.tokenizers.llamagen import LlamaGenConfig, LlamaGenVQ
 
 CLASS = "HaltonMaskGIT"
@@ -54,31 +52,26 @@ def _recognises(folder: Path) -> bool:
 def _card(folder: Path, name: str) -> ModelCard:
     """The published settings: of Halton's sampler, and of its confidence baseline."""
     settings = config.load(HaltonConfig, folder / "transformer" / "config.json")
-    confidence = PlanOptions(
-        steps=12,
-        scheduler="confidence",
-        mask_schedule="arccos",
-        choice_temperature=4.5,
-        guidance_scale=4.0,
-        guidance="linear",
-    )
-    others = tuple(
-        PlanOptions(
-            steps=32,
-            scheduler=scheduler,
-            mask_schedule="arccos",
-            guidance_scale=1 + _GUIDANCE.get(settings.width, 0.5),
-            temperature_warmup=1,  # as it was evaluated
-        )
-        for scheduler in SCHEDULERS
-        if scheduler != confidence.scheduler
-    )
+    confidence: dict[str, object] = {
+        "steps": 12,
+        "scheduler": "confidence",
+        "mask_schedule": "arccos",
+        "choice_temperature": 4.5,
+        "guidance_scale": 4.0,
+        "guidance": "linear",
+    }
+    others: dict[str, object] = {
+        "mask_schedule": "arccos",
+        "guidance_scale": 1 + _GUIDANCE.get(settings.width, 0.5),
+        "temperature_warmup": 1,  # as it was evaluated
+    }
     return ModelCard(
         name=name,
         description=f"Halton-MaskGIT: draws a picture of one of {settings.classes} classes",
         scheduler="halton",
-        presets=(confidence, *others),
+        presets=(confidence,),
         steps=32,
+        defaults=others,
     )
 
 
@@ -96,10 +89,10 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             f"{folder / 'labels.txt'}: {len(condition.labels)} labels, "
             f"but the transformer knows {settings.classes} classes"
         )
-    tokenizer = built(
+    tokenizer = load_module(
         lambda: LlamaGenVQ(vq), folder / "tokenizer" / "model.safetensors", torch.float32
     )
-    backbone = built(
+    backbone = load_module(
         lambda: HaltonMaskGIT(settings),
         folder / "transformer" / "model.safetensors",
         DTYPES[precision],

@@ -7,13 +7,15 @@ the one published beside the network; we read what is in the folder, where anoth
 import json
 from pathlib import Path
 
-from unmask.checkpoint import built
+from unmask.checkpoint import load_module
 from unmask.devices import Precision
 from unmask.families.base import DTYPES, Family, ModelCard, Parts
-from unmask.families.pipelines import CONFIG, files, load_sides, presets
-from unmask.models.meissonic import MeissonicBackbone, MeissonicConfig, MeissonicTransformer
+from unmask.families.pipelines import CONFIG, files, halton_preset, load_sides, published_options
+from unmask.models.clip_backbone import ClipBackbone
+from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer
 from unmask.published import read_published
 
+_GUIDANCE = 9.0
 _STEPS = 48
 
 
@@ -33,7 +35,8 @@ def _card(folder: Path, name: str) -> ModelCard:
         name=name,
         description=f"{kind}: a text-to-image model that reads the CLIP of its own folder",
         scheduler="confidence",
-        presets=presets(guidance_scale=9.0, steps=_STEPS),
+        presets=(halton_preset(_GUIDANCE, _STEPS),),
+        defaults=published_options(_GUIDANCE),
         steps=_STEPS,
     )
 
@@ -50,8 +53,10 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
             "pooled_projection_dim": settings.pooled_projection_dim,
         },
     )
-    transformer = built(lambda: MeissonicTransformer(settings), sides.weights, DTYPES[precision])
-    backbone = MeissonicBackbone(
+    transformer = load_module(
+        lambda: MeissonicTransformer(settings), sides.weights, DTYPES[precision]
+    )
+    backbone = ClipBackbone(
         transformer, sides.text_encoder, sides.mask_id, sides.tokenizer.patch
     ).eval()
     return Parts(sides.tokenizer.to(device), backbone.to(device), sides.condition)

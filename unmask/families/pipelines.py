@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unmask.checkpoint import variant
+from unmask.checkpoint import weights_file
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families.base import DTYPES
 from unmask.models.clip import ClipCondition, load_text_encoder
 from unmask.published import read_published
-from unmask.sampling.plan import PlanOptions
-from unmask.sampling.schedulers import SCHEDULERS
 from unmask.tokenizers.diffusers_vq import DiffusersVQ
 
 if TYPE_CHECKING:
@@ -73,24 +71,25 @@ def load_sides(
             f"{folder / 'tokenizer'}: {condition.vocabulary} text tokens, "
             f"but CLIP embeds {text.vocab_size}"
         )
-    weights = variant(folder / "transformer", _STEM, precision)
+    weights = weights_file(folder / "transformer", _STEM, precision)
     return Sides(tokenizer, condition, text_encoder, mask_id, weights)
 
 
-def presets(guidance_scale: float, steps: int) -> tuple[PlanOptions, ...]:
-    """The published defaults with each scheduler; Halton's goes with its own mask schedule."""
-    return tuple(
-        PlanOptions(
-            steps=steps,
-            scheduler=scheduler,
-            mask_schedule="arccos" if scheduler == "halton" else "cosine",
-            temperature=1.0,
-            choice_temperature=2.0,
-            guidance_scale=guidance_scale,
-            uncage_blur=2.0,
-        )
-        for scheduler in SCHEDULERS
-    )
+def published_options(guidance_scale: float) -> dict[str, object]:
+    """The options that the folders' pipelines draw with."""
+    return {
+        "mask_schedule": "cosine",
+        "temperature": 1.0,
+        "choice_temperature": 2.0,
+        "guidance_scale": guidance_scale,
+        "uncage_blur": 2.0,
+    }
+
+
+def halton_preset(guidance_scale: float, steps: int) -> dict[str, object]:
+    """The same in Halton's order, which goes with its own mask schedule."""
+    options = {"scheduler": "halton", "steps": steps, "mask_schedule": "arccos"}
+    return published_options(guidance_scale) | options
 
 
 def files(precision: Precision) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def xformers(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> 
         rows, heads, queries, keys = *query.shape[:3], key.shape[2]
         padded = query.new_zeros(rows, heads, queries, -(-keys // 8) * 8)
         bias = padded[..., :keys].masked_fill_(~mask[:, None, None, :], float("-inf"))
-    query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+    query, key, value = (heads_first.transpose(1, 2) for heads_first in (query, key, value))
     attended: Tensor = memory_efficient_attention(query, key, value, attn_bias=bias)
     return attended.transpose(1, 2)
 

@@ -1,11 +1,14 @@
 """What a pipeline asks of a backbone, beside what sampling does (``sampling.backbone``)."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from unmask.models.rows import full_by_rows, local_by_rows
-from unmask.sampling.backbone import Pass, Prefix
+from unmask.sampling.backbone import Pass, Positions, RowTensors
+
+ConditionKind = Literal["text", "label", "none"]
+R = TypeVar("R", bound=RowTensors)
 
 
 class Condition(NamedTuple):
@@ -18,72 +21,106 @@ class Condition(NamedTuple):
 
 
 class ImageBackbone(nn.Module):
-    """The base of all families: tokens of a grid and a condition to logits. On a CPU rows run
-    ``together`` at a time (``models.rows`` tells why).
+    """The base of all families: tokens of a grid and a condition to logits. On a CPU
+    ``rows_per_pass`` run together (``models.rows`` tells why).
 
-    ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, ``reads``
-    what it is conditioned on. ``attends`` tells whether ``full`` can give image-to-text attention,
-    ``reuses`` whether it can keep a cache and run ``local`` (ReCAP).
+    ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, with the
+    frames of a clip before them. ``gives_attention`` tells whether ``full`` can give image-to-text
+    attention, ``has_memory`` whether it can leave a memory for ``local`` (ReCAP).
     """
 
     mask_id: int
     codebook_size: int
-    grid: tuple[int, int]
-    reads: Literal["text", "label", "none"]
-    attends: bool
-    reuses: bool
+    grid: tuple[int, ...]
+    condition_kind: ConditionKind
+    gives_attention: bool
+    has_memory: bool
 
     @property
-    def together(self) -> int | None:
+    def rows_per_pass(self) -> int | None:
         """How many rows run together on a CPU: no more than leave each other's numbers alone, to
-        the bit; None for any number, even where they differ in how many positions are their own."""
+        the bit; None for any number, even where they differ in how many places are their own."""
         return 1
 
-    def layer_count(self, positions: Tensor) -> int:
-        """Over how many positions the layers run for these (some,) of one row: rows that differ in
-        it do not run together."""
-        return len(positions)
+    def layer_place_count(self, places: Tensor) -> int:
+        """Over how many places the layers run for these (some,) of one row: rows that differ in it
+        do not run together."""
+        return len(places)
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
         raise NotImplementedError
 
-    def encode(self, condition: Condition) -> Prefix:
+    def encode(self, condition: Condition) -> RowTensors:
         """Whatever depends on the condition alone: computed once a request."""
         raise NotImplementedError
 
     def full(
         self,
         tokens: Tensor,
-        prefix: Any,
+        prefix: RowTensors,
+        /,
         *,
-        left: Tensor,
-        keep: bool = False,
-        attend: Tensor | None = None,
+        steps_left: Tensor,
+        remember: bool = False,
+        attention_rows: Tensor | None = None,
     ) -> Pass:
         """A pass over all tokens: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu" and self.together:
-            args = (tokens, prefix, left, keep, attend)
-            return full_by_rows(self.full_pass, *args, self.together)
-        return self.full_pass(tokens, prefix, left, keep, attend)
+        arguments = (tokens, prefix, steps_left, remember, attention_rows)
+        if tokens.device.type == "cpu" and self.rows_per_pass:
+            return full_by_rows(self.full_pass, *arguments, self.rows_per_pass)
+        return self.full_pass(*arguments)
 
     def local(
-        self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, *, left: Tensor
+        self,
+        tokens: Tensor,
+        positions: Positions,
+        prefix: RowTensors,
+        memory: RowTensors,
+        /,
+        *,
+        steps_left: Tensor,
     ) -> Tensor:
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu" and self.together:
-            args = (tokens, positions, prefix, cache, left)
-            return local_by_rows(self.local_pass, *args, self.together, self.layer_count)
-        return self.local_pass(tokens, positions, prefix, cache, left)
+        if tokens.device.type == "cpu" and self.rows_per_pass:
+            return local_by_rows(
+                self.local_pass,
+                tokens,
+                positions,
+                prefix,
+                memory,
+                steps_left,
+                self.rows_per_pass,
+                self.layer_place_count,
+            )
+        return self.local_pass(tokens, positions.places, prefix, memory, steps_left)
 
     def full_pass(
-        self, tokens: Tensor, prefix: Any, left: Tensor, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: RowTensors,
+        steps_left: Tensor,
+        remember: bool,
+        attention_rows: Tensor | None,
     ) -> Pass:
         """What ``full`` does with rows that run together."""
         raise NotImplementedError
 
     def local_pass(
-        self, tokens: Tensor, positions: Tensor, prefix: Any, cache: Any, left: Tensor
+        self,
+        tokens: Tensor,
+        places: Tensor,
+        prefix: RowTensors,
+        memory: RowTensors,
+        steps_left: Tensor,
     ) -> Tensor:
-        """What ``local`` does with rows that run together."""
+        """What ``local`` does with rows that run together, at ``places`` (rows, some)."""
         raise NotImplementedError
+
+
+def narrow(rows: RowTensors, kind: type[R]) -> R:
+    """A prefix or a memory as what its family makes of it."""
+    assert isinstance(rows, kind), (
+        f"expected {kind.__module__}.{kind.__name__}, got a {type(rows).__name__} of another family"
+    )
+    return rows

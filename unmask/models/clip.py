@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from unmask.checkpoint import built, variant
+from unmask.checkpoint import load_module, weights_file
 from unmask.errors import ConfigError, RequestError
 from unmask.models.base import Condition
 
@@ -78,11 +78,11 @@ class ClipCondition:
         found = []
         for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE):
             start, end = match.span()
-            own = [
+            places = [
                 place for place, (first, last) in enumerate(offsets) if first < end and last > start
             ]
-            if own:
-                found.append(tuple(own))
+            if places:
+                found.append(tuple(places))
         return found
 
     def save(self, folder: Path) -> None:
@@ -114,28 +114,34 @@ def load_text_encoder(
             f"{path}: max_position_embeddings is {settings.max_position_embeddings}, "
             f"expected {LENGTH}"
         )
-    weights = variant(folder, "model", precision)
+    weights = weights_file(folder, "model", precision)
     # Files of old versions hold the positions 0, 1, 2 ... too.
     old = _holds(weights, _POSITIONS)
 
     def make() -> "CLIPTextModelWithProjection":
         try:
-            made: CLIPTextModelWithProjection = transformers.CLIPTextModelWithProjection(settings)
+            encoder: CLIPTextModelWithProjection = transformers.CLIPTextModelWithProjection(
+                settings
+            )
         except Exception as error:  # an activation by an unknown name is a KeyError, and so on
             raise ConfigError(f"{path}: no CLIP text encoder can be made: {error}") from error
-        _set_positions(made, persistent=old)
-        return made
+        _set_positions(encoder, persistent=old)
+        return encoder
 
-    encoder = built(make, weights, dtype)
+    encoder = load_module(make, weights, dtype)
     _set_positions(encoder, persistent=False)
     return encoder
 
 
 def encode_text(text_encoder: "CLIPTextModelWithProjection", ids: Tensor) -> tuple[Tensor, Tensor]:
     """What aMUSEd and Meissonic read of ids (rows, 77): the states (rows, 77, width) behind the
-    last layer but one, without a final norm, and the pooled text (rows, projection)."""
-    made = text_encoder(input_ids=ids, output_hidden_states=True)
-    return made.hidden_states[-2], made.text_embeds
+    last layer but one, without a final norm, and the pooled text (rows, projection).
+
+    The networks were trained on these. The last layer's differ: CLIP's own loss reads nothing of
+    it but the pooled text.
+    """
+    encoded = text_encoder(input_ids=ids, output_hidden_states=True)
+    return encoded.hidden_states[-2], encoded.text_embeds
 
 
 def _set_positions(encoder: "CLIPTextModelWithProjection", persistent: bool) -> None:

@@ -103,13 +103,13 @@ class TextCondition:
         for match in re.finditer(rf"(?<!\w){re.escape(word.lower())}(?!\w)", text):
             start, end = match.span()
             # Token 0 of the condition is the start token.
-            own = [
+            places = [
                 place + 1
                 for place, (first, last) in enumerate(encoding.offsets)
                 if first < end and last > start
             ]
-            if own:
-                found.append(tuple(own))
+            if places:
+                found.append(tuple(places))
         return found
 
     def save(self, folder: Path) -> None:

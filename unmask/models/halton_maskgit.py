@@ -2,29 +2,32 @@
 
 Facts: valeoai/Halton-MaskGIT (MIT; arXiv 2503.17076), rewritten here. The class acts through the
 norms alone: each layer's shift, scale and gate come from it (AdaLN-Zero, as in DiT).
+
+In comments: sequence = tokens + registers; head = width // heads.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import attention_backend
-from unmask.models.base import Condition, ImageBackbone
-from unmask.models.linear import Linear, by_rows, rows_together
+from unmask.models.base import Condition, ImageBackbone, narrow
+from unmask.models.linear import Linear, packed_rows_per_pass
+from unmask.numerics import by_rows
 from unmask.published import check_sizes
-from unmask.sampling.backbone import Pass
+from unmask.sampling.backbone import Pass, RowTensors
 
 EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class HaltonConfig:
-    """Sizes of a network. ``hidden`` is the feed-forward's width, ``grid`` the side of a square of
-    tokens; heads are ``width // heads`` wide, so together they may be narrower than ``width``.
+    """Sizes of a network. ``hidden`` is the feed-forward's width, ``grid`` the side of the flat
+    square of tokens; heads are ``width // heads`` wide, so together they may be narrower than
+    ``width``.
     """
 
     width: int
@@ -42,43 +45,29 @@ class HaltonConfig:
             raise ValueError(f"heads: {self.heads}; width {self.width} has room for fewer")
 
 
-class Prefix(NamedTuple):
+@dataclass(frozen=True)
+class Prefix(RowTensors):
     """What every norm takes from the class: ``layers`` (layers, rows, 6, 1, width) in the order
     shift, scale and gate of the attention, then of the feed-forward; ``last`` (rows, 2, 1, width),
     shift and scale.
     """
 
+    row_axes: ClassVar[tuple[int, ...]] = (1, 0)
+
     layers: Tensor
     last: Tensor
 
-    def select(self, rows: Tensor) -> "Prefix":
-        """The prefixes of some rows, in their order."""
-        return Prefix(self.layers[:, rows], self.last[rows])
 
-    @classmethod
-    def join(cls, prefixes: Sequence["Prefix"]) -> "Prefix":
-        """The rows of all prefixes, one behind the other."""
-        layers, last = zip(*prefixes, strict=True)
-        return cls(torch.cat(layers, 1), torch.cat(last))
-
-
-class Cache(NamedTuple):
-    """``keys`` and ``values`` (layers, rows, heads, tokens, head width) of a full pass, without
-    those of the registers: a local pass computes these anew.
+@dataclass(frozen=True)
+class Memory(RowTensors):
+    """``keys`` and ``values`` (layers, rows, heads, tokens, head) of a full pass, without those of
+    the registers: a local pass computes these anew.
     """
+
+    row_axes: ClassVar[tuple[int, ...]] = (1, 1)
 
     keys: Tensor
     values: Tensor
-
-    def select(self, rows: Tensor) -> "Cache":
-        """The caches of some rows, in their order."""
-        return Cache(self.keys[:, rows], self.values[:, rows])
-
-    @classmethod
-    def join(cls, caches: Sequence["Cache"]) -> "Cache":
-        """The rows of all caches, one behind the other."""
-        keys, values = zip(*caches, strict=True)
-        return cls(torch.cat(keys, 1), torch.cat(values, 1))
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -112,16 +101,17 @@ class Attention(nn.Module):
         self.attend = attention_backend("sdpa")
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (rows, heads, tokens, head width) of (rows, tokens, width)."""
-        query, key, value = _normed(self.wq(x)), _normed(self.wk(x)), self.wv(x)
-        split = [
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value)
-        ]
-        return split[0], split[1], split[2]
+        """Queries, keys and values (rows, heads, sequence, head) of (rows, sequence, width)."""
+        query, key = self._split(_normed(self.wq(x))), self._split(_normed(self.wk(x)))
+        return query, key, self._split(self.wv(x))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        made: Tensor = self.wo(self.attend(query, key, value, None).transpose(1, 2).flatten(2))
-        return made
+        attended = self.attend(query, key, value, None)  #            (rows, heads, sequence, head)
+        out: Tensor = self.wo(attended.transpose(1, 2).flatten(2))  # (rows, sequence, width)
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -132,7 +122,11 @@ class FeedForward(nn.Module):
         self.w3 = Linear(width, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return by_rows(lambda row: self.w2(F.silu(self.w1(row)) * self.w3(row)), x)
+        return by_rows(self._feed, x)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        fed: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))  # (rows, sequence, width)
+        return fed
 
 
 class Block(nn.Module):
@@ -173,15 +167,15 @@ class HaltonMaskGIT(ImageBackbone):
     to the last code when all is done. That column is left out here: a masked token is no picture.
     """
 
-    attends = False
-    reuses = True
+    condition_kind = "label"
+    gives_attention = False
+    has_memory = True
 
     def __init__(self, config: HaltonConfig) -> None:
         super().__init__()
         self.config = config
         self.mask_id = self.codebook_size = config.codebook_size
         self.grid = (config.grid, config.grid)
-        self.reads = "label"
         self.cls_emb = nn.Embedding(config.classes + 1, config.width)
         self.tok_emb = nn.Embedding(config.codebook_size + 1, config.width)
         self.pos_emb = nn.Embedding(config.grid**2, config.width)
@@ -191,9 +185,9 @@ class HaltonMaskGIT(ImageBackbone):
         self.head = HeadBias(config.codebook_size + 1)
 
     @property
-    def together(self) -> int | None:
-        """Packed, a few: see ``models.rows``."""
-        return rows_together(self._blocks()[0].attn.wq)
+    def rows_per_pass(self) -> int | None:
+        """Some if packed: see ``models.rows``."""
+        return packed_rows_per_pass(self._blocks()[0].attn.wq)
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
@@ -202,48 +196,61 @@ class HaltonMaskGIT(ImageBackbone):
 
     def encode(self, condition: Condition) -> Prefix:
         """Every norm's shift, scale and gate for the classes ``condition.ids`` (rows, 1)."""
-        label = self.cls_emb(condition.ids[:, 0])
-        layers = torch.stack([block.mlp(label) for block in self._blocks()])
-        last: Tensor = self.last_norm.mlp(label)
+        label = self.cls_emb(condition.ids[:, 0])  #                            (rows, width)
+        layers = torch.stack(
+            [block.mlp(label) for block in self._blocks()]
+        )  # (layers, rows, 6 x width)
+        last: Tensor = self.last_norm.mlp(label)  #                             (rows, 2 x width)
         rows = len(label)
         return Prefix(layers.view(len(layers), rows, 6, 1, -1), last.view(rows, 2, 1, -1))
 
     def full_pass(
-        self, tokens: Tensor, prefix: Prefix, left: Tensor, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: RowTensors,
+        steps_left: Tensor,
+        remember: bool,
+        attention_rows: Tensor | None,
     ) -> Pass:
-        """See ``ImageBackbone``. ``left`` tells it nothing, and ``attend`` must be None: there is
-        no text to attend to.
+        """See ``ImageBackbone``. ``steps_left`` tells it nothing, and ``attention_rows`` must be
+        None: there is no text to attend to.
         """
-        count = tokens.shape[1]
-        x = self._embedded(tokens, self.pos_emb.weight)
+        assert attention_rows is None, "a label has no text whose attention could be read"
+        prefix, count = narrow(prefix, Prefix), tokens.shape[1]
+        x = self._embedded(tokens, self.pos_emb.weight)  #         (rows, sequence, width)
         kept: list[tuple[Tensor, Tensor]] = []
         for block, modulation in zip(self._blocks(), prefix.layers, strict=True):
-            shift, scale, gate, *rest = modulation.unbind(1)
+            shift, scale, gate, *rest = modulation.unbind(1)  #    (rows, 1, width) each
             query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
-            if keep:
+            if remember:
                 kept.append((key[:, :, :count], value[:, :, :count]))
             x = _finished(block, x + gate * block.attn(query, key, value), rest)
-        keys, values = zip(*kept, strict=True) if keep else ((), ())
-        cache = Cache(torch.stack(keys), torch.stack(values)) if keep else None
-        return Pass(self._logits(x[:, :count], prefix), cache)
+        keys, values = zip(*kept, strict=True) if remember else ((), ())
+        memory = Memory(torch.stack(keys), torch.stack(values)) if remember else None
+        return Pass(self._logits(x[:, :count], prefix), memory)  # (rows, tokens, codebook)
 
     def local_pass(
-        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: Cache, left: Tensor
+        self,
+        tokens: Tensor,
+        places: Tensor,
+        prefix: RowTensors,
+        memory: RowTensors,
+        steps_left: Tensor,
     ) -> Tensor:
-        """Logits (rows, some, codebook) of the tokens at ``positions`` (rows, some).
+        """Logits (rows, some, codebook) of the ``tokens`` (rows, some) at ``places``.
 
-        They and the registers see each other afresh, and all other tokens as ``cache`` holds them.
-        The registers are not cached, so that a local pass over all positions is a full pass.
+        They and the registers see each other afresh, and all other tokens as ``memory`` holds them.
+        The registers are not remembered, so that a local pass over all places is a full pass.
         """
-        count = positions.shape[1]
-        x = self._embedded(tokens, self.pos_emb(positions))
+        prefix, memory, count = narrow(prefix, Prefix), narrow(memory, Memory), places.shape[1]
+        x = self._embedded(tokens, self.pos_emb(places))  #     (rows, some + registers, width)
         for i, (block, modulation) in enumerate(zip(self._blocks(), prefix.layers, strict=True)):
-            shift, scale, gate, *rest = modulation.unbind(1)
+            shift, scale, gate, *rest = modulation.unbind(1)  # (rows, 1, width) each
             query, key, value = block.attn.project(_modulated(block.ln1(x), shift, scale))
-            index = positions[:, None, :, None].expand_as(key[:, :, :count])
-            key, value = (
-                torch.cat([cached[i].scatter(2, index, own[:, :, :count]), own[:, :, count:]], 2)
-                for cached, own in ((cache.keys, key), (cache.values, value))
+            index = places[:, None, :, None].expand_as(key[:, :, :count])
+            key, value = (  #                                   (rows, heads, sequence, head)
+                torch.cat([old[i].scatter(2, index, new[:, :, :count]), new[:, :, count:]], 2)
+                for old, new in ((memory.keys, key), (memory.values, value))
             )
             x = _finished(block, x + gate * block.attn(query, key, value), rest)
         return self._logits(x[:, :count], prefix)
@@ -255,8 +262,8 @@ class HaltonMaskGIT(ImageBackbone):
 
     def _logits(self, x: Tensor, prefix: Prefix) -> Tensor:
         shift, scale = prefix.last.unbind(1)
-        x = _modulated(self.last_norm.norm_final(x), shift, scale)
-        codes = self.codebook_size
+        x = _modulated(self.last_norm.norm_final(x), shift, scale)  # (rows, tokens, width)
+        codes = self.codebook_size  # so the mask id's column is left out
         weight, bias = self.tok_emb.weight[:codes], self.head.bias[:codes]
         return by_rows(lambda row: F.linear(row, weight, bias), x)
 
@@ -271,5 +278,5 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def _finished(block: Block, x: Tensor, modulation: list[Tensor]) -> Tensor:
     """The residual stream behind the attention, with the feed-forward's part added."""
     shift, scale, gate = modulation
-    made: Tensor = x + gate * block.ff(_modulated(block.ln2(x), shift, scale))
-    return made
+    finished: Tensor = x + gate * block.ff(_modulated(block.ln2(x), shift, scale))
+    return finished

@@ -8,15 +8,13 @@ sums of one. Those sums are a plain layer's in bf16 at the sizes of aMUSEd, but 
 shapes on several threads; in fp32 they are oneDNN's, a few 1e-6 from MKL's.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.numerics import FEWEST_ROWS, PACKED_ROWS, by_rows
+
 _USUAL_TOKENS = 256  # of a row: a hint for the layout
-_FEW_TOKENS = 16  # of a row: fewer may be multiplied by another kernel
-PACKED_ROWS = 8  # that run through a layer together
 _DTYPES = (torch.bfloat16, torch.float32)
 
 
@@ -48,34 +46,23 @@ class Pointwise(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if self.weight.is_mkldnn:
             return _packed_product(input, self.weight, None)
-        made: Tensor = super().forward(input.transpose(1, 2).unsqueeze(-1))
-        return made.squeeze(-1).transpose(1, 2)
+        places: Tensor = super().forward(input.transpose(1, 2).unsqueeze(-1))
+        return places.squeeze(-1).transpose(1, 2)  # (rows, places, channels)
 
 
 def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     def multiply(rows: Tensor) -> Tensor:
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-        return made
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return product
 
     # In fp32 a row's sums were seen to be the same beside others, from two tokens on, whatever the
     # threads; and all rows at once are quicker.
-    if x.dtype == torch.float32 and x.shape[1:-1].numel() >= _FEW_TOKENS:
+    if x.dtype == torch.float32 and x.shape[1:-1].numel() >= FEWEST_ROWS:
         return multiply(x)
     return by_rows(multiply, x)
 
 
-def by_rows(multiply: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What ``multiply`` makes of ``x``; on a CPU row by row of (rows, tokens, width).
-
-    All of its products are then small enough to stay in caches, and as alike as those of a lone
-    row: how GELU comes out depends on where three threads share the numbers out.
-    """
-    if x.ndim < 3 or len(x) == 1 or x.device.type != "cpu":
-        return multiply(x)
-    return torch.cat([multiply(row) for row in torch.split(x, 1)])
-
-
-def rows_together(layer: Linear) -> int:
+def packed_rows_per_pass(layer: Linear) -> int:
     """How many rows of such a backbone may run together on a CPU: packed, a few leave each other's
     numbers alone in all else that it does too."""
     return PACKED_ROWS if layer.packed else 1

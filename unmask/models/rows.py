@@ -1,95 +1,89 @@
-"""Rows a few at a time, for large backbones on a CPU.
+"""Passes over as many rows at a time as leave each other's numbers alone on a CPU.
 
-How a CPU's matrix product sums depends on how many rows it has, how wide they are, and the threads
-(two threads of MKL part sums of 2816 products at 256 rows, and of 1024 at 128): run together, what
-a row comes to would depend on its neighbours. Its hundreds of tokens fill a CPU by themselves. Only
-a packed backbone (``models.linear``), whose products leave rows alone, takes several through a
-layer while its weight is at hand.
+How its matrix products sum depends on how many rows they have (``unmask.numerics``): run together,
+what a row of a wide backbone comes to would depend on its neighbours. Its hundreds of tokens fill a
+CPU by themselves, so one by one is no slower; packed weights allow some at a time.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.sampling.backbone import Pass
+from unmask.sampling.backbone import Pass, Positions, RowTensors
+
+FullPass = Callable[[Tensor, RowTensors, Tensor, bool, Tensor | None], Pass]
+LocalPass = Callable[[Tensor, Tensor, RowTensors, RowTensors, Tensor], Tensor]
 
 
 def full_by_rows(
-    full: Callable[[Tensor, Any, Tensor, bool, Tensor | None], Pass],
-    tokens: Tensor,
-    prefix: Any,
-    left: Tensor,
-    keep: bool,
-    attend: Tensor | None,
-    most: int,
+    run: FullPass,
+    tokens: Tensor,  # (rows, tokens)
+    prefix: RowTensors,
+    steps_left: Tensor,  # (rows,)
+    remember: bool,
+    attention_rows: Tensor | None,
+    rows_per_pass: int,
 ) -> Pass:
-    """A full pass over rows, of ``full(tokens, prefix, left, keep, attend)`` over ``most``."""
-    if len(tokens) <= most:
-        return full(tokens, prefix, left, keep, attend)
-    reading = [] if attend is None else attend.tolist()
+    """A full pass, ``run`` over ``rows_per_pass`` at a time; ``run`` takes what stands here between
+    the two."""
+    if len(tokens) <= rows_per_pass:
+        return run(tokens, prefix, steps_left, remember, attention_rows)
+    reading = [] if attention_rows is None else attention_rows.tolist()
     passes: list[Pass] = []
     maps: dict[int, Tensor] = {}
-    for own in torch.split(torch.arange(len(tokens)), most):
-        few = own.tolist()
-        asked = [row for row in few if row in reading]
-        places = torch.tensor([few.index(row) for row in asked]) if asked else None
-        made = full(tokens[own], _of(prefix, own, tokens), left[own], keep, places)
-        passes.append(made)
-        if made.attention is not None:
-            maps.update(zip(asked, torch.split(made.attention, 1), strict=True))
-    caches = [made.cache for made in passes if made.cache is not None]
+    for chunk in torch.split(torch.arange(len(tokens)), rows_per_pass):
+        rows = chunk.tolist()
+        readers = [row for row in rows if row in reading]
+        at = torch.tensor([rows.index(row) for row in readers]) if readers else None
+        part = run(tokens[chunk], prefix.select(chunk), steps_left[chunk], remember, at)
+        passes.append(part)
+        if part.attention is not None:
+            maps.update(zip(readers, torch.split(part.attention, 1), strict=True))
+    memories = [part.memory for part in passes if part.memory is not None]
     return Pass(
-        logits=torch.cat([made.logits for made in passes]),
-        cache=type(caches[0]).join(caches) if caches else None,
+        logits=torch.cat([part.logits for part in passes]),
+        memory=type(memories[0]).join(memories) if memories else None,
         attention=torch.cat([maps[row] for row in reading]) if reading else None,
     )
 
 
 def local_by_rows(
-    local: Callable[[Tensor, Tensor, Any, Any, Tensor], Tensor],
-    tokens: Tensor,
-    positions: Tensor,
-    prefix: Any,
-    cache: Any,
-    left: Tensor,
-    most: int,
-    layer_count: Callable[[Tensor], int],
+    run: LocalPass,
+    tokens: Tensor,  # (rows, some)
+    positions: Positions,
+    prefix: RowTensors,
+    memory: RowTensors,
+    steps_left: Tensor,  # (rows,)
+    rows_per_pass: int,
+    layer_place_count: Callable[[Tensor], int],
 ) -> Tensor:
-    """A local pass over rows, of ``local(tokens, positions, prefix, cache, left)`` over ``most``.
+    """A local pass, ``run`` over ``rows_per_pass`` at a time, of the places without those that fill
+    a row up.
 
-    A row that is filled up with its first position, because others have more, runs without, and
-    with those that have as many and for which the layers run over as many, the ``layer_count`` of
-    a row's positions.
+    Rows run together if they have as many places of their own, and if the layers run over as many:
+    ``layer_place_count`` of the own places (some,). The logits of what fills a row up are those of
+    its first place.
     """
-    counts = [_own_count(places) for places in positions]
-    own_counts = zip(counts, positions, strict=True)
-    sizes = [(count, layer_count(places[:count])) for count, places in own_counts]
-    made: dict[int, Tensor] = {}
+    places, counts = positions
+    sizes = [
+        (count, layer_place_count(row[:count])) for count, row in zip(counts, places, strict=True)
+    ]
+    logits: dict[int, Tensor] = {}
     for size in dict.fromkeys(sizes):
         count = size[0]
-        alike = torch.tensor([row for row, own in enumerate(sizes) if own == size])
-        for own in torch.split(alike, most):
-            logits = local(
-                tokens[own, :count],
-                positions[own, :count],
-                _of(prefix, own, tokens),
-                _of(cache, own, tokens),
-                left[own],
+        alike = torch.tensor([row for row, other in enumerate(sizes) if other == size])
+        for chunk in torch.split(alike, rows_per_pass):
+            # All rows of a memory are taken as they are, without a copy: it is large.
+            everyone = len(chunk) == len(tokens)
+            part = run(
+                tokens[chunk, :count],
+                places[chunk, :count],
+                prefix if everyone else prefix.select(chunk),
+                memory if everyone else memory.select(chunk),
+                steps_left[chunk],
             )
-            filling = logits[:, :1].expand(-1, positions.shape[1] - count, -1)
-            both = torch.cat([logits, filling], 1)
-            made.update(zip(own.tolist(), torch.split(both, 1), strict=True))
-    return torch.cat([made[row] for row in range(len(tokens))])
-
-
-def _of(rows: Any, own: Tensor, tokens: Tensor) -> Any:
-    """Some rows of a prefix or a cache; all of them without a copy, for a cache is large."""
-    return rows if len(own) == len(tokens) else rows.select(own)
-
-
-def _own_count(places: Tensor) -> int:
-    """How many positions of a row there are before its filling."""
-    others = (places != places[0]).nonzero()
-    return int(others[-1]) + 1 if len(others) else 1
+            filling = part[:, :1].expand(-1, places.shape[1] - count, -1)
+            filled = torch.cat([part, filling], 1)
+            logits.update(zip(chunk.tolist(), torch.split(filled, 1), strict=True))
+    return torch.cat([logits[row] for row in range(len(tokens))])

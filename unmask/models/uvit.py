@@ -1,6 +1,7 @@
 """What aMUSEd and Meissonic share: the borders of their networks, with the published tensor names.
 
-Facts: open-muse and diffusers' UVit2DModel (Apache-2.0), rewritten here.
+Facts: open-muse and diffusers' UVit2DModel (Apache-2.0), rewritten here. In comments: places =
+height x width.
 """
 
 import math
@@ -9,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.models.attention import attention_backend
 from unmask.models.linear import Linear, Pointwise
+from unmask.numerics import channels_last
 
 
 class RMSNorm(nn.Module):
@@ -28,21 +31,29 @@ class RMSNorm(nn.Module):
         return scaled * self.weight
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """(rows, height, width, channels), contiguous, of (rows, channels, height, width).
-
-    How a convolution lays out one row may differ from how it does several, and the order in which
-    a norm sums follows the layout: without this a row would depend on its neighbours.
-    """
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
 def sinusoids(values: Tensor, width: int = 256) -> Tensor:
     """The embedding (..., width) of numbers (...): cosines, then sines, of falling rates, fp32."""
     half = width // 2
     rates = torch.exp(-math.log(10000) * torch.arange(half, device=values.device) / half)
     angles = values.float()[..., None] * rates
     return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class HeadedAttention(nn.Module):
+    """The base of the networks' attention: ``heads``, and a ``backend`` that can be chosen."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.backend = attention_backend("sdpa")
+
+    def split(self, x: Tensor) -> Tensor:
+        """(rows, heads, tokens, head width) of (rows, tokens, width)."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def merged(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What the backend makes of them, (rows, tokens, width)."""
+        return self.backend(query, key, value, None).transpose(1, 2).flatten(2)
 
 
 class ConditionMLP(nn.Module):
@@ -54,8 +65,8 @@ class ConditionMLP(nn.Module):
         self.linear_2 = Linear(width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.linear_2(F.silu(self.linear_1(x)))
-        return made
+        vector: Tensor = self.linear_2(F.silu(self.linear_1(x)))  # (rows, width)
+        return vector
 
 
 class TokenEmbedding(nn.Module):
@@ -68,8 +79,9 @@ class TokenEmbedding(nn.Module):
         self.conv = nn.Conv2d(width, channels, 1, bias=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        made: Tensor = self.conv(self.layer_norm(self.embeddings(ids)).permute(0, 3, 1, 2))
-        return made
+        embedded = self.layer_norm(self.embeddings(ids))  #         (rows, height, width, ..)
+        states: Tensor = self.conv(embedded.permute(0, 3, 1, 2))  # (rows, channels, height, ..)
+        return states
 
 
 class Downsample(nn.Module):
@@ -81,8 +93,9 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 2, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv(self.norm(channels_last(x)).permute(0, 3, 1, 2))
-        return made
+        normed = self.norm(channels_last(x)).permute(0, 3, 1, 2)  # (rows, channels, height, ..)
+        states: Tensor = self.conv(normed)  #                       (rows, channels, height / 2, ..)
+        return states
 
 
 class Upsample(nn.Module):
@@ -94,8 +107,9 @@ class Upsample(nn.Module):
         self.conv = nn.ConvTranspose2d(channels, channels, 2, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv(self.norm(channels_last(x)).permute(0, 3, 1, 2))
-        return made
+        normed = self.norm(channels_last(x)).permute(0, 3, 1, 2)  # (rows, channels, height, ..)
+        states: Tensor = self.conv(normed)  #                       (rows, channels, 2 x height, ..)
+        return states
 
 
 class CodeHead(nn.Module):
@@ -109,5 +123,6 @@ class CodeHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Norms sum in the order in which numbers lie.
-        made: Tensor = self.conv2(self.layer_norm(self.conv1(x).contiguous()))
-        return made
+        narrow = self.layer_norm(self.conv1(x).contiguous())  # (rows, places, width)
+        logits: Tensor = self.conv2(narrow)  #                  (rows, places, codebook)
+        return logits

@@ -1,36 +1,57 @@
-"""What sampling asks of a backbone."""
+"""What sampling asks of a backbone: two kinds of pass, over rows that it never looks into."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from dataclasses import dataclass, fields
+from typing import ClassVar, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor
 
 
-class Prefix(Protocol):
-    """Encoded conditions, one a row."""
+@dataclass(frozen=True)
+class RowTensors:
+    """Tensors that belong to the rows of a batch, whose meaning only their maker knows.
 
-    def select(self, rows: Tensor) -> Self: ...
+    A backbone's prefix is one (the encoded conditions), so is its memory (what a full pass leaves
+    for local ones), and a scheduler's. A subclass names its tensors as fields and tells in
+    ``row_axes`` which axis of each counts the rows.
+    """
+
+    row_axes: ClassVar[tuple[int, ...]]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def select(self, rows: Tensor) -> Self:
+        """Some rows, in the order of their indices (int64)."""
+        pairs = zip(self.tensors, self.row_axes, strict=True)
+        return type(self)(*(tensor.index_select(axis, rows) for tensor, axis in pairs))
 
     @classmethod
-    def join(cls, prefixes: Sequence[Self]) -> Self:
-        """The rows of all of them, one behind the other."""
-        ...
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        fields_of_parts = zip(*(part.tensors for part in parts), strict=True)
+        pairs = zip(fields_of_parts, cls.row_axes, strict=True)
+        return cls(*(torch.cat(tensors, axis) for tensors, axis in pairs))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
 
 
-class Cache(Protocol):
-    """Keys and values of every image token, one a row: what local passes reuse."""
+class Positions(NamedTuple):
+    """Which tokens a local pass computes: ``places`` (rows, some) int64, ``counts`` how many of
+    each row's are its own. The rest repeat its first place, so that all rows are equally long."""
 
-    def select(self, rows: Tensor) -> Self: ...
+    places: Tensor
+    counts: tuple[int, ...]
 
-    @classmethod
-    def join(cls, caches: Sequence[Self]) -> Self:
-        """The rows of all of them, one behind the other."""
-        ...
-
-
-P = TypeVar("P", bound=Prefix)
-C = TypeVar("C", bound=Cache)
-PrefixOf = TypeVar("PrefixOf", bound=Prefix, contravariant=True)
+    def select(self, rows: Sequence[int]) -> "Positions":
+        """Those of some rows."""
+        return Positions(self.places[list(rows)], tuple(self.counts[row] for row in rows))
 
 
 class Pass(NamedTuple):
@@ -40,11 +61,11 @@ class Pass(NamedTuple):
     """
 
     logits: Tensor
-    cache: Cache | None = None
+    memory: RowTensors | None = None
     attention: Tensor | None = None
 
 
-class Backbone(Protocol[PrefixOf]):
+class Backbone(Protocol):
     """Tokens (rows, tokens) and their prefixes to logits (rows, tokens, codebook)."""
 
     @property
@@ -53,28 +74,72 @@ class Backbone(Protocol[PrefixOf]):
     def full(
         self,
         tokens: Tensor,
-        prefix: PrefixOf,
+        prefix: RowTensors,
         /,
         *,
-        left: Tensor,
-        keep: bool,
-        attend: Tensor | None,
+        steps_left: Tensor,
+        remember: bool,
+        attention_rows: Tensor | None,
     ) -> Pass:
-        """A pass over all tokens. ``left`` (rows,) int64 is how many steps of its plan each row has
-        behind this one, ``keep`` asks for the cache, ``attend`` for the attention of the rows that
-        it lists (its rows are theirs)."""
+        """A pass over all tokens. ``steps_left`` (rows,) int64 counts the steps of each row's plan
+        that come after this one, ``remember`` asks for the memory, ``attention_rows`` for the
+        attention of the rows that it lists (its rows are theirs)."""
         ...
 
     def local(
         self,
         tokens: Tensor,
-        positions: Tensor,
-        prefix: PrefixOf,
-        cache: Any,
+        positions: Positions,
+        prefix: RowTensors,
+        memory: RowTensors,
         /,
         *,
-        left: Tensor,
+        steps_left: Tensor,
     ) -> Tensor:
-        """Logits (rows, some, codebook) of the tokens at ``positions`` (rows, some), which see each
-        other afresh and all other tokens as ``cache`` holds them."""
+        """Logits (rows, some, codebook) of the ``tokens`` (rows, some) at the positions, which see
+        each other afresh and all other tokens as ``memory`` holds them."""
         ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The encoded conditions of some rows, and after them as many null conditions: the two that
+    guidance runs. Prefixes come in pairs."""
+
+    both: RowTensors
+    rows: int
+
+    @classmethod
+    def of(cls, both: RowTensors) -> "Pair":
+        """The pair that holds its conditions in the first half and its nulls in the second."""
+        rows = both.tensors[0].shape[both.row_axes[0]]
+        assert rows % 2 == 0, "there is a null condition for each condition"
+        return cls(both, rows // 2)
+
+    def select(self, rows: Tensor) -> "Pair":
+        """The pairs of some rows, in the order of their indices (int64)."""
+        return Pair(self.both.select(torch.cat([rows, rows + self.rows])), len(rows))
+
+    @classmethod
+    def join(cls, pairs: Sequence["Pair"]) -> "Pair":
+        """The pairs of all rows, in their order."""
+        if len(pairs) == 1:
+            return pairs[0]
+        both = type(pairs[0].both).join([pair.both for pair in pairs])
+        conditions: list[int] = []
+        nulls: list[int] = []
+        first = 0
+        for pair in pairs:
+            conditions += range(first, first + pair.rows)
+            nulls += range(first + pair.rows, first + 2 * pair.rows)
+            first += 2 * pair.rows
+        order = torch.tensor(conditions + nulls, device=both.tensors[0].device)
+        return cls(both.select(order), len(conditions))
+
+    def running(self, guided: Tensor | None) -> RowTensors:
+        """What a pass reads: every condition, then the nulls of the rows ``guided`` (int64); None
+        stands for all rows."""
+        if guided is None:
+            return self.both
+        every = torch.arange(self.rows, device=guided.device)
+        return self.both.select(torch.cat([every, guided + self.rows]))

@@ -1,21 +1,19 @@
 """Batches of few sizes: shapes repeat, so a GPU's graphs and a compiler's kernels do too."""
 
-from typing import Any, Generic
-
 import torch
 from torch import Tensor
 
-from unmask.sampling.backbone import Backbone, P, Pass
+from unmask.sampling.backbone import Backbone, Pass, Positions, RowTensors
 
 
-class Padded(Generic[P]):
+class Padded:
     """A backbone that sees batches of powers of two only; what is filled up repeats the last row.
 
     ``computed`` counts the rows that went through it, ``padding`` those of them that were filled
     up. With ``pad`` off it only counts.
     """
 
-    def __init__(self, backbone: Backbone[P], pad: bool = True) -> None:
+    def __init__(self, backbone: Backbone, pad: bool = True) -> None:
         self.backbone, self.pad = backbone, pad
         self.computed = self.padding = 0
 
@@ -24,33 +22,58 @@ class Padded(Generic[P]):
         return self.backbone.mask_id
 
     def full(
-        self, tokens: Tensor, prefix: P, /, *, left: Tensor, keep: bool, attend: Tensor | None
+        self,
+        tokens: Tensor,
+        prefix: RowTensors,
+        /,
+        *,
+        steps_left: Tensor,
+        remember: bool,
+        attention_rows: Tensor | None,
     ) -> Pass:
         """As the backbone's."""
         index = self._index(tokens)
         if index is None:
-            return self.backbone.full(tokens, prefix, left=left, keep=keep, attend=attend)
-        made = self.backbone.full(
-            tokens[index], prefix.select(index), left=left[index], keep=keep, attend=attend
+            return self.backbone.full(
+                tokens,
+                prefix,
+                steps_left=steps_left,
+                remember=remember,
+                attention_rows=attention_rows,
+            )
+        found = self.backbone.full(
+            tokens[index],
+            prefix.select(index),
+            steps_left=steps_left[index],
+            remember=remember,
+            attention_rows=attention_rows,
         )
-        cache = None if made.cache is None else made.cache.select(index[: len(tokens)])
-        return Pass(made.logits[: len(tokens)], cache, made.attention)
+        memory = None if found.memory is None else found.memory.select(index[: len(tokens)])
+        return Pass(found.logits[: len(tokens)], memory, found.attention)
 
     def local(
-        self, tokens: Tensor, positions: Tensor, prefix: P, cache: Any, /, *, left: Tensor
+        self,
+        tokens: Tensor,
+        positions: Positions,
+        prefix: RowTensors,
+        memory: RowTensors,
+        /,
+        *,
+        steps_left: Tensor,
     ) -> Tensor:
         """As the backbone's."""
         index = self._index(tokens)
         if index is None:
-            return self.backbone.local(tokens, positions, prefix, cache, left=left)
-        made = self.backbone.local(
+            return self.backbone.local(tokens, positions, prefix, memory, steps_left=steps_left)
+        filled = positions.counts + positions.counts[-1:] * (len(index) - len(tokens))
+        logits = self.backbone.local(
             tokens[index],
-            positions[index],
+            Positions(positions.places[index], filled),
             prefix.select(index),
-            cache.select(index),
-            left=left[index],
+            memory.select(index),
+            steps_left=steps_left[index],
         )
-        return made[: len(tokens)]
+        return logits[: len(tokens)]
 
     def _index(self, tokens: Tensor) -> Tensor | None:
         """Which rows to run, in the place of these; None if it is just these."""

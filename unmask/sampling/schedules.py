@@ -1,4 +1,4 @@
-"""Schedules over the steps of a plan: how much stays masked, and how strong guidance is."""
+"""Schedules over the steps of a plan: how much stays masked, and how warm values are drawn."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,26 +30,6 @@ MASK_SCHEDULES: dict[str, MaskSchedule] = {
 }
 
 
-class GuidanceShape(NamedTuple):
-    """What a guidance schedule may depend on besides the progress."""
-
-    interval: tuple[float, float]
-    power: float
-
-
-# From progress [0, 1) to the part of the way from 1 (off) to the full scale.
-GuidanceSchedule = Callable[[float, GuidanceShape], float]
-
-GUIDANCE_SCHEDULES: dict[str, GuidanceSchedule] = {
-    "constant": lambda progress, shape: 1.0,
-    "linear": lambda progress, shape: progress,
-    "cosine": lambda progress, shape: (1 - math.cos(math.pi * progress)) / 2,
-    # MaskBit (arXiv 2409.16211): late, then steep.
-    "power-cosine": lambda progress, shape: (1 - math.cos(math.pi * progress**shape.power)) / 2,
-    "interval": lambda progress, shape: float(shape.interval[0] <= progress < shape.interval[1]),
-}
-
-
 def listed_schedule(shares: Sequence[float]) -> MaskSchedule:
     """The mask schedule that an explicit list describes: the share masked after each step.
 
@@ -74,7 +54,7 @@ def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int
     none.
     """
     steps = min(steps, unknown)
-    counts, left = [], unknown
+    counts, masked = [], unknown
     for i in range(steps):
         share = schedule.share((i + 1) / steps)
         if schedule.floors == "masked":
@@ -82,16 +62,11 @@ def reveal_counts(schedule: MaskSchedule, steps: int, unknown: int) -> tuple[int
         else:
             wanted = unknown - math.floor(unknown * (1 - share))
         # Leave one for each step to come, and take at least one now.
-        after = min(max(wanted, steps - 1 - i), left - 1)
+        after = min(max(wanted, steps - 1 - i), masked - 1)
         after = after if i + 1 < steps else 0
-        counts.append(left - after)
-        left = after
+        counts.append(masked - after)
+        masked = after
     return tuple(counts)
-
-
-def annealed(start: float, steps: int) -> tuple[float, ...]:
-    """A straight line that falls from ``start`` at the first step to 0 at the last."""
-    return tuple(start * (1 - i / max(1, steps - 1)) for i in range(steps))
 
 
 def temperatures(start: float, last: float | None, warmup: int, steps: int) -> tuple[float, ...]:
@@ -102,12 +77,6 @@ def temperatures(start: float, last: float | None, warmup: int, steps: int) -> t
     if last is not None:
         parts = (i / max(1, steps - 1) for i in range(steps))
         line = [1 / (1 / start + (1 / last - 1 / start) * part) for part in parts]
-    return tuple(2 * each if i < warmup else each for i, each in enumerate(line))
-
-
-def guidance_scales(
-    schedule: GuidanceSchedule, steps: int, shape: GuidanceShape, scale: float
-) -> tuple[float, ...]:
-    """The guidance scale of each step; 1 means a single pass."""
-    parts = [schedule(i / steps, shape) for i in range(steps)]
-    return tuple(scale if part == 1 else 1 + (scale - 1) * part for part in parts)
+    return tuple(
+        2 * temperature if i < warmup else temperature for i, temperature in enumerate(line)
+    )

@@ -1,190 +1,107 @@
 """The one step that every picture goes through, whatever its scheduler, guidance or age."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Generic
-
 import torch
 from torch import Tensor
 
-from unmask.sampling.backbone import Backbone, Cache, P
-from unmask.sampling.logits import differential, likeliest, regularising_noise
-from unmask.sampling.noise import request_noise
-from unmask.sampling.plan import Plan, PlannedStep
-from unmask.sampling.schedulers import ScoreContext
+from unmask.numerics import FEWEST_ROWS
+from unmask.sampling.backbone import Positions
+from unmask.sampling.logits import Moment, narrowed
+from unmask.sampling.row import Batch, Part, Row
+from unmask.sampling.schedulers.base import ScoreContext
 
-# Of a local pass. A CPU multiplies fewer than 16 rows with other kernels, which sum in another
-# order: what a request draws would depend on how many run beside it.
-FEWEST_POSITIONS = 16
+# A temperature below it takes the likeliest value: logits divided by less leave fp32.
+_FREEZING = 1e-6
 
 
-@dataclass
-class Row:
-    """One picture on its way: its plan, its noise, the next step, and what later steps need.
+def step(batch: Batch) -> None:
+    """Move each row of a batch on by its next step: ``row.tokens`` and ``row.step``.
 
-    Tensors are those of one row: ``noise`` (steps, 2, tokens), all others (tokens, ...).
+    Rows may be at different steps of different plans, full and local ones, but must not be done.
+    Known tokens never change; revealed ones only if a scheduler remasks.
     """
-
-    plan: Plan
-    noise: Tensor
-    unknown: Tensor  # bool, what the plan draws
-    confidence: Tensor  # log p of each revealed token when it was revealed
-    step: int = 0
-    ended: bool = False  # by its count rule, before its last step
-    previous: Tensor | None = None  # log probabilities of the step before, if the plan asks
-    targets: Tensor | None = None  # positions of a group of steps, in the order of revealing
-    opened: int = 0  # unknown tokens that were revealed before the group
-    caches: list[Cache] = field(default_factory=list)  # of the condition, and of the null
-    sound: Tensor = field(default_factory=lambda: torch.tensor(True))  # no logit was NaN so far
-
-    @classmethod
-    def begin(cls, plan: Plan, unknown: Tensor) -> "Row":
-        """A row before its first step; ``unknown`` (tokens,) bool tells what the plan draws."""
-        noise = request_noise(
-            plan.seed, plan.image_index, len(plan.steps), plan.tokens, plan.window
-        ).to(unknown.device)
-        return cls(plan, noise, unknown, torch.zeros_like(unknown, dtype=torch.float32))
-
-    @property
-    def now(self) -> PlannedStep:
-        """The numbers of the next step."""
-        return self.plan.steps[self.step]
-
-    @property
-    def done(self) -> bool:
-        return self.ended or self.step >= len(self.plan.steps)
-
-
-@dataclass
-class _Batch(Generic[P]):
-    """Rows that take the same kind of pass, and all that belongs to them."""
-
-    backbone: Backbone[P]
-    tokens: Tensor
-    prefix: P
-    rows: list[Row]
-
-    def each(self, value: Callable[[Row], float]) -> Tensor:
-        """A number of each row, (rows, 1) fp32."""
-        numbers = [value(row) for row in self.rows]
-        return torch.tensor(numbers, device=self.tokens.device, dtype=torch.float32).unsqueeze(-1)
-
-    def where(self, true: Callable[[Row], bool]) -> Tensor:
-        """The indices of the rows for which it is true."""
-        found = [i for i, row in enumerate(self.rows) if true(row)]
-        return torch.tensor(found, device=self.tokens.device, dtype=torch.long)
-
-    def left(self) -> Tensor:
-        """How many steps of its plan each row has behind the next, (rows,) int64."""
-        left = [len(row.plan.steps) - 1 - row.step for row in self.rows]
-        return torch.tensor(left, device=self.tokens.device)
-
-    def draw(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
-        allowed = likeliest(logits, [row.plan.top_k for row in self.rows])
-        return draw_values(allowed, self.each(lambda row: row.now.temperature), uniforms)
-
-    def pick(self, rows: Tensor) -> "_Batch[P]":
-        """Some of the rows."""
-        if len(rows) == len(self.rows):
-            return self
-        prefix = self.prefix.select(torch.cat([rows, rows + len(self.rows)]))
-        return _Batch(
-            self.backbone, self.tokens[rows], prefix, [self.rows[i] for i in rows.tolist()]
-        )
-
-
-def step(backbone: Backbone[P], tokens: Tensor, prefix: P, rows: list[Row]) -> Tensor:
-    """The tokens (rows, tokens) after each row's next step; ``row.step`` moves on by one.
-
-    ``tokens`` holds ``mask_id`` where masked. ``prefix`` has the conditions of the rows and behind
-    them as many null conditions. Rows may be at different steps of different plans, full and local
-    ones, but must not be done. Known tokens never change; revealed ones only if a scheduler
-    remasks.
-    """
-    batch = _Batch(backbone, tokens, prefix, rows)
-    full = batch.where(lambda row: not row.now.local)
-    local = batch.where(lambda row: row.now.local)
-    if len(full):
-        tokens = tokens.index_put((full,), _full_step(batch.pick(full)))
-    if len(local):
-        tokens = tokens.index_put((local,), _local_step(batch.pick(local)))
-    for row, state in zip(rows, tokens, strict=True):
+    tokens, sound = batch.tokens, batch.sound
+    for part, advance in (
+        (batch.part(lambda row: not row.now.local), _full_step),
+        (batch.part(lambda row: row.now.local), _local_step),
+    ):
+        if part.rows:
+            after, numbers = advance(part)
+            tokens = part.put(tokens, after)
+            sound = part.put(sound, part.of(sound) & numbers)
+    batch.tokens, batch.sound = tokens, sound
+    batch.place = batch.place + 1
+    for row, state, row_sound in zip(batch.rows, tokens, sound, strict=True):
+        row.tokens, row.sound = state, row_sound
         row.step += 1
-        if row.plan.rule is not None:
-            row.ended = not bool((state == backbone.mask_id).any())
-    return tokens
+        if row.plan.count_rule is not None:
+            row.ended = not bool((state == batch.backbone.mask_id).any())
 
 
-def _full_step(batch: _Batch[P]) -> Tensor:
-    """A step over the whole grid."""
-    rows, masked = batch.rows, batch.tokens == batch.backbone.mask_id
-    logits, attention = _guided(batch)
-    _check(logits, rows)
-    logits = _with_logit_options(logits, rows)
-    noise = torch.stack([row.noise[row.step] for row in rows])
-    drawn = batch.draw(logits, noise[:, 0])
-    values = torch.where(masked, drawn, batch.tokens)
-    unknown = torch.stack([row.unknown for row in rows])
-    context = ScoreContext(
-        grid=rows[0].plan.grid,
-        log_probabilities=logits.log_softmax(-1),
-        values=values,
-        uniforms=noise[:, 1],
-        first_uniforms=torch.stack([row.noise[0, 1] for row in rows]),
-        choice_temperature=batch.each(lambda row: row.now.choice_temperature),
-        unknown=unknown,
-        revealed=unknown & ~masked,
-        total=batch.each(lambda row: row.now.total),
-        confidence=torch.stack([row.confidence for row in rows]),
-        subjects=tuple(row.plan.subjects for row in rows),
-    )
-    scores = _scores(context, rows, attention)
-    order = ranking(scores, unknown)
-    kept = _kept(context, scores, order, rows)
-    _remember(context, kept, order, rows)
-    return torch.where(kept, values, torch.where(unknown, batch.backbone.mask_id, batch.tokens))
+def _full_step(part: Part) -> tuple[Tensor, Tensor]:
+    """A step over the whole grid: tokens (rows, tokens), and which rows had numbers (rows,)."""
+    rows, mask_id = part.rows, part.batch.backbone.mask_id
+    masked = part.tokens == mask_id
+    logits, attention = _guided(part)
+    sound = _are_numbers(logits)
+    logits = _with_logit_options(logits, part)
+    noise = part.noise
+    drawn = _draw(part, logits, noise[:, 0])
+    values = torch.where(masked, drawn, part.tokens)
+    revealed = part.unknown & ~masked
+    contexts = _contexts(part, logits, values, revealed, noise[:, 1], attention)
+    scores = torch.empty_like(noise[:, 1])
+    for places, context in contexts:
+        scheduler = rows[places[0]].now.scheduler
+        found = scheduler.score(context)
+        if not scheduler.remasks:
+            found = found.masked_fill(context.revealed, float("inf"))
+        scores = _put(part, scores, places, found)
+    order = ranking(scores, part.unknown)
+    kept = _kept(part, contexts, scores, order, revealed)
+    _remember(part, contexts, kept, order)
+    return torch.where(kept, values, torch.where(part.unknown, mask_id, part.tokens)), sound
 
 
-def _local_step(batch: _Batch[P]) -> Tensor:
+def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     """A step over the positions that the last full step chose; it only draws their values anew."""
-    rows, tokens = batch.rows, batch.tokens
-    chosen = [row.targets for row in rows if row.targets is not None]
-    targets = _padded(chosen)
-    everyone, guided = batch.where(lambda row: True), batch.where(lambda row: row.now.null)
-    caches = [row.caches[0] for row in rows] + [rows[i].caches[1] for i in guided.tolist()]
-    running = torch.cat([everyone, guided])
-    logits = batch.backbone.local(
-        tokens.gather(1, targets)[running],
-        targets[running],
-        batch.prefix.select(torch.cat([everyone, guided + len(rows)])),
-        type(caches[0]).join(caches),
-        left=batch.left()[running],
+    rows, tokens = part.rows, part.tokens
+    positions = _positions([row.targets for row in rows if row.targets is not None])
+    guided = part.where(lambda row: row.now.null)
+    every = list(range(len(rows)))
+    running = part.batch.index(every + guided)
+    memories = [row.memory for row in rows if row.memory is not None]
+    assert len(memories) == len(rows), "a full step came before"
+    first, second = part.batch.index([0]), part.batch.index([1])
+    memory = [each.select(first) for each in memories]
+    memory += [memories[i].select(second) for i in guided]
+    places = positions.places
+    logits = part.batch.backbone.local(
+        tokens.gather(1, places)[running],
+        Positions(places[running], tuple(positions.counts[i] for i in every + guided)),
+        part.pair.running(part.batch.index(guided)),
+        type(memory[0]).join(memory),
+        steps_left=part.steps_left[running],
     )
-    logits = _combined(logits.float(), guided, batch)
-    _check(logits, rows)
-    for i, row in enumerate(rows):
-        if row.now.logit_noise:
-            noise = regularising_noise(row.plan, row.step, logits.shape[-1])
-            logits[i] += noise.to(logits.device)[targets[i]]
-    uniforms = torch.stack([row.noise[row.step, 0] for row in rows]).gather(1, targets)
-    drawn = batch.draw(logits, uniforms)
+    logits = _combined(logits.float(), guided, part)
+    sound = _are_numbers(logits)
+    logits = _with_logit_options(logits, part, places)
+    drawn = _draw(part, logits, part.noise[:, 0].gather(1, places))
     tokens = tokens.clone()
     for i, row in enumerate(rows):
         before, after = row.plan.steps[row.step - 1].total, row.now.total
-        new = slice(before - row.opened, after - row.opened)
-        tokens[i, targets[i, new]] = drawn[i, new]
-        if after - row.opened == len(chosen[i]):
-            row.caches, row.targets = [], None
-    return tokens
+        new = slice(before - row.revealed_before, after - row.revealed_before)
+        tokens[i, places[i, new]] = drawn[i, new]
+        if after - row.revealed_before == positions.counts[i]:
+            row.memory = row.targets = None
+    return tokens, sound
 
 
 def draw_values(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
     """A value (rows, tokens) at each position, by the inverse of the cumulative distribution.
 
-    ``temperature`` is (rows, 1); where it is 0 the likeliest value is taken.
+    ``temperature`` is (rows, 1); where it is 0, or as good as that, the likeliest value is taken.
     """
-    greedy = temperature == 0
+    greedy = temperature < _FREEZING
     probabilities = (logits / torch.where(greedy, 1.0, temperature).unsqueeze(-1)).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     # The sum is 1 but for rounding: scale the uniform by it, so that no draw falls off the end.
@@ -201,114 +118,184 @@ def ranking(scores: Tensor, unknown: Tensor) -> Tensor:
     return ranked.sort(dim=-1, descending=True, stable=True).indices
 
 
-def _guided(batch: _Batch[P]) -> tuple[Tensor, Tensor | None]:
+def _guided(part: Part) -> tuple[Tensor, Tensor | None]:
     """fp32 logits, and the attention of the rows whose scheduler reads it, in their order."""
-    rows = batch.rows
-    guided = batch.where(lambda row: row.now.null)
-    reading = batch.where(lambda row: row.now.scheduler.attends)
-    running = torch.cat([batch.where(lambda row: True), guided + len(rows)])
-    made = batch.backbone.full(
-        torch.cat([batch.tokens, batch.tokens[guided]]),
-        batch.prefix if len(running) == 2 * len(rows) else batch.prefix.select(running),
-        left=batch.left()[running % len(rows)],
-        keep=any(row.now.opens for row in rows),
-        attend=reading if len(reading) else None,
+    rows, batch = part.rows, part.batch
+    guided = part.where(lambda row: row.now.null)
+    reading = part.where(lambda row: row.now.scheduler.reads_attention)
+    running = batch.index([*range(len(rows)), *guided])
+    found = batch.backbone.full(
+        torch.cat([part.tokens, part.tokens[batch.index(guided)]]),
+        part.pair.running(None if len(guided) == len(rows) else batch.index(guided)),
+        steps_left=part.steps_left[running],
+        remember=any(row.now.group_total for row in rows),
+        attention_rows=batch.index(reading) if reading else None,
     )
-    if made.cache is not None:
-        null_at = {i: len(rows) + place for place, i in enumerate(guided.tolist())}
+    if found.memory is not None:
+        null_at = {i: len(rows) + place for place, i in enumerate(guided)}
         for i, row in enumerate(rows):
-            if row.now.opens:
+            if row.now.group_total:
                 places = [i, *([null_at[i]] if i in null_at else [])]
-                row.caches = [made.cache.select(torch.tensor([place])) for place in places]
-    return _combined(made.logits.float(), guided, batch), made.attention
+                row.memory = found.memory.select(batch.index(places))
+    return _combined(found.logits.float(), guided, part), found.attention
 
 
-def _combined(logits: Tensor, guided: Tensor, batch: _Batch[P]) -> Tensor:
+def _combined(logits: Tensor, guided: list[int], part: Part) -> Tensor:
     """``u + s (c - u)`` for the guided rows, whose null logits follow those of all rows."""
-    count = len(batch.rows)
+    count = len(part.rows)
+    if not guided:
+        return logits
+    index, everyone = part.batch.index(guided), len(guided) == count
     conditional, null = logits[:count], logits[count:]
-    scale = batch.each(lambda row: row.now.guidance_scale)[guided].unsqueeze(-1)
-    own = conditional if len(guided) == count else conditional[guided]
-    mixed = (own - null).mul_(scale).add_(null)
-    if any(row.now.null and row.now.guidance_scale == 1 for row in batch.rows):
+    scale = part.guidance_scale[index].unsqueeze(-1)
+    unmixed = conditional if everyone else conditional[index]
+    mixed = (unmixed - null).mul_(scale).add_(null)
+    if any(row.now.null and row.now.guidance_scale == 1 for row in part.rows):
         # It runs the null condition for its local steps only: it must stay what it is.
-        mixed = torch.where(scale == 1, own, mixed)
-    return mixed if len(guided) == count else conditional.index_put((guided,), mixed)
+        mixed = torch.where(scale == 1, unmixed, mixed)
+    return mixed if everyone else conditional.index_put((index,), mixed)
 
 
-def _check(logits: Tensor, rows: list[Row]) -> None:
-    """Note which rows got logits that are no numbers; asking for it later costs no waiting now."""
-    for row, sound in zip(rows, ~logits.isnan().flatten(1).any(1), strict=True):
-        row.sound = row.sound & sound
+def _are_numbers(logits: Tensor) -> Tensor:
+    """Which rows' logits a value can be drawn from at every position, (rows,) bool: no NaN, no
+    infinity, and one that is not minus infinity. To look at it later costs no waiting now."""
+    return logits.amax(-1).isfinite().flatten(1).all(1)
 
 
-def _with_logit_options(logits: Tensor, rows: list[Row]) -> Tensor:
+def _with_logit_options(logits: Tensor, part: Part, places: Tensor | None = None) -> Tensor:
+    """Logits as the options of each row change them; they are those of all tokens, or of the ones
+    at ``places`` (rows, some)."""
+    if not any(row.plan.logit_options for row in part.rows):
+        return logits
+    changed = []
+    for i, row in enumerate(part.rows):
+        here, where = logits[i], None if places is None else places[i]
+        for option in row.plan.logit_options:
+            before = here.log_softmax(-1) if option.looks_back else here
+            here = option.change(before, _moment(row), where)
+            if option.looks_back:
+                row.previous = before
+        changed.append(here)
+    return torch.stack(changed)
+
+
+def _moment(row: Row) -> Moment:
+    plan = row.plan
+    return Moment(
+        plan.seed,
+        plan.image_index,
+        plan.window,
+        row.step,
+        plan.tokens,
+        row.now.logit_noise,
+        row.previous,
+    )
+
+
+def _draw(part: Part, logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
+    allowed = narrowed(logits, [row.plan.logit_options for row in part.rows])
+    return draw_values(allowed, part.temperature, uniforms)
+
+
+def _contexts(
+    part: Part,
+    logits: Tensor,
+    values: Tensor,
+    revealed: Tensor,
+    uniforms: Tensor,
+    attention: Tensor | None,
+) -> list[tuple[list[int], ScoreContext]]:
+    """The rows of each scheduler, by their places in the part, and what it sees of them."""
+    rows = part.rows
+    groups: dict[object, list[int]] = {}
     for i, row in enumerate(rows):
-        if row.now.logit_noise:
-            noise = regularising_noise(row.plan, row.step, logits.shape[-1])
-            logits[i] += noise.to(logits.device)
-        if row.plan.differential:
-            plain = logits[i].log_softmax(-1)
-            logits[i] = differential(plain, row.previous, row.plan.differential)
-            row.previous = plain
-    return logits
+        groups.setdefault(row.now.scheduler, []).append(i)
+    reading = part.where(lambda row: row.now.scheduler.reads_attention)
+    choice_temperature, total = part.choice_temperature, part.total
+    contexts = []
+    for places in groups.values():
+
+        def here(whole: Tensor, places: list[int] = places) -> Tensor:
+            return whole if len(places) == len(rows) else whole[part.batch.index(places)]
+
+        memories = [rows[i].scheduler_memory for i in places]
+        kept = [memory for memory in memories if memory is not None]
+        seen = None
+        if attention is not None and rows[places[0]].now.scheduler.reads_attention:
+            seen = attention[part.batch.index([reading.index(i) for i in places])]
+        context = ScoreContext(
+            grid=part.batch.grid,
+            logits=here(logits),
+            values=here(values),
+            uniforms=here(uniforms),
+            choice_temperature=here(choice_temperature),
+            unknown=here(part.unknown),
+            revealed=here(revealed),
+            total=here(total),
+            subjects=tuple(rows[i].plan.subjects for i in places),
+            memory=type(kept[0]).join(kept) if kept else None,
+            attention=seen,
+        )
+        contexts.append((places, context))
+    return contexts
 
 
-def _scores(context: ScoreContext, rows: list[Row], attention: Tensor | None) -> Tensor:
-    """Scores of all rows: each scheduler sees its own at once."""
-    scores = torch.empty_like(context.uniforms)
-    reading = [i for i, row in enumerate(rows) if row.now.scheduler.attends]
-    for scheduler, grid in dict.fromkeys((row.now.scheduler, row.plan.grid) for row in rows):
-        own = [
-            i
-            for i, row in enumerate(rows)
-            if (row.now.scheduler, row.plan.grid) == (scheduler, grid)
-        ]
-        narrow = context.of(own)
-        if scheduler.attends:
-            assert attention is not None
-            narrow = replace(narrow, attention=attention[[reading.index(i) for i in own]])
-        made = scheduler.score(replace(narrow, grid=grid))
-        fixed = torch.zeros_like(narrow.revealed) if scheduler.remasks else narrow.revealed
-        scores[own] = made.masked_fill(fixed, float("inf"))
-    return scores
+def _put(part: Part, whole: Tensor, places: list[int], some: Tensor) -> Tensor:
+    if len(places) == len(part.rows):
+        return some
+    return whole.index_put((part.batch.index(places),), some)
 
 
-def _kept(context: ScoreContext, scores: Tensor, order: Tensor, rows: list[Row]) -> Tensor:
+def _kept(
+    part: Part,
+    contexts: list[tuple[list[int], ScoreContext]],
+    scores: Tensor,
+    order: Tensor,
+    revealed: Tensor,
+) -> Tensor:
     """Which unknown tokens are revealed after the step, (rows, tokens) bool."""
     places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(-1, order, places)
-    kept = ranks < context.total
-    for i, row in enumerate(rows):
-        if row.plan.rule is not None:
-            # Ahead of the plan already, it still reveals one at least.
-            kept[i] = ranks[i] < max(row.now.total, int(context.revealed[i].sum()) + 1)
-            kept[i] |= row.plan.rule.ready(
-                context.log_probabilities[i],
-                row.previous,
-                scores[i],
-                context.unknown[i] & ~context.revealed[i],
-            )
-    return kept & context.unknown
+    kept = ranks < part.total
+    for numbers, context in contexts:
+        for place, i in enumerate(numbers):
+            row = part.rows[i]
+            if row.plan.count_rule is not None:
+                # Ahead of the plan already, it still reveals one at least.
+                kept[i] = ranks[i] < max(row.now.total, int(revealed[i].sum()) + 1)
+                kept[i] |= row.plan.count_rule.ready(
+                    context.log_probabilities[place],
+                    row.previous,
+                    scores[i],
+                    part.unknown[i] & ~revealed[i],
+                )
+    return kept & part.unknown
 
 
-def _remember(context: ScoreContext, kept: Tensor, order: Tensor, rows: list[Row]) -> None:
+def _remember(
+    part: Part, contexts: list[tuple[list[int], ScoreContext]], kept: Tensor, order: Tensor
+) -> None:
     """Keep what the next steps of each row look back at."""
-    for i, row in enumerate(rows):
-        if row.now.scheduler.remasks:
-            new = kept[i] & ~context.revealed[i]
-            logs = context.log_probabilities[i].gather(-1, context.values[i].unsqueeze(-1))
-            row.confidence = torch.where(new, logs.squeeze(-1), row.confidence)
-        if row.plan.rule is not None:
-            row.previous = context.log_probabilities[i]
-        if row.now.opens:
-            row.opened = row.plan.steps[row.step - 1].total if row.step else 0
-            row.targets = order[i, row.opened : row.opened + row.now.opens]
+    for numbers, context in contexts:
+        scheduler = part.rows[numbers[0]].now.scheduler
+        memory = scheduler.remember(context, kept[part.batch.index(numbers)])
+        for place, i in enumerate(numbers):
+            row = part.rows[i]
+            if memory is not None and memory is not context.memory:
+                row.scheduler_memory = memory.select(part.batch.index([place]))
+            if row.plan.count_rule is not None:
+                row.previous = context.log_probabilities[place]
+            if row.now.group_total:
+                row.revealed_before = row.plan.steps[row.step - 1].total if row.step else 0
+                end = row.revealed_before + row.now.group_total
+                row.targets = order[i, row.revealed_before : end]
 
 
-def _padded(targets: list[Tensor]) -> Tensor:
-    """All of them as rows of one tensor; short ones repeat their first, which changes nothing."""
-    longest = max(FEWEST_POSITIONS, *(len(each) for each in targets))
-    return torch.stack(
-        [torch.cat([each, each[:1].expand(longest - len(each))]) for each in targets]
-    )
+def _positions(targets: list[Tensor]) -> Positions:
+    """All of them as rows of one tensor, at least as many as a CPU multiplies in its usual way;
+    short ones repeat their first, which changes nothing."""
+    counts = tuple(len(target) for target in targets)
+    longest = max(FEWEST_ROWS, *counts)
+    filled = [torch.cat([target, target[:1].expand(longest - len(target))]) for target in targets]
+    return Positions(torch.stack(filled), counts)

@@ -25,3 +25,7 @@ class Tokenizer(nn.Module):
     def decode(self, tokens: Tensor) -> Tensor:
         """The images that ``tokens`` stand for, clamped to [0, 1]."""
         raise NotImplementedError
+
+    def round_trip(self, images: Tensor) -> Tensor:
+        """The images after the tokenizer: the best that a model can draw with its tokens."""
+        return self.decode(self.encode(images))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.checkpoint import built, variant
+from unmask.checkpoint import load_module, weights_file
 from unmask.errors import ConfigError
 from unmask.published import check_sizes, read_published
 from unmask.tokenizers.base import Tokenizer
@@ -213,8 +213,8 @@ class DiffusersVQ(Tokenizer):
         fp32 (the decoder in bf16, if that is asked for); ConfigError names what is missing,
         malformed, or cannot be computed."""
         settings = read_published(DiffusersVQConfig, folder / "config.json")
-        weights = variant(folder, "diffusion_pytorch_model", precision)
-        made = built(lambda: cls(settings), weights, torch.float32)
+        weights = weights_file(folder, "diffusion_pytorch_model", precision)
+        made = load_module(lambda: cls(settings), weights, torch.float32)
         if precision == "bf16":
             made.decoder.use_bf16()
         return made

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from unmask.errors import ConfigError
-from unmask.training.seeds import LOOP, batch_seed
+from unmask.scenes.seeds import LOOP, batch_seed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from unmask import config
 from unmask.devices import usable_device
 from unmask.errors import ConfigError
-from unmask.training.data import DataConfig
+from unmask.scenes.data import DataConfig
 from unmask.training.judge import JudgeTask, JudgeTraining
 from unmask.training.loop import Loop, Task
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining

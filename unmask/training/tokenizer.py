@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from unmask.errors import ConfigError
+from unmask.scenes.data import DataConfig
+from unmask.scenes.seeds import HELD_OUT
+from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
-from unmask.training.data import DataConfig, open_source
 from unmask.training.loop import LoopConfig
 from unmask.training.losses import gradient_difference, psnr
 from unmask.training.perceptual import Perceptual
-from unmask.training.sheets import contact_sheet
-
-HELD_OUT_SEED = 1_000_003
+from unmask.training.sources import open_source
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TokenizerTask:
                 for snap in config.rasters or (config.data.scenes.snap,)
             )
         ]
-        self.held_out = open_source(config.data, HELD_OUT_SEED, device)
+        self.held_out = open_source(config.data, HELD_OUT, device)
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         source = self.sources[index % len(self.sources)]
@@ -85,34 +85,33 @@ class TokenizerTask:
         images = images.contiguous(memory_format=torch.channels_last)
         if self.frozen:
             self.tokenizer.quantizer.eval()  # in training mode a VQ would move its codes
-        made, indices, quantizer_loss = module(images)
-        made, weights = made.float(), self.config.loss
-        loss = weights.absolute * F.l1_loss(made, images) + weights.square * F.mse_loss(
-            made, images
-        )
-        loss = loss + weights.gradient * gradient_difference(made, images) + quantizer_loss
+        decoded, indices, quantizer_loss = module(images)
+        decoded, weights = decoded.float(), self.config.loss
+        loss = weights.absolute * F.l1_loss(decoded, images)
+        loss = loss + weights.square * F.mse_loss(decoded, images)
+        loss = loss + weights.gradient * gradient_difference(decoded, images) + quantizer_loss
         if self.perceptual is not None:
-            loss = loss + weights.perceptual * self.perceptual(made, images)
-        figures = {"psnr": psnr(made.detach(), images).mean()}
+            loss = loss + weights.perceptual * self.perceptual(decoded, images)
+        figures = {"psnr": psnr(decoded.detach(), images).mean()}
         figures["codes_in_batch"] = torch.tensor(float(indices.unique().numel()))
         return loss, figures
 
     def sheet(self, average: nn.Module) -> Image.Image:
+        assert isinstance(average, VQGAN)
         images = self.held_out.batch(24, 0).images
-        made = self._round_trip(average, images)[0]
-        pairs = torch.stack([images.cpu(), made.cpu()], 1).flatten(0, 1)
+        pairs = torch.stack([images.cpu(), average.round_trip(images).cpu()], 1).flatten(0, 1)
         return contact_sheet(pairs, columns=8, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:
         """PSNR and codebook use over 2,048 held-out pictures."""
+        assert isinstance(average, VQGAN)
         used: set[int] = set()
         ratios = []
         for index in range(16):
             images = self.held_out.batch(128, index).images
-            made, tokens = self._round_trip(average, images)
-            ratios.append(psnr(made, images))
+            tokens = average.encode(images)
+            ratios.append(psnr(average.decode(tokens), images))
             used.update(tokens.flatten().tolist())
-        assert isinstance(average, VQGAN)
         return {
             "psnr": float(torch.cat(ratios).mean()),
             "codebook_use": len(used) / average.codebook_size,
@@ -121,8 +120,3 @@ class TokenizerTask:
     def save(self, average: nn.Module, folder: Path) -> None:
         assert isinstance(average, VQGAN)
         save_tokenizer(average, folder)
-
-    def _round_trip(self, average: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-        assert isinstance(average, VQGAN)
-        tokens = average.encode(images)
-        return average.decode(tokens), tokens

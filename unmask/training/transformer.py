@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from unmask.config import save_json
 from unmask.errors import ConfigError
@@ -17,13 +16,17 @@ from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
+from unmask.sampling.backbone import Pair
 from unmask.sampling.generate import all_masked, generate_tokens
-from unmask.sampling.plan import PlanOptions, make_plan
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import make_plan
+from unmask.scenes.data import DataConfig
+from unmask.scenes.seeds import HELD_OUT
+from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
-from unmask.training.data import Batch, DataConfig, SceneSource, Source, open_source
+from unmask.training.digits import share_digits, without_sharing
 from unmask.training.loop import LoopConfig
-from unmask.training.sheets import contact_sheet
-from unmask.training.tokenizer import HELD_OUT_SEED
+from unmask.training.sources import Batch, SceneSource, Source, open_source
 
 
 @dataclass(frozen=True)
@@ -80,52 +83,13 @@ class MaskedLoss(nn.Module):
         logits = self.backbone(shown, self.backbone.encode(condition)).float()
         log_probabilities = logits.log_softmax(-1)
         plain = -log_probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-        each, smoothing = plain, self.weights.label_smoothing
+        smoothed, smoothing = plain, self.weights.label_smoothing
         if smoothing:
-            each = (1 - smoothing) * plain - smoothing * log_probabilities.mean(-1)
+            smoothed = (1 - smoothing) * plain - smoothing * log_probabilities.mean(-1)
         hidden = masked.float()
         weights = hidden + (1 - hidden) * self.weights.unmasked
         seen = (plain.detach() * hidden).sum() / hidden.sum()
-        return (each * weights).sum() / weights.sum(), seen
-
-
-class SharedDigits(nn.Module):
-    """Adds to each code's own weights what all codes share that have a digit in common with it."""
-
-    places: Tensor
-
-    def __init__(self, digits: Tensor, width: int) -> None:
-        """``digits`` is (codes, channels), from 0."""
-        super().__init__()
-        sizes = digits.amax(0) + 1
-        self.register_buffer("places", digits + sizes.cumsum(0) - sizes, persistent=False)
-        self.shared = nn.Embedding(int(sizes.sum()), width)
-        nn.init.normal_(self.shared.weight, std=0.02)
-
-    def forward(self, own: Tensor) -> Tensor:
-        """The weights of the codes, (codes or more, width); rows behind them stay their own."""
-        codes = len(self.places)
-        return torch.cat([own[:codes] + self.shared(self.places).sum(1), own[codes:]])
-
-
-def share_digits(backbone: NativeTransformer, digits: Tensor) -> None:
-    """Let embedding and head of a backbone share by digits; ``without_sharing`` ends it."""
-    for layer in (backbone.token_embedding, backbone.head):
-        sharing = SharedDigits(digits, backbone.config.width)
-        parametrize.register_parametrization(layer, "weight", sharing)
-
-
-def without_sharing(backbone: NativeTransformer) -> NativeTransformer:
-    """A copy with the same weights as plain parameters."""
-    # Not a deep copy whose sharing is removed: both would be of one class, which loses it.
-    plain = NativeTransformer(backbone.config)
-    ends = {
-        f"{name}.weight": layer.weight
-        for name, layer in (("token_embedding", backbone.token_embedding), ("head", backbone.head))
-    }
-    own = {k: v for k, v in backbone.state_dict().items() if "parametrizations" not in k}
-    plain.load_state_dict(own | ends)
-    return plain
+        return (smoothed * weights).sum() / weights.sum(), seen
 
 
 def random_mask(shape: torch.Size, device: torch.device) -> Tensor:
@@ -147,7 +111,7 @@ class TransformerTask:
         self.config, self.device = config, torch.device(device)
         self.tokenizer = load_tokenizer(tokenizer, device)
         self.source = open_source(config.data, config.loop.seed, device)
-        self.held_out = open_source(config.data, HELD_OUT_SEED, device)
+        self.held_out = open_source(config.data, HELD_OUT, device)
         self.condition = _condition(config, self.source, out)
         side, patch = config.data.scenes.size, self.tokenizer.patch
         if side % patch:
@@ -182,13 +146,13 @@ class TransformerTask:
         """Held-out captions drawn in 12 steps by the averaged weights; one picture a caption."""
         assert isinstance(average, MaskedLoss)
         captions = self.held_out.batch(48, 0).captions
-        options = PlanOptions(steps=12, scheduler="halton", guidance_scale=3.0)
+        options = plan_options(steps=12, scheduler="halton", guidance_scale=3.0)
         grid = average.backbone.config.grid
-        plans = [make_plan(options, (grid[0], grid[1]), seed=0, image_index=i) for i in range(48)]
+        plans = [make_plan(options, grid, seed=0, image_index=i) for i in range(48)]
         with torch.inference_mode():
             prefix = average.backbone.encode(self._to_device(self.condition(captions + [""] * 48)))
-        blank = all_masked(48, grid[0] * grid[1], average.backbone.mask_id, self.device)
-        tokens = generate_tokens(average.backbone, prefix, plans, blank)
+        blank = all_masked(48, math.prod(grid), average.backbone.mask_id, self.device)
+        tokens = generate_tokens(average.backbone, Pair.of(prefix), plans, blank)
         return contact_sheet(self.tokenizer.decode(tokens.view(-1, *grid)), columns=12, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.worlds.server import SECONDS, FakePipeline, Gate, ask, running, until
+from tests.worlds.server import SECONDS, FakePipeline, Gate, Prompts, ask, running, until
 from unmask.errors import DrawingError, RequestError, UnavailableError
+from unmask.sampling.backbone import Pass
 from unmask.server.engine.engine import Engine, QueueFullError
 from unmask.server.engine.tickets import Preview, Priority, Progress
 from unmask.server.engine.worker import Worker
@@ -134,7 +137,7 @@ async def test_what_cannot_end_in_time_is_refused_at_once_with_what_would_fit(
         with pytest.raises(RequestError, match=r"about 2 s .* after 1 s: .* 1 steps") as refusal:
             await ask(engine, pipeline, timeout=1.0)
         assert refusal.value.param == "steps"
-        with pytest.raises(RequestError, match="in the place of 40"):
+        with pytest.raises(RequestError, match=r"of the 40 windows .* about 5 would fit"):
             await ask(engine, pipeline, windows=40, timeout=10.0)
         assert (await ask(engine, pipeline, steps=1, timeout=1.0)).images
         assert engine.stats().refused == 2
@@ -212,15 +215,18 @@ async def test_a_poisoned_row_fails_alone_and_changes_no_neighbour(pipeline: Fak
         assert result.images[0].tobytes() == pipeline.draw(result.request, 0).tobytes()
 
 
-async def test_logits_that_are_no_numbers_fail_their_request_alone(pipeline: FakePipeline) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+async def test_logits_that_are_no_numbers_fail_their_request_alone(
+    pipeline: FakePipeline, value: float
+) -> None:
     full = pipeline.fake.full
 
-    def poisoned(tokens, prefix, *, left, keep, attend):
-        made = full(tokens, prefix, left=left, keep=keep, attend=attend)
+    def poisoned(tokens: Tensor, prefix: Prompts, **options: Any) -> Pass:
+        found = full(tokens, prefix, **options)
         for row, prompt in enumerate(prefix.prompts):
             if prompt == "bad":
-                made.logits[row, 5, 0] = float("nan")
-        return made
+                found.logits[row, 5, 0] = value
+        return found
 
     pipeline.fake.full = poisoned
     async with running(pipeline) as engine:

@@ -4,18 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.pipeline import Request
+from unmask.pipeline import Pipeline, PreparedRequest
 from unmask.server.engine import queue as queues
-from unmask.server.engine.costs import Cost
+from unmask.server.engine.costs import Cost, WeighedRequest
+from unmask.server.engine.models import OpenedModel
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Priority, Ticket
 
 
 def ticket(name: str, cost: float = 1.0, key: str = "", priority: int = 1) -> Ticket:
-    # parameters is what a key is charged by: a ticket of one token and one pass.
-    return Ticket(
-        cast(Request, None), name, Cost(passes=cost), key=key, priority=Priority(priority)
-    )
+    """A ticket of one token and so many passes, for a model of that key."""
+    model = OpenedModel(name, cast(Pipeline, None))
+    weighed = WeighedRequest(model, cast(PreparedRequest, None), Cost(passes=cost))
+    return Ticket(weighed, key=key, priority=Priority(priority))
 
 
 def drained(queue: FairQueue) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.worlds.server import FakePipeline, Gate, Prompts, ask, running, until
 from unmask.errors import DeviceError, UnavailableError
-from unmask.pipeline import Request
+from unmask.pipeline import DrawRequest
 from unmask.server.engine.tickets import Preview
 from unmask.server.engine.worker import Worker
 
@@ -73,7 +73,7 @@ async def test_a_worker_whose_rows_are_all_being_finished_rests(
         ticks += 1
         tick(worker)
 
-    def slow(request: Request, index: int) -> Image.Image:
+    def slow(request: DrawRequest, index: int) -> Image.Image:
         time.sleep(0.1)
         return Image.new("RGB", request.size)
 

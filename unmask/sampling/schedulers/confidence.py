@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.schedulers.base import NoisyScheduler, ScoreContext
 
 
 @dataclass(frozen=True)
-class Confidence(Scheduler):
-    """log p of the drawn value, and Gumbel noise: without noise neighbours would crowd together."""
+class Confidence(NoisyScheduler, name="confidence"):
+    """log p of the drawn value, and Gumbel noise."""
 
     def score(self, context: ScoreContext) -> Tensor:
         return context.value_log_probabilities + context.choice_noise

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.schedulers.base import NoisyScheduler, ScoreContext
 
 
 @dataclass(frozen=True)
-class Margin(Scheduler):
+class Margin(NoisyScheduler, name="margin"):
     """The gap in probability between the two likeliest values, and Gumbel noise."""
 
     def score(self, context: ScoreContext) -> Tensor:

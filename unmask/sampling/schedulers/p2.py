@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.schedulers.base import NoisyScheduler, ScoreContext, eagerness
 
 
 @dataclass(frozen=True)
-class SelfPlanning(Scheduler):
+class SelfPlanning(NoisyScheduler, name="p2"):
     """log p of every value, drawn or revealed before; that of revealed ones times ``eta``.
 
     log p is negative: eta above 1 takes more back, 0 nothing.
     """
 
-    eta: float
+    eta: float = eagerness(1.0)
 
     @property
     def remasks(self) -> bool:

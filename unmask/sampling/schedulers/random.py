@@ -8,7 +8,7 @@ from unmask.sampling.schedulers.base import Scheduler, ScoreContext
 
 
 @dataclass(frozen=True)
-class Random(Scheduler):
+class Random(Scheduler, name="random"):
     """Fresh noise at each step. With one token a step it is the first-hitting sampler
     (arXiv 2409.02908), which draws from just the distribution that the model stands for."""
 

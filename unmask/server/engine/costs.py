@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from unmask.editing import masked_cells, plan_windows
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, PreparedRequest
+from unmask.server.engine.models import OpenedModel
 
 
 @dataclass(frozen=True)
@@ -11,21 +11,22 @@ class Cost:
     """The size of a request: its images, the windows of each, and what a window takes."""
 
     images: int = 1
-    windows: int = 1  # of each image, one after another
+    windows: int = 1  # of each image
+    depth: int = 1  # of those, how many must follow one another
     steps: int = 1  # of each window
     tokens: int = 1  # of each window
     passes: float = 1.0  # of the backbone over a window, all steps together
     parameters: int = 1  # of the model
 
     @property
-    def chain(self) -> int:
-        """Steps that must follow one another: those of one image."""
+    def image_steps(self) -> int:
+        """Steps of one image, of all its windows together."""
         return self.windows * self.steps
 
     @property
     def all_steps(self) -> int:
         """Steps of all images together."""
-        return self.chain * self.images
+        return self.image_steps * self.images
 
     @property
     def drawn_tokens(self) -> int:
@@ -43,18 +44,43 @@ class Cost:
         return self.work * self.parameters
 
 
-def weigh(pipeline: Pipeline, request: Request) -> Cost:
-    """The cost of a request; of a large edit this takes a while, so call it in a thread."""
-    windows = 1
-    if request.edit is not None:
-        masked = masked_cells(request.edit, pipeline.tokenizer.patch, pipeline.info.grid)
-        windows = len(plan_windows(masked, pipeline.info.grid))
-    plan = pipeline.plan(request)
-    return Cost(
+@dataclass(frozen=True, eq=False)
+class WeighedRequest:
+    """A request that is ready to be drawn, by which model, and its cost."""
+
+    model: OpenedModel
+    prepared: PreparedRequest
+    cost: Cost
+
+    @property
+    def request(self) -> DrawRequest:
+        """The request itself."""
+        return self.prepared.request
+
+
+def weigh(model: OpenedModel, request: DrawRequest) -> WeighedRequest:
+    """Prepare a request and reckon its cost; for a large edit both take a while."""
+    pipeline = model.pipeline
+    prepared, plan = pipeline.prepare(request), pipeline.plan(request)
+    cost = Cost(
         images=request.n,
-        windows=windows,
+        windows=prepared.windows,
+        depth=_depth(prepared),
         steps=len(plan.steps),
         tokens=plan.tokens,
         passes=plan.passes,
         parameters=pipeline.info.parameters,
     )
+    return WeighedRequest(model, prepared, cost)
+
+
+def _depth(prepared: PreparedRequest) -> int:
+    """How many windows of an image must follow one another at least."""
+    if prepared.edit is None:
+        return 1
+    plan = prepared.edit.plan
+    depths = [1] * len(plan.corners)
+    for part, followers in enumerate(plan.followers):  # which all come later in the order
+        for follower in followers:
+            depths[follower] = max(depths[follower], depths[part] + 1)
+    return max(depths, default=1)

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NoReturn
 
 from unmask.errors import RequestError, UnavailableError
-from unmask.pipeline import Generated, Request
-from unmask.server.engine.costs import Cost
+from unmask.pipeline import DrawRequest, Generated
+from unmask.server.engine.costs import Cost, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
@@ -27,6 +28,7 @@ from unmask.server.engine.models import (
     OpenedModel,
 )
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Ticket
 from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
@@ -35,6 +37,7 @@ from unmask.store import default_model
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0  # a thread that is in a step for longer is left to die with us
+MOST_PREPARES = 2  # edits at a time, for each takes memory and a core
 MOST_DEATHS = 5  # of one worker within a minute; then it is left dead
 STOPPING = "the server is stopping"
 
@@ -104,6 +107,8 @@ class Engine:
         # Never changed but replaced, for the workers' threads read it.
         self.workers: dict[str, Worker] = {}
         self._open: set[Ticket] = set()
+        self._preparing = 0  # edits, of which so many at a time are really being prepared:
+        self._prepares = asyncio.Semaphore(MOST_PREPARES)
         self._deaths: dict[str, list[float]] = {name: [] for name in names}
         self._loading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -168,11 +173,23 @@ class Engine:
         self._check_taking()
         return await self.store.open(name)
 
+    async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
+        """A request to the model that made it, made ready to be submitted. QueueFullError if as
+        many wait already as may, for a large edit is not prepared in vain; UnavailableError."""
+        self._check_taking()
+        if request.edit is None:
+            return await asyncio.to_thread(weigh, model, request)
+        self._check_length()
+        self._preparing += 1
+        try:
+            async with self._prepares:
+                return await run_in_thread_that_ends(weigh, model, request)
+        finally:
+            self._preparing -= 1
+
     async def submit(
         self,
-        request: Request,
-        model: OpenedModel,
-        cost: Cost,
+        weighed: WeighedRequest,
         *,
         key: str = "",
         priority: Priority = Priority.NORMAL,
@@ -180,7 +197,7 @@ class Engine:
         previews: int = 0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
-        """The images of a request to the model that made it; cancelling the wait gives it up.
+        """The images of a request; cancelling the wait gives it up.
 
         ``on_event`` hears of progress and previews, in the event loop. ``key`` is who asks: keys
         get equal shares. At once RequestError if it could not end within ``timeout`` seconds even
@@ -190,8 +207,9 @@ class Engine:
         """
         self._check_taking()
         if timeout is not None:
-            self._check_fits(model, cost, timeout)
-        self._check_room(key, priority)
+            self._check_fits(weighed, timeout)
+        self._check_length()
+        self._check_wait(key, priority)
         loop = asyncio.get_running_loop()
 
         def tell(event: Event) -> None:
@@ -199,15 +217,13 @@ class Engine:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and all who listened
                     loop.call_soon_threadsafe(on_event, event)
 
-        ticket = Ticket(
-            request, model.key, cost, key=key, priority=priority, previews=previews, on_event=tell
-        )
+        ticket = Ticket(weighed, key=key, priority=priority, previews=previews, on_event=tell)
         self._open.add(ticket)  # from here on its model is in use
         self.figures.count("admitted")
         ticket.progress(0)
         try:
             async with asyncio.timeout(timeout):
-                await self.store.reopen(model.key)  # it may have been put away since
+                await self.store.reopen(ticket.model)  # it may have been put away since
                 self.queue.put(ticket)
                 result = await asyncio.wrap_future(ticket.promise)
         except TimeoutError:
@@ -278,32 +294,31 @@ class Engine:
         seconds = sum(self.figures.times(model).seconds(work) for model, work in work_by_model)
         return seconds / max(len(self.workers), 1)
 
-    def _check_fits(self, model: OpenedModel, cost: Cost, timeout: float) -> None:
+    def _check_fits(self, weighed: WeighedRequest, timeout: float) -> None:
         """RequestError if a request could not end in time even if there were no other."""
-        rows = min(cost.images, self.options.max_rows)
-        rounds = math.ceil(cost.images / rows)
-        step_work = cost.tokens * cost.passes / cost.steps * rows
-        seconds = cost.chain * rounds * self.figures.times(model.key).step_seconds(step_work)
+        cost, times = weighed.cost, self.figures.times(weighed.model.key)
+        runs = cost.windows * cost.images
+        rounds = max(cost.depth, math.ceil(runs / self.options.max_rows))
+        step_work = cost.work / (rounds * cost.steps)
+        seconds = rounds * cost.steps * times.step_seconds(step_work)
         if seconds <= timeout:
             return
         self.figures.count("refused")
         share = timeout / seconds
-        fitting = f"{math.floor(cost.steps * share)} steps"
-        if cost.windows > 1:
-            fitting = (
-                f"a picture, or a mask, of {math.floor(cost.windows * share)} windows in the place "
-                f"of {cost.windows}"
-            )
-        elif cost.images > 1:
-            fitting = f"{max(math.floor(cost.images * share), 1)} images, or {fitting}"
         raise RequestError(
             f"this would take about {math.ceil(seconds)} s even alone, and a request is given up "
-            f"after {timeout:g} s: what would fit is {fitting}",
+            f"after {timeout:g} s: {_fitting(cost, share)}",
             "image" if cost.windows > 1 else "n" if cost.images > 1 else "steps",
         )
 
-    def _check_room(self, key: str, priority: Priority) -> None:
-        waiting = len(self.queue)
+    def _check_length(self) -> None:
+        """QueueFullError if as many requests wait as may."""
+        waiting = len(self.queue) + self._preparing
+        if waiting >= self.options.max_queue:
+            self._refuse(f"{waiting} requests are waiting already", self.stats().queued_seconds)
+
+    def _check_wait(self, key: str, priority: Priority) -> None:
+        """QueueFullError if a new request would wait too long for its turn."""
         room = sum(max(worker.room, 0) for worker in self.workers.values())
         blocking = []
         for ticket in self.queue.ahead(key, priority):
@@ -312,14 +327,12 @@ class Engine:
             else:  # after a window of it others may pass
                 blocking.append((ticket.model, ticket.cost.work / ticket.cost.windows))
         seconds = self._seconds(blocking)
-        reason = None
-        if waiting >= self.options.max_queue:
-            reason = f"{waiting} requests are waiting already"
-        elif seconds > self.options.max_wait_seconds:
-            reason = f"what waits already will take {math.ceil(seconds)} s"
-        if reason is not None:
-            self.figures.count("refused")
-            raise QueueFullError(reason, min(max(math.ceil(seconds / 2), 1), 60))
+        if seconds > self.options.max_wait_seconds:
+            self._refuse(f"what waits already will take {math.ceil(seconds)} s", seconds)
+
+    def _refuse(self, reason: str, seconds: float) -> NoReturn:
+        self.figures.count("refused")
+        raise QueueFullError(reason, min(max(math.ceil(seconds / 2), 1), 60))
 
     def _is_used(self, model: str) -> bool:
         return any(ticket.model == model for ticket in self._open)
@@ -356,3 +369,18 @@ class Engine:
             self._become(EngineState.DEAD, message)
             for ticket in list(self._open):
                 ticket.fail(UnavailableError(message))
+
+
+def _fitting(cost: Cost, share: float) -> str:
+    """What would take so small a share of a request's time."""
+    if cost.windows > 1:
+        windows = max(1, math.floor(cost.windows * share))
+        return (
+            f"of the {cost.windows} windows that are drawn of the picture about {windows} would "
+            "fit: mask less of it, or send a smaller one"
+        )
+    steps = max(1, math.floor(cost.steps * share))
+    if cost.images > 1:
+        images = max(1, math.floor(cost.images * share))
+        return f"about {images} images would fit, or {steps} steps"
+    return f"about {steps} steps would fit"

@@ -8,8 +8,8 @@ from enum import IntEnum
 
 from PIL import Image
 
-from unmask.pipeline import Generated, Request
-from unmask.server.engine.costs import Cost
+from unmask.pipeline import Generated
+from unmask.server.engine.costs import Cost, WeighedRequest
 
 
 class Priority(IntEnum):
@@ -43,15 +43,9 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(eq=False)
 class Ticket:
-    """A request that was taken: for which model, who asks, its cost, and the promise of its images.
+    """A request that was taken: who asks, and the promise of its images."""
 
-    ``model`` is the key that the model is served by, which no other has, and not the name that it
-    gives itself.
-    """
-
-    request: Request
-    model: str
-    cost: Cost
+    weighed: WeighedRequest
     key: str = ""
     priority: Priority = Priority.NORMAL
     previews: int = 0
@@ -62,6 +56,16 @@ class Ticket:
     done_steps: int = 0
     images: dict[int, Image.Image] = field(default_factory=dict)
     taken_by: str = ""  # the name of the worker
+
+    @property
+    def model(self) -> str:
+        """The key that its model is served by: no two share one, as they may share a name."""
+        return self.weighed.model.key
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes to draw it."""
+        return self.weighed.cost
 
     @property
     def over(self) -> bool:
@@ -97,10 +101,11 @@ class Ticket:
     def give(self, image_index: int, image: Image.Image) -> None:
         """An image is finished; the last one is the answer."""
         self.images[image_index] = image
-        if len(self.images) == self.request.n:
+        if len(self.images) == self.weighed.request.n:
             began = self.arrived if self.began is None else self.began
-            images = [self.images[i] for i in range(self.request.n)]
+            request = self.weighed.request
+            images = [self.images[i] for i in range(request.n)]
             try:
-                self.promise.set_result(Generated(images, self.request, time.monotonic() - began))
+                self.promise.set_result(Generated(images, request, time.monotonic() - began))
             except InvalidStateError:
                 return

@@ -5,14 +5,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
 from unmask.errors import DeviceError, DrawingError
-from unmask.pipeline import Pipeline
-from unmask.sampling.step import Row, step
+from unmask.pipeline import Pipeline, Start
+from unmask.sampling.row import Row
+from unmask.sampling.step import step
 from unmask.server.engine.figures import Figures
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.strands import Group, Run, Strand
@@ -51,11 +52,10 @@ class Worker:
         self.has_most_room, self.on_end = has_most_room, on_end
         self.stopping = False
         self.unbegun: deque[tuple[Ticket, int]] = deque()  # images of tickets that were taken
-        self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
-        self.parked: deque[Run] = deque()  # further windows of drawings, which let others pass
+        self.parked: deque[tuple[Strand, Start]] = deque()  # further windows, which let others pass
         self.parked_is_next = False
         self.running: list[Run] = []
-        self.finishing: dict[Future[list[Run]], Strand] = {}
+        self.finishing: dict[Future[list[Start]], Strand] = {}
         self.groups: dict[str, Group] = {}  # of models that have rows here, by key
         self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -77,8 +77,7 @@ class Worker:
     @property
     def room(self) -> int:
         """How many more rows it may run than it has, or has promised to begin."""
-        promised = len(self.unbegun) + len(self.fresh)
-        return self.max_rows - len(self.running) - len(self.finishing) - promised
+        return self.max_rows - len(self.running) - len(self.finishing) - len(self.unbegun)
 
     def _run(self) -> None:
         reason: BaseException | None = None
@@ -115,9 +114,9 @@ class Worker:
     def sweep(self) -> None:
         """Let go of what nobody waits for any more, and of models that have no rows here."""
         self.running = [run for run in self.running if not run.ticket.over]
-        self.parked = deque(run for run in self.parked if not run.ticket.over)
+        self.parked = deque(entry for entry in self.parked if not entry[0].ticket.over)
         self.unbegun = deque(image for image in self.unbegun if not image[0].over)
-        strands = [run.strand for run in (*self.running, *self.parked)]
+        strands = [run.strand for run in self.running] + [strand for strand, _ in self.parked]
         in_use = {id(strand.group) for strand in (*strands, *self.finishing.values())}
         self.groups = {key: group for key, group in self.groups.items() if id(group) in in_use}
 
@@ -127,24 +126,20 @@ class Worker:
             strand = self.finishing.pop(future)
             error = future.exception()
             if error is not None:
-                self.fail([strand.ticket], error)
+                self.fail(strand.ticket, error)
             else:
                 self.receive(strand, future.result())
 
     def admit(self) -> None:
         """Begin new images, and go on with parked ones, while there is room."""
-        while len(self.running) + len(self.finishing) + len(self.fresh) < self.max_rows:
-            if not self.unbegun:
-                if self.parked and (self.parked_is_next or not self.take()):
-                    self.running.append(self.parked.popleft())
-                    self.parked_is_next = False
-                    continue
-                if not self.unbegun and not self.take():
-                    break
-            self.fresh.append(self.unbegun.popleft())
-        fresh, self.fresh = self.fresh, []
-        for ticket in dict.fromkeys(ticket for ticket, _ in fresh):
-            self.begin(ticket, [index for other, index in fresh if other is ticket])
+        while len(self.running) + len(self.finishing) < self.max_rows:
+            if self.parked and (self.parked_is_next or not (self.unbegun or self.take())):
+                self.running.append(Run.of(*self.parked.popleft()))
+                self.parked_is_next = False
+            elif self.unbegun or self.take():
+                self.begin(*self.unbegun.popleft())
+            else:
+                break
 
     def take(self) -> bool:
         """Take the next ticket, if there is one for this worker; then parked rows are next."""
@@ -153,46 +148,42 @@ class Worker:
             return False
         ticket.began, self.parked_is_next = time.monotonic(), True
         self.figures.waited(ticket.began - ticket.arrived)
-        self.unbegun.extend((ticket, i) for i in range(ticket.request.n))
+        self.unbegun.extend((ticket, i) for i in range(ticket.cost.images))
         return True
 
-    def begin(self, ticket: Ticket, image_indices: Iterable[int]) -> None:
-        """Begin some images of a ticket."""
+    def begin(self, ticket: Ticket, image_index: int) -> None:
+        """Begin an image of a ticket."""
         try:
             pipeline = self.copy_of(ticket.model)
-            prefix = pipeline.encode([ticket.request])
             group = self.groups.get(ticket.model)
             if group is None or group.pipeline is not pipeline:
                 group = self.groups[ticket.model] = Group(ticket.model, pipeline, self.pad)
-            for index in image_indices:
-                strand = Strand(ticket, index, group, prefix)
-                self.running.extend(strand.begin())
+            pair = pipeline.encode([ticket.weighed.request])
+            strand = Strand(ticket, image_index, group, pair)
+            starts = strand.start()
+            self.running += [Run.of(strand, start) for start in starts[:1]]
         except Exception as error:
-            self.fail([ticket], error)
+            self.fail(ticket, error)
+        else:
+            self.receive(strand, starts[1:])
 
     def advance(self, group: Group, runs: list[Run]) -> None:
         """Move rows of one model on by a step; those that make it fail leave alone."""
         if not runs:
             return
-        rows = [run.row for run in runs]
-        before = [copy.copy(row) for row in rows]
+        before = [copy.copy(run.row) for run in runs]
         backbone = group.backbone
         computed, padding = backbone.computed, backbone.padding
         began = time.perf_counter()
         try:
-            tokens = step(
-                backbone, torch.stack([run.tokens for run in runs]), group.prefix(runs), rows
-            )
+            step(group.batch(runs))
         except Exception as error:
             self.isolate(group, runs, before, error)
             return
-        work = sum(
-            row.plan.tokens * (1 + old.now.null) for row, old in zip(rows, before, strict=True)
-        )
-        self.figures.stepped(group.key, time.perf_counter() - began, len(rows), work)
+        work = sum(row.plan.tokens * (1 + row.now.null) for row in before)
+        self.figures.stepped(group.key, time.perf_counter() - began, len(runs), work)
         self.figures.computed(backbone.computed - computed, backbone.padding - padding)
-        for run, row_tokens in zip(runs, tokens, strict=True):
-            run.tokens = row_tokens
+        for run in runs:
             run.strand.steps_done += 1
             run.ticket.progress()
             if run.row.done:
@@ -205,11 +196,12 @@ class Worker:
         so many only."""
         if _is_of_device(error):
             raise DeviceError("the device has failed in a step") from error
+        group.forget_batch()
         for run, row in zip(runs, before, strict=True):
             run.row = row
         if len(runs) == 1:
             self.leave(runs[0])
-            self.fail([runs[0].ticket], error)
+            self.fail(runs[0].ticket, error)
             return
         half = len(runs) // 2
         if _is_out_of_memory(error):
@@ -223,12 +215,12 @@ class Worker:
         self.leave(run)
         if not bool(run.row.sound):
             error = DrawingError("the model's logits are not numbers for this request")
-            self.fail([run.ticket], error)
+            self.fail(run.ticket, error)
             return
         if self._finisher is None:
             self.resume(run)
             return
-        future = self._finisher.submit(run.finish)
+        future = self._finisher.submit(run.strand.finish, run)
         self.finishing[future] = run.strand
         future.add_done_callback(lambda _: self.queue.wake())
 
@@ -236,30 +228,30 @@ class Worker:
         """Let a drawing go on, here and now."""
         began = time.perf_counter()
         try:
-            further = run.finish()
+            starts = run.strand.finish(run)
         except Exception as error:
-            self.fail([run.ticket], error)
+            self.fail(run.ticket, error)
         else:
             self.figures.decoded(time.perf_counter() - began)
-            self.receive(run.strand, further)
+            self.receive(run.strand, starts)
 
-    def receive(self, strand: Strand, further: list[Run]) -> None:
+    def receive(self, strand: Strand, starts: list[Start]) -> None:
         """A drawing asks for more rows, or has its image. The rows let others pass, so that nobody
         waits for all windows of a large picture."""
-        self.parked.extend(further)
+        self.parked.extend((strand, start) for start in starts)
         if strand.image is None:
             return
         ticket = strand.ticket
         ticket.give(strand.image_index, strand.image)
-        if len(ticket.images) == ticket.request.n and ticket.began is not None:
+        if len(ticket.images) == ticket.cost.images and ticket.began is not None:
             self.figures.drawn(time.monotonic() - ticket.began)
 
     def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
-        number, ticket, tokens = run.strand.due_preview(), run.ticket, run.tokens
+        strand, ticket, tokens = run.strand, run.ticket, run.row.tokens
+        number = strand.due_preview()
         if number is None or ticket.over:
             return
-        strand = run.strand
 
         def show() -> None:
             try:
@@ -279,13 +271,12 @@ class Worker:
         """Take a row out of the batch."""
         self.running = [other for other in self.running if other is not run]
 
-    def fail(self, tickets: Iterable[Ticket], error: BaseException) -> None:
-        """Tell those who wait for some tickets, unless all work of this worker would fail now."""
+    def fail(self, ticket: Ticket, error: BaseException) -> None:
+        """Tell those who wait for a ticket, unless all work of this worker would fail now."""
         if _is_of_device(error):
             raise DeviceError("the device has failed") from error
         log.warning("a request has failed", exc_info=error)
-        for ticket in tickets:
-            ticket.fail(error)
+        ticket.fail(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

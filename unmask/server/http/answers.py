@@ -5,7 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -15,10 +15,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from unmask.encoding import encode, parameters, size_text
-from unmask.pipeline import Generated, Request
-from unmask.server.engine.costs import Cost
+from unmask.pipeline import DrawRequest, Generated, ModelInfo
+from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.engine import Engine
-from unmask.server.engine.models import OpenedModel
 from unmask.server.engine.tickets import Event, Preview, Priority
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import (
@@ -39,11 +38,19 @@ class Order:
     """A resolved request, the body it came in, and who asks."""
 
     body: ImageBody
-    model: OpenedModel
-    request: Request
-    cost: Cost
+    weighed: WeighedRequest
     key: str
     timeout: float
+
+    @property
+    def request(self) -> DrawRequest:
+        """What is drawn."""
+        return self.weighed.request
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that draws it."""
+        return self.weighed.model.pipeline.info
 
     @property
     def background(self) -> Literal["opaque", "transparent"]:
@@ -54,8 +61,8 @@ class Order:
     @property
     def usage(self) -> Usage:
         """Tokens of the prompt, and of all windows of the images."""
-        read = self.model.pipeline.text_tokens(self.request.prompt)
-        drawn = self.cost.drawn_tokens
+        read = self.weighed.model.pipeline.text_tokens(self.request.prompt)
+        drawn = self.weighed.cost.drawn_tokens
         return Usage(
             input_tokens=read,
             input_tokens_details={"text_tokens": read, "image_tokens": 0},
@@ -74,9 +81,7 @@ async def submit(
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
-        order.request,
-        order.model,
-        order.cost,
+        order.weighed,
         key=order.key,
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
@@ -88,7 +93,7 @@ async def submit(
 def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnswer:
     """The body of the answer."""
     body, request = order.body, order.request
-    text = parameters(request, order.model.pipeline.info.name)
+    text = parameters(request, order.model.name)
     started = time.perf_counter()
     files = [order.file(image, text) for image in generated.images]
     data = [
@@ -105,11 +110,11 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         size=size_text(request.size),
         safety_identifier=body.safety_identifier,
         usage=order.usage,
-        model=order.model.pipeline.info.name,
+        model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
-        **asdict(request.options),
+        **request.options.flat(),
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
 
@@ -189,15 +194,15 @@ def _preview(kind: str, order: Order, preview: Preview) -> bytes:
 
 def _completed(kind: str, order: Order, index: int, image: Image.Image) -> bytes:
     name = f"{kind}.completed"
-    text = parameters(order.request, order.model.pipeline.info.name)
+    text = parameters(order.request, order.model.name)
     return _frame(
         name,
         {
             **_common(name, order, index),
             "b64_json": order.file(image, text),
             "usage": order.usage.model_dump(),
-            "model": order.model.pipeline.info.name,
-            **asdict(order.request.options),
+            "model": order.model.name,
+            **order.request.options.flat(),
         },
     )
 

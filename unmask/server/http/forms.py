@@ -11,7 +11,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from unmask.editing import MAX_PIXELS, Edit, image_to_image, inpaint, outpaint, revise, variation
+from unmask.editing import (
+    MAX_PIXELS,
+    Edit,
+    has_transparency,
+    image_to_image,
+    inpaint,
+    outpaint,
+    revise,
+    variation,
+)
 from unmask.errors import RequestError, choices
 from unmask.images import ImageLimits, read_image
 from unmask.server.http.schemas import (
@@ -101,18 +110,17 @@ def make_edit(form: Form[EditBody], max_bytes: int) -> Edit:
     picture = partial(read_image, limits=ImageLimits(max_bytes, MAX_PIXELS))
     image = picture(form.files["image"], "image")
     mask = picture(form.files["mask"], "mask") if "mask" in form.files else None
-    if mask is None and image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 0:
-        mask = image
+    masked = mask is not None or has_transparency(image)
     if body.strength is not None and body.share is not None:
         raise RequestError("share: give it or a strength, not both", "share")
     feather = body.feather or 0
-    if feather and mask is None:
+    if feather and not masked:
         raise RequestError("feather: there is no mask whose edge it could soften", "feather")
     if body.strength is not None:
         return image_to_image(image, body.strength, mask, feather)
     if body.share is not None:
         return revise(image, body.share, mask, feather)
-    return revise(image) if mask is None else inpaint(image, mask, feather)
+    return inpaint(image, mask, feather) if masked else revise(image)
 
 
 def make_outpaint(form: Form[OutpaintBody], max_bytes: int) -> Edit:

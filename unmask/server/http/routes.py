@@ -17,7 +17,6 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, RequestError, choices
-from unmask.server.engine.costs import weigh
 from unmask.server.engine.engine import Engine
 from unmask.server.engine.models import ModelStatus
 from unmask.server.http.answers import Order, make_answer, stream, submit
@@ -105,8 +104,8 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
         model = await engine.open(name)
         edit = await run_in_threadpool(read_edit) if read_edit is not None else None
         resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
-        cost = await run_in_threadpool(weigh, model.pipeline, resolved)
-        order = Order(body, model, resolved, cost, _key(request), settings.request_timeout_seconds)
+        weighed = await engine.weigh(resolved, model)
+        order = Order(body, weighed, _key(request), settings.request_timeout_seconds)
         if body.stream:
             return await stream(engine, order)
         arrived = time.perf_counter()
@@ -182,7 +181,7 @@ def _card(status: ModelStatus, created: int) -> ModelCard:
     return card.model_copy(update={"size": size, **abilities})
 
 
-def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.Request:
+def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.DrawRequest:
     steps = body.given_steps
     if body.used_quality:
         steps = min(STEPS[body.used_quality], model.info.max_steps)

@@ -1,12 +1,11 @@
 """The bodies of requests and answers: OpenAI's image fields, and ours beside them.
 
-The sampling fields are those of PlanOptions: they are read off it, never listed here.
+The sampling fields are the options of all methods: they are gathered from these, never listed here.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
@@ -19,7 +18,6 @@ from typing import (
     Union,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 from pydantic import (
@@ -36,7 +34,7 @@ from pydantic_core import from_json
 from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER
 from unmask.encoding import ImageFormat
 from unmask.errors import RequestError, choices
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import FlatOption, flat_options
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -58,11 +56,24 @@ def _finite(hint: Any) -> Any:
     return get_origin(hint)[parts] if get_origin(hint) is tuple else hint
 
 
-# Name: (type, what it means), in the order of PlanOptions.
-SAMPLING: dict[str, tuple[Any, str]] = {
-    option.name: (_finite(get_type_hints(PlanOptions)[option.name]), option.metadata["help"])
-    for option in fields(PlanOptions)
-}
+SAMPLING = flat_options()
+
+
+def _sampling_field(option: FlatOption) -> Any:
+    """A field that may be left out. Its bounds and choices are told, and checked with all others
+    where a request is made: so they are refused in the same words everywhere."""
+    told: dict[str, Any] = {}
+    if option.low is not None:
+        told |= {"minimum": option.low, "maximum": option.high}
+    if option.choices:
+        told["enum"] = [*option.choices, None]
+    owners = f" ({', '.join(option.owners)})" if option.owners else ""
+    description = f"{option.meaning}{owners}"
+    if get_origin(option.type) is tuple and option.low is not None:
+        # The bounds are those of each number.
+        told = {}
+        description += f"; numbers from {option.low:g} to {option.high:g}"
+    return Field(None, description=description, json_schema_extra=told)
 
 
 class ImageBody(BaseModel):
@@ -188,10 +199,10 @@ Body = TypeVar("Body", bound=ImageBody)
 
 
 def _with_sampling(body: type[Body]) -> type[Body]:
-    """The body and a field for each of PlanOptions, all of which may be left out."""
+    """The body and a field for each sampling option, all of which may be left out."""
     sampling: dict[str, Any] = {
-        name: (hint | None, Field(None, description=meaning))
-        for name, (hint, meaning) in SAMPLING.items()
+        name: (_finite(option.type) | None, _sampling_field(option))
+        for name, option in SAMPLING.items()
     }
     made: type[Body] = create_model(body.__name__, __base__=body, __doc__=body.__doc__, **sampling)
     return made
@@ -362,7 +373,8 @@ class ImagesAnswer(BaseModel):
 
 
 _resolved: dict[str, Any] = {
-    name: (hint | None, Field(description=meaning)) for name, (hint, meaning) in SAMPLING.items()
+    name: (option.type | None, Field(None, description=f"{option.meaning}; absent if it is idle"))
+    for name, option in SAMPLING.items()
 }
 ImageAnswer = create_model(
     "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
@@ -380,7 +392,7 @@ class ModelCard(BaseModel):
     reason: str | None = Field(None, description="why it could not be loaded")
     description: str | None = None
     size: str | None = None
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     parameters: int | None = None
     codebook_size: int | None = None
     condition: str | None = None
@@ -388,6 +400,7 @@ class ModelCard(BaseModel):
     mask_schedules: tuple[str, ...] | None = None
     guidances: tuple[str, ...] | None = None
     count_rules: tuple[str, ...] | None = None
+    reuse_policies: tuple[str, ...] | None = None
     max_steps: int | None = None
     max_n: int | None = None
     max_prompt_characters: int | None = None

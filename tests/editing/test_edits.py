@@ -1,0 +1,160 @@
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.worlds.editing import as_image, noise, run
+from unmask.editing import (
+    MAX_PIXELS,
+    Edit,
+    has_transparency,
+    image_to_image,
+    inpaint,
+    outpaint,
+    revise,
+    variation,
+)
+from unmask.errors import RequestError
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_pictures_of_any_mode_are_taken(mode: str) -> None:
+    image = noise(21, 13).convert(mode)
+    mask = np.zeros((13, 21), bool)
+    mask[:6] = True
+    result = run(inpaint(image, as_image(mask)))
+    assert (np.asarray(result)[~mask] == np.asarray(image.convert("RGB"))[~mask]).all()
+
+
+def test_a_turned_picture_is_edited_upright() -> None:
+    image = noise(20, 12)
+    image.getexif()[0x0112] = 6
+    edit = outpaint(image, left=3)
+    assert edit.size == (15, 20)
+    turned = noise(20, 12).transpose(Image.Transpose.ROTATE_270)
+    assert (edit.pixels[:, 3:, :3] == np.asarray(turned)).all()
+
+
+def half(mode: str, chosen: int | tuple[int, ...], rest: int | tuple[int, ...]) -> Image.Image:
+    mask = Image.new(mode, (16, 12), rest)
+    mask.paste(chosen, (0, 0, 8, 12))
+    return mask
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        half("1", 1, 0),
+        half("L", 128, 127),
+        half("RGB", (255, 255, 255), (0, 0, 0)),
+        half("RGBA", (0, 0, 0, 0), (255, 255, 255, 1)),  # with alpha the colour is nothing
+        half("LA", (255, 0), (0, 255)),
+        half("RGBA", (255, 255, 255, 0), (255, 255, 255, 255)),
+    ],
+)
+def test_a_mask_selects_by_alpha_if_it_has_any_else_by_white(mask: Image.Image) -> None:
+    selected = inpaint(noise(16, 12), mask).mask
+    assert selected[:, :8].all()
+    assert not selected[:, 8:].any()
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.new("RGBA", (16, 12), "white"), "alpha channel, and so selects"),
+        (Image.new("RGBA", (16, 12), (0, 0, 0, 9)), "make them transparent"),
+        (Image.new("L", (16, 12), 127), "paint them white"),
+        (Image.new("L", (12, 16), 255), "12x16 pixels, but the image 16x12"),
+        (Image.new("I;16", (16, 12), 255), "8 bits"),
+        (None, "no pixel of alpha 0"),
+    ],
+)
+def test_a_mask_that_cannot_be_meant_is_refused(mask: Image.Image | None, words: str) -> None:
+    with pytest.raises(RequestError, match=words) as refusal:
+        inpaint(noise(16, 12), mask)
+    assert refusal.value.param == "mask"
+
+
+SMALL = noise(16, 12)
+WIDE = Image.new("1", (MAX_PIXELS + 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "param"),
+    [
+        (partial(outpaint, SMALL), "left"),
+        (partial(outpaint, SMALL, left=-1, right=2), "left"),
+        (partial(outpaint, SMALL, bottom=10**12), "bottom"),
+        (partial(outpaint, SMALL, top=2**21, left=3), "top"),
+        (partial(outpaint, SMALL, left=1, feather=-1), "feather"),
+        (partial(outpaint, SMALL, left=1, feather=10**9), "feather"),
+        (partial(image_to_image, SMALL, 0), "strength"),
+        (partial(image_to_image, SMALL, 1.01), "strength"),
+        (partial(image_to_image, SMALL, float("nan")), "strength"),
+        (partial(variation, SMALL, -1), "strength"),
+        (partial(revise, SMALL, 0), "share"),
+        (partial(revise, SMALL, 1.5), "share"),
+        (partial(revise, SMALL, mask=Image.new("L", (16, 12))), "mask"),
+        (partial(image_to_image, WIDE, 0.5), "image"),
+        (partial(outpaint, WIDE, top=1), "top"),
+        (partial(variation, Image.new("I;16", (16, 12))), "image"),
+        (partial(variation, Image.new("F", (16, 12))), "image"),
+        (partial(variation, Image.new("L", (0, 12))), "mask"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(make: Callable[[], Edit], param: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        make()
+    assert refusal.value.param == param
+
+
+def test_the_summary_tells_edits_apart_and_holds_no_pixels() -> None:
+    mask = half("L", 255, 0)
+    edits = [
+        inpaint(SMALL, mask),
+        inpaint(SMALL, half("L", 0, 255)),
+        inpaint(noise(16, 12, seed=1), mask),
+        inpaint(SMALL, mask, feather=1),
+        image_to_image(SMALL, 0.5, mask),
+        image_to_image(SMALL, 0.6, mask),
+        revise(SMALL, 0.5, mask),
+        revise(SMALL, 0.6, mask),
+    ]
+    texts = {repr(sorted(edit.summary().items())) for edit in edits}
+    assert len(texts) == len(edits)
+    assert max(map(len, texts)) < 200
+    assert inpaint(SMALL, mask).summary() == edits[0].summary()
+
+
+CUT_OUTS: list[Callable[[Image.Image], Edit]] = [
+    inpaint,
+    partial(image_to_image, strength=0.5),
+    variation,
+    revise,
+]
+
+
+@pytest.mark.parametrize("make", CUT_OUTS)
+def test_without_a_mask_the_pixels_of_alpha_0_are_it(make: Callable[[Image.Image], Edit]) -> None:
+    image, transparent = noise(20, 16, "RGBA"), np.zeros((16, 20), bool)
+    transparent[3:9, 5:11] = True
+    image.putalpha(Image.fromarray(np.where(transparent, 0, 1).astype(np.uint8)))
+    assert has_transparency(image)
+    assert (make(image).mask == transparent).all()
+
+
+@pytest.mark.parametrize("make", CUT_OUTS[1:])
+@pytest.mark.parametrize("image", [noise(20, 16), Image.new("RGBA", (20, 16), (5, 5, 5, 1))])
+def test_without_a_mask_and_a_pixel_of_alpha_0_all_is_masked(
+    make: Callable[[Image.Image], Edit], image: Image.Image
+) -> None:
+    assert not has_transparency(image)
+    assert make(image).mask.all()
+
+
+@pytest.mark.parametrize("make", [inpaint, partial(image_to_image, strength=0.5), revise])
+def test_a_mask_that_is_given_is_meant_whatever_is_transparent(make: Callable[..., Edit]) -> None:
+    image, mask = Image.new("RGBA", (16, 12)), half("L", 255, 0)
+    assert (make(image, mask=mask).mask == (np.asarray(mask) == 255)).all()

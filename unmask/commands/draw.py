@@ -1,0 +1,280 @@
+"""The commands that draw, and the options that they share."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask.commands.output import check_output, read_mask, read_picture, write_pictures
+from unmask.commands.root import MODEL_HELP, commands
+from unmask.devices import Precision
+from unmask.errors import RequestError
+
+if TYPE_CHECKING:
+    from unmask.editing import Edit
+
+
+@dataclass
+class Drawing:
+    """The options of every command that draws, and the drawing."""
+
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu"
+    precision: Annotated[Precision, typer.Option(help="Of the backbone.")] = "fp32"
+    n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1
+    seed: Annotated[int | None, typer.Option(help="Random if absent.")] = None
+    steps: Annotated[int | None, typer.Option(help="More take longer.")] = None
+    scheduler: Annotated[str | None, typer.Option(help="Which tokens a step reveals.")] = None
+    mask_schedule: Annotated[
+        str | None, typer.Option(help="How many stay masked after a step.")
+    ] = None
+    guidance_scale: Annotated[float | None, typer.Option(help="1 = off.")] = None
+    guidance: Annotated[
+        str | None,
+        typer.Option("--guidance", "--guidance-schedule", help="How it runs over the steps."),
+    ] = None
+    guidance_interval: Annotated[
+        tuple[float, float] | None, typer.Option(help="First and last part of the steps guided.")
+    ] = None
+    temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None
+    choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None
+    negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: any sampling option; 'unmask options' lists them."),
+    ] = None
+    output: Annotated[Path, typer.Option("--output", "-o", help="png, webp or jpg file.")] = Path(
+        "out.png"
+    )
+    separate: Annotated[bool, typer.Option(help="One file an image, not one grid.")] = False
+
+    def draw(self, prompt: str, edit: "Edit | None" = None) -> None:
+        """Draw, show how far it is, and write the files."""
+        image_format = check_output(self.output)
+        from tqdm import tqdm
+
+        from unmask.pipeline import Pipeline
+        from unmask.store import default_model
+
+        pipeline = Pipeline.load(
+            self.model or default_model(), self.device, precision=self.precision
+        )
+        request = pipeline.request(prompt, **self._options(edit))
+        if edit is not None and edit.keeps_alpha and image_format == "jpeg":
+            raise RequestError(
+                f"output {self.output}: jpeg has no transparency and the image does; "
+                "choose png or webp",
+                "output",
+            )
+        # disable=None: no bar when stderr is not a terminal
+        with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
+
+            def on_step(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            generated = pipeline.run(request, on_step)
+        for path in write_pictures(
+            generated, pipeline.info.name, self.output, image_format, self.separate
+        ):
+            print(f"{path}  seed {request.seed}  {generated.seconds:.2f} s")
+
+    def _options(self, edit: "Edit | None") -> dict[str, Any]:
+        scale, guidance = self._guidance()
+        flags: dict[str, Any] = {
+            "steps": self.steps,
+            "scheduler": self.scheduler,
+            "mask_schedule": self.mask_schedule,
+            "temperature": self.temperature,
+            "choice_temperature": self.choice_temperature,
+            "guidance_scale": scale,
+            "guidance": guidance,
+            "guidance_interval": self.guidance_interval,
+        }
+        sampling = {name: value for name, value in flags.items() if value is not None}
+        for text in self.set or []:
+            name, value = _parse_option(text)
+            if name in sampling:
+                raise RequestError(f"{name} is given twice: once is enough", name)
+            sampling[name] = value
+        return {
+            "edit": edit,
+            "negative_prompt": self.negative,
+            "n": self.n,
+            "seed": self.seed,
+            "subjects": None if self.subject is None else [text.split() for text in self.subject],
+            **sampling,
+        }
+
+    def _guidance(self) -> tuple[float | None, str | None]:
+        """Scale and kind. A number after --guidance is the scale, as it was before the kind had
+        the name that it has everywhere else."""
+        try:
+            scale = float(self.guidance or "")
+        except ValueError:
+            return self.guidance_scale, self.guidance
+        if self.guidance_scale is not None:
+            raise RequestError("guidance_scale is given twice: once is enough", "guidance_scale")
+        print("unmask: --guidance is the kind now; the scale is --guidance-scale", file=sys.stderr)
+        return scale, None
+
+
+def draws(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of Drawing after the command's own, and hand them over as ``drawing``."""
+    parameters = signature(command, eval_str=True).parameters
+    own = [parameter for name, parameter in parameters.items() if name != "drawing"]
+    shared = signature(Drawing, eval_str=True).parameters
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        drawing = Drawing(**{name: given.pop(name) for name in shared})
+        command(**given, drawing=drawing)
+
+    keyword = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())
+    ]
+    run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
+    return run
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    """The name and the value of ``NAME=VALUE``; they are checked where all options meet."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"--set {text!r}: give NAME=VALUE", "set")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a name, which JSON would quote
+
+
+@commands.command()
+@draws
+def generate(prompt: str, *, drawing: Drawing) -> None:
+    """Draw images from PROMPT into a file; several make a grid."""
+    drawing.draw(prompt)
+
+
+ImagePath = Annotated[Path, typer.Argument(help="png, webp or jpg file.", metavar="IMAGE")]
+MaskPath = Annotated[
+    Path | None, typer.Option(help="Image of the same size: white, or alpha 0, is drawn anew.")
+]
+Feather = Annotated[int, typer.Option(help="Pixels over which the mask fades in, inside it.")]
+Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar="PIXELS")]
+
+
+@commands.command()
+@draws
+def inpaint(
+    image: ImagePath, prompt: str, mask: MaskPath = None, feather: Feather = 0, *, drawing: Drawing
+) -> None:
+    """Draw PROMPT where the mask says; every other pixel of IMAGE stays as it is.
+
+    Without a mask the transparent part of IMAGE is drawn.
+    """
+    from unmask import editing
+
+    drawing.draw(prompt, editing.inpaint(read_picture(image), read_mask(mask), feather))
+
+
+@commands.command()
+@draws
+def outpaint(
+    image: ImagePath,
+    prompt: str,
+    left: Pixels = 0,
+    right: Pixels = 0,
+    top: Pixels = 0,
+    bottom: Pixels = 0,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw on beyond the edges of IMAGE."""
+    from unmask import editing
+
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    drawing.draw(prompt, editing.outpaint(read_picture(image), **sides, feather=feather))
+
+
+@commands.command()
+@draws
+def restyle(
+    image: ImagePath,
+    prompt: str,
+    strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
+    mask: MaskPath = None,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Image to image: draw a share of IMAGE's tokens anew under PROMPT."""
+    from unmask import editing
+
+    edit = editing.image_to_image(read_picture(image), strength, read_mask(mask), feather)
+    drawing.draw(prompt, edit)
+
+
+@commands.command()
+@draws
+def vary(
+    image: ImagePath,
+    prompt: Annotated[str, typer.Option(help="What it shows, if you can say.")] = "",
+    strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw variations of IMAGE."""
+    from unmask import editing
+
+    drawing.draw(prompt, editing.variation(read_picture(image), strength))
+
+
+@commands.command()
+@draws
+def revise(
+    image: ImagePath,
+    prompt: str,
+    share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.5,
+    mask: MaskPath = None,
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step."""
+    from unmask import editing
+
+    drawing.draw(prompt, editing.revise(read_picture(image), share, read_mask(mask), feather))
+
+
+@commands.command()
+def options(
+    markdown: Annotated[bool, typer.Option(help="As a table of docs/schedulers.md.")] = False,
+) -> None:
+    """List the sampling options that --set takes, with their defaults, bounds and choices."""
+    from unmask.sampling.options import flat_options
+
+    if markdown:
+        print("| option | default | bounds or choices | meaning | does something with |")
+        print("|---|---|---|---|---|")
+    for option in flat_options().values():
+        default = "its method's" if option.owners and option.default is None else option.default
+        bounds = "" if option.low is None else f"{option.low:g} to {option.high:g}"
+        told = bounds or ", ".join(option.choices)
+        owners = ", ".join(option.owners) or "all"
+        if markdown:
+            row = (f"`{option.name}`", str(default), told, option.meaning, owners)
+            print("| " + " | ".join(row) + " |")
+        else:
+            print(f"{option.name} = {default}" + (f"  ({told})" if told else ""))
+            print(f"    {option.meaning}" + (f"\n    with {owners}" if option.owners else ""))

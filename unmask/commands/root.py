@@ -1,0 +1,48 @@
+"""The command itself: its name, its version, and how errors leave it.
+
+torch, the web framework and the trainers are imported in the commands that need them, so that
+``unmask --help`` answers at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from unmask import __version__
+from unmask.devices import keep_freed_memory
+from unmask.errors import UnmaskError
+
+commands = typer.Typer(
+    help="Draw images with masked generative transformers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+MODEL_HELP = "Bundled name, folder, or OWNER/NAME[@REVISION] of a hub."
+
+
+def run() -> None:
+    """Run the command line; an UnmaskError becomes one line on stderr and exit code 2."""
+    try:
+        commands()
+    except UnmaskError as error:
+        print(f"unmask: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"unmask {__version__}")
+        raise typer.Exit
+
+
+@commands.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    keep_freed_memory()

@@ -1,0 +1,197 @@
+"""Drawing an edit: what all images of a request share, and each image as it grows by windows.
+
+A token that has a masked pixel is drawn anew; all others are known and only tell the model what
+lies around. The pixels outside the mask come back byte for byte, whatever the tokenizer does.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from unmask.editing.edits import Edit, Mask
+from unmask.editing.paint import (
+    Feather,
+    Floats,
+    compose,
+    feather_of,
+    hide,
+    say_of_window,
+    seen_colours,
+)
+from unmask.editing.windows import Grid, Indices, WindowPlan, pad_to_tokens, window_plan
+from unmask.tokenizers.base import Tokenizer
+
+Area = tuple[slice, slice]  # of pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window of the picture that waits to be drawn: its tokens (cells,) int64, row by row, and
+    which of them are unknown (cells,) bool. The unknown ones hold what the picture has there."""
+
+    tokens: Tensor
+    unknown: Tensor
+    part: int  # its number in the order of the plan
+    parts: int  # windows in all, of which those with nothing to draw are left out
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedEdit:
+    """What all images of a request share; make it with ``prepare``. Nothing in it changes, so
+    several threads may draw images of it at a time.
+    """
+
+    edit: Edit
+    tokenizer: Tokenizer
+    device: torch.device | str
+    plan: WindowPlan
+    mask: Mask  # (height, width) of the padded picture
+    canvas: NDArray[np.float32]  # (height, width, 3): what windows see before any is drawn
+    feather: Feather | None
+    say: Floats  # (height, width, 1) of a window
+    encoded: dict[int, Indices]  # the tokens (rows, columns) of windows that wait for no other
+
+    def image(self, choose: Callable[[int], Tensor]) -> "EditedImage":
+        """An image that is yet to be drawn. ``choose(count)`` gives uniforms in (0, 1), which pick
+        the tokens that a strength below 1 draws anew.
+        """
+        return EditedImage(self, choose)
+
+    def area(self, window: int) -> Area:
+        """Where a window lies, in pixels."""
+        patch, (rows, columns) = self.tokenizer.patch, self.plan.cells(window)
+        return (
+            slice(rows.start * patch, rows.stop * patch),
+            slice(columns.start * patch, columns.stop * patch),
+        )
+
+    def encode(self, colours: NDArray[np.float32]) -> Indices:
+        """The tokens (rows, columns) of a window's colours (height, width, 3)."""
+        pixels = torch.from_numpy(np.ascontiguousarray(colours)).permute(2, 0, 1)[None]
+        tokens: Indices = self.tokenizer.encode(pixels.to(self.device))[0].cpu().numpy()
+        return tokens
+
+
+def prepare(
+    edit: Edit, tokenizer: Tokenizer, grid: Grid, device: torch.device | str = "cpu"
+) -> PreparedEdit:
+    """Plan an edit for a model of that grid, (rows, columns), and encode the windows that can be
+    drawn at once. The tokenizer lives on ``device``.
+
+    RequestError if the grid is not of two axes.
+    """
+    patch, plan = tokenizer.patch, window_plan(edit, tokenizer.patch, grid)
+    colours = seen_colours(edit)
+    feather = feather_of(edit, colours)
+    if edit.blind:
+        hide(edit, colours)
+    prepared = PreparedEdit(
+        edit,
+        tokenizer,
+        device,
+        plan,
+        pad_to_tokens(edit.mask, patch, grid),
+        # In fp32, as the tokenizer reads it: what is drawn replaces these colours, and is never
+        # summed with them.
+        pad_to_tokens(colours.astype(np.float32), patch, grid),
+        feather,
+        say_of_window(plan.grid[0] * patch, plan.grid[1] * patch),
+        {},
+    )
+    for window, waits in enumerate(plan.waits):
+        if not waits:
+            prepared.encoded[window] = prepared.encode(prepared.canvas[prepared.area(window)])
+    return prepared
+
+
+class EditedImage:
+    """One image of a prepared edit: ``start`` it, ``finish`` every window that this and finishing
+    others gives, in any order, and take the ``image``, which that order does not change.
+    """
+
+    def __init__(self, prepared: PreparedEdit, choose: Callable[[int], Tensor]) -> None:
+        self.image: Image.Image | None = None  # until every window is finished
+        self._prepared = prepared
+        plan = prepared.plan
+        self._unknown = _redrawn(plan.masked, prepared.edit.strength, choose)
+        self._tokens = np.zeros(plan.masked.shape, np.int64)
+        self._waits = list(plan.waits)
+        self._unfinished = set(range(len(plan.corners)))
+        # Of all decoded windows, by pixel, in float64 and in the order of the plan: so the bytes do
+        # not tell in which order windows were finished. Fresh zeros take no memory until written.
+        self._sums = np.zeros(prepared.canvas.shape)
+        self._says = np.zeros((*prepared.mask.shape, 1), np.int32)
+
+    def start(self) -> list[Window]:
+        """All windows that can be drawn now."""
+        return self._open(part for part, waits in enumerate(self._waits) if not waits)
+
+    def finish(self, window: Window, tokens: Tensor) -> list[Window]:
+        """Take the tokens (cells,) of a window, of which the known ones are left as they were.
+        Returns the windows that had to wait for it and can be drawn now.
+        """
+        drawn = torch.where(window.unknown, tokens, window.tokens).cpu().numpy()
+        return self._open(self._close(window.part, drawn.reshape(self._prepared.plan.grid)))
+
+    def _open(self, parts: Iterable[int]) -> list[Window]:
+        """Those of the parts that have something to draw. The others are closed at once, and make
+        way for what waits for them.
+        """
+        plan, windows, queue = self._prepared.plan, [], list(parts)
+        for part in queue:  # grows while it is walked
+            cells = plan.cells(part)
+            unknown = self._unknown[cells] & (plan.first[cells] == part)
+            drawn_before = plan.masked[cells] & (plan.first[cells] < part)
+            tokens = np.where(drawn_before, self._tokens[cells], self._encoded(part))
+            if unknown.any():
+                tensors = [torch.from_numpy(array).flatten() for array in (tokens, unknown)]
+                start, where = (tensor.to(self._prepared.device) for tensor in tensors)
+                windows.append(Window(start, where, part, len(plan.corners)))
+            else:
+                queue += self._close(part, tokens)
+        return windows
+
+    def _encoded(self, part: int) -> Indices:
+        """What the picture, as far as it is drawn, has in a window."""
+        if part in self._prepared.encoded:
+            return self._prepared.encoded[part]
+        area = self._prepared.area(part)
+        sums, says = self._sums[area], self._says[area]
+        drawn = self._prepared.mask[area] & (says[..., 0] > 0)
+        colours = self._prepared.canvas[area].copy()
+        colours[drawn] = sums[drawn] / says[drawn]
+        return self._prepared.encode(colours)
+
+    def _close(self, part: int, tokens: Indices) -> list[int]:
+        """Put a finished window into the picture. Returns the parts that have waited for it, and
+        for no other any more.
+        """
+        prepared, area = self._prepared, self._prepared.area(part)
+        self._unfinished.remove(part)
+        self._tokens[prepared.plan.cells(part)] = tokens
+        decoded = prepared.tokenizer.decode(torch.from_numpy(tokens)[None].to(prepared.device))[0]
+        self._sums[area] += prepared.say * decoded.permute(1, 2, 0).cpu().double().numpy()
+        self._says[area] += prepared.say.astype(np.int32)
+        if not self._unfinished:
+            self.image = compose(prepared.edit, prepared.feather, self._sums, self._says)
+            del self._sums, self._says
+        followers = prepared.plan.followers[part]
+        for follower in followers:
+            self._waits[follower] -= 1
+        return [follower for follower in followers if not self._waits[follower]]
+
+
+def _redrawn(masked: Mask, strength: float, choose: Callable[[int], Tensor]) -> Mask:
+    """Which of the masked tokens are unknown: so large a share of them, but at least one."""
+    if strength == 1:
+        return masked
+    places = np.flatnonzero(masked)
+    order = choose(len(places)).cpu().argsort(stable=True).numpy()
+    unknown = np.zeros_like(masked)
+    unknown.flat[places[order[: max(1, round(strength * len(places)))]]] = True
+    return unknown

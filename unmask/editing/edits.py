@@ -1,0 +1,199 @@
+"""Edits: a picture, a mask of what may change in it, and how it is to change."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unmask.errors import RequestError
+from unmask.images import upright
+
+MAX_PIXELS = 1 << 21  # of a result: each window of it is a run of the model
+MAX_FEATHER = 256
+DEFAULT_SHARE = 0.5
+DEFAULT_STRENGTH = 0.5
+OPAQUE = 255
+
+Kind = Literal["inpaint", "outpaint", "image_to_image", "variation", "revise"]
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A picture to be drawn over; make one with the functions below.
+
+    Values out of bounds raise RequestError, whose ``param`` is the field of that function.
+    """
+
+    kind: Kind
+    pixels: Bytes  # (height, width, 3), or 4 if any is not opaque
+    mask: Mask  # (height, width), True where pixels may change
+    feather: int = 0  # px inside the mask over which what was there turns into what is drawn
+    strength: float = 1.0  # share of the masked tokens that are drawn anew; the others are kept
+    share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
+
+    def __post_init__(self) -> None:
+        height, width = self.mask.shape
+        if self.pixels.shape[:2] != self.mask.shape:
+            raise RequestError(
+                f"mask: it has {width}x{height} pixels, but the image "
+                f"{self.pixels.shape[1]}x{self.pixels.shape[0]}; make them alike",
+                "mask",
+            )
+        if width * height > MAX_PIXELS:
+            raise RequestError(
+                f"image: the result has {width}x{height} pixels; the bound is {MAX_PIXELS}", "image"
+            )
+        if not self.mask.any():
+            raise RequestError("mask: it selects nothing, so there is nothing to draw", "mask")
+        if not 0 <= self.feather <= MAX_FEATHER:
+            raise RequestError(
+                f"feather is {self.feather}; it must lie between 0 and {MAX_FEATHER}", "feather"
+            )
+        for name, value in (("strength", self.strength), ("share", self.share)):
+            if value is not None and not 0 < value <= 1:
+                raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        height, width = self.mask.shape
+        return width, height
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether there is transparency outside the mask: then the result is RGBA, else RGB."""
+        return self.pixels.shape[2] == 4 and bool((self.pixels[~self.mask, 3] < OPAQUE).any())
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing that lies under the mask may be seen in the result."""
+        return self.share is None and self.strength == 1
+
+    def summary(self) -> dict[str, Any]:
+        """What tells this edit from another, without its pixels: for logs, answers and files."""
+        digest = hashlib.sha256(repr(self.pixels.shape).encode())
+        digest.update(self.pixels.tobytes() + self.mask.tobytes())
+        values = {"kind": self.kind, "feather": self.feather, "sha256": digest.hexdigest()}
+        return values | (
+            {"strength": self.strength} if self.share is None else {"share": self.share}
+        )
+
+
+def has_transparency(image: Image.Image) -> bool:
+    """Whether any pixel has alpha 0: then these are what an edit without a mask draws."""
+    return bool(_transparent(_pixels(image)).any())
+
+
+def inpaint(image: Image.Image, mask: Image.Image | None = None, feather: int = 0) -> Edit:
+    """Draw anew what the mask selects, unseen; None: where the image itself has alpha 0, which the
+    other edits but ``outpaint`` take for their mask too, if there is any such pixel.
+
+    A mask with an alpha channel selects where alpha is 0; one without, where it is white (128 and
+    more of 255). So a mask with an alpha channel that is opaque selects nothing, and is refused.
+    """
+    pixels = _pixels(image)
+    if mask is None and not _transparent(pixels).any():
+        raise RequestError(
+            "mask: it is needed, as the image has no pixel of alpha 0 to be drawn", "mask"
+        )
+    return Edit("inpaint", pixels, _selected(mask, pixels), feather)
+
+
+def outpaint(
+    image: Image.Image,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    feather: int = 0,
+) -> Edit:
+    """Draw so many pixels more on each side of the image."""
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    for side, value in sides.items():
+        if not 0 <= value <= MAX_PIXELS:
+            raise RequestError(f"{side} is {value}; it must lie between 0 and {MAX_PIXELS}", side)
+    if not any(sides.values()):
+        raise RequestError(f"left: all of {', '.join(sides)} are 0; give one of them", "left")
+    inner = _pixels(image)
+    height, width = inner.shape[0] + top + bottom, inner.shape[1] + left + right
+    if width * height > MAX_PIXELS:
+        widest = max(sides, key=lambda side: sides[side])
+        raise RequestError(
+            f"{widest} is {sides[widest]}: the result has {width}x{height} pixels; the bound is "
+            f"{MAX_PIXELS}",
+            widest,
+        )
+    around = ((top, bottom), (left, right))
+    if inner.shape[2] == 3:
+        inner = np.dstack([inner, np.full(inner.shape[:2], OPAQUE, np.uint8)])
+    pixels = np.pad(inner, (*around, (0, 0)))  # alpha 0: there is nothing to be seen yet
+    mask = np.pad(np.zeros(inner.shape[:2], bool), around, constant_values=True)
+    return Edit("outpaint", pixels, mask, feather)
+
+
+def image_to_image(
+    image: Image.Image, strength: float, mask: Image.Image | None = None, feather: int = 0
+) -> Edit:
+    """Draw anew so large a share of the masked tokens, chosen at random. Without a mask the pixels
+    of alpha 0 are masked, and if there is none, the whole image.
+    """
+    pixels = _pixels(image)
+    return Edit("image_to_image", pixels, _selected(mask, pixels), feather, strength)
+
+
+def variation(image: Image.Image, strength: float = DEFAULT_STRENGTH) -> Edit:
+    """``image_to_image`` under the name that it has when there is no prompt."""
+    pixels = _pixels(image)
+    return Edit("variation", pixels, _selected(None, pixels), strength=strength)
+
+
+def revise(
+    image: Image.Image,
+    share: float = DEFAULT_SHARE,
+    mask: Image.Image | None = None,
+    feather: int = 0,
+) -> Edit:
+    """Change the image towards the prompt without a mask: its tokens are the start, and so large
+    a share of them is masked and drawn again at every step. A mask bounds where, and so do the
+    pixels of alpha 0 if there are any.
+    """
+    pixels = _pixels(image)
+    return Edit("revise", pixels, _selected(mask, pixels), feather, share=share)
+
+
+def _pixels(image: Image.Image) -> Bytes:
+    """(height, width, 3), or 4 if any pixel is not opaque."""
+    pixels = np.asarray(upright(image, "image"))
+    return pixels[..., :3] if pixels.shape[2] == 4 and (pixels[..., 3] == OPAQUE).all() else pixels
+
+
+def _transparent(pixels: Bytes) -> Mask:
+    """Where alpha is 0."""
+    if pixels.shape[2] == 3:
+        return np.zeros(pixels.shape[:2], bool)
+    transparent: Mask = pixels[..., 3] == 0
+    return transparent
+
+
+def _selected(mask: Image.Image | None, pixels: Bytes) -> Mask:
+    """Where a mask image lets pixels change; without one where alpha is 0, else everywhere."""
+    if mask is None:
+        transparent = _transparent(pixels)
+        return transparent if transparent.any() else np.ones_like(transparent)
+    upright_mask = upright(mask, "mask")
+    if upright_mask.mode == "RGBA":
+        selected: Mask = np.asarray(upright_mask)[..., 3] == 0
+        rule = "it has an alpha channel, and so selects the pixels of alpha 0, but has none; "
+        remedy = "make them transparent, or send white pixels without an alpha channel"
+    else:
+        selected = np.asarray(upright_mask.convert("L")) >= 128
+        rule = "it has no alpha channel, and so selects the white pixels, but has none; "
+        remedy = "paint them white, or send it with an alpha channel that is 0 there"
+    if not selected.any():
+        raise RequestError(f"mask: {rule}{remedy}", "mask")
+    return selected

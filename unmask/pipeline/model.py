@@ -1,0 +1,339 @@
+"""A loaded model: from a prompt to pictures."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unmask.devices import Precision, usable_device
+from unmask.editing import Edit, PreparedEdit, Window, prepare
+from unmask.families import family_of
+from unmask.families.base import ModelCard
+from unmask.models.base import ImageBackbone
+from unmask.models.conditions import ConditionEncoder
+from unmask.models.linear import pack
+from unmask.pipeline.drawing import BlankDrawing, Drawing, EditDrawing, Start
+from unmask.pipeline.prompts import EncodedPrompts, subject_positions
+from unmask.pipeline.request import (
+    MAX_IMAGES,
+    MAX_PROMPT_CHARACTERS,
+    DrawRequest,
+    ModelInfo,
+    RequestCheck,
+)
+from unmask.sampling.backbone import Pair, RowTensors
+from unmask.sampling.counts import COUNT_RULES
+from unmask.sampling.generate import OnStep, all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
+from unmask.sampling.noise import Purpose, uniforms
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import Plan, make_plan
+from unmask.sampling.planned import MAX_STEPS
+from unmask.sampling.reuse import REUSE_POLICIES
+from unmask.sampling.schedulers import SCHEDULERS
+from unmask.sampling.schedules import MASK_SCHEDULES
+from unmask.store import find_model, local_model
+from unmask.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The pictures of a request, and how long drawing them took."""
+
+    images: list[Image.Image]
+    request: DrawRequest
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRequest:
+    """What all images of a request share, worked out once."""
+
+    request: DrawRequest
+    edit: PreparedEdit | None
+
+    @property
+    def windows(self) -> int:
+        """How many runs of the model's grid an image takes."""
+        return 1 if self.edit is None else len(self.edit.plan.corners)
+
+
+class Pipeline:
+    """A tokenizer, a backbone and a condition encoder that belong together."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tokenizer: Tokenizer,
+        backbone: ImageBackbone,
+        condition: ConditionEncoder,
+    ) -> None:
+        self.card, self.tokenizer, self.backbone, self.condition = (
+            card,
+            tokenizer,
+            backbone,
+            condition,
+        )
+        self.device = next(backbone.parameters()).device
+        self.prompts = EncodedPrompts(
+            condition, lambda encoded: self.backbone.encode(encoded), self.device
+        )
+        rows, columns = backbone.grid[-2:]
+        self.info = ModelInfo(
+            name=card.name,
+            description=card.description,
+            width=columns * tokenizer.patch,
+            height=rows * tokenizer.patch,
+            grid=backbone.grid,
+            parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
+            codebook_size=tokenizer.codebook_size,
+            condition=backbone.condition_kind,
+            schedulers=tuple(
+                name
+                for name in SCHEDULERS
+                if backbone.gives_attention
+                or not plan_options(scheduler=name).scheduler.reads_attention
+            ),
+            mask_schedules=tuple(MASK_SCHEDULES),
+            guidances=tuple(GUIDANCES),
+            count_rules=tuple(COUNT_RULES),
+            reuse_policies=tuple(REUSE_POLICIES) if backbone.has_memory else ("none",),
+            max_steps=MAX_STEPS,
+            max_n=MAX_IMAGES,
+            max_prompt_characters=MAX_PROMPT_CHARACTERS,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        device: str = "cpu",
+        attention: str = "sdpa",
+        precision: Precision = "fp32",
+        packed: bool = True,
+    ) -> "Pipeline":
+        """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
+
+        NotFoundError if there is none such, ConfigError naming the file that cannot be used.
+        ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
+        but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
+        for the CPU (``models.linear``), which may change the last bits of its numbers.
+        """
+        device = usable_device(device)
+        folder, name = find_model(model, precision)
+        family = family_of(folder)
+        card, parts = family.card(folder, name), family.load(folder, device, precision)
+        parts.backbone.use_attention(attention)
+        if packed:
+            pack(parts.backbone)
+        return cls(card, *parts)
+
+    def request(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        size: tuple[int, int] | None = None,
+        edit: Edit | None = None,
+        subjects: Sequence[Sequence[str]] | None = None,
+        **sampling: object,
+    ) -> DrawRequest:
+        """The request with every open option filled from the model's preset for the scheduler.
+
+        ``size`` is (width, height), ``subjects`` the words of each object (found in the prompt if
+        None), ``sampling`` any of the options that ``unmask options`` lists; None is as good as
+        absent. RequestError tells the field, its bounds and choices. Only an edit may have no
+        prompt.
+        """
+        check = RequestCheck(
+            self.card,
+            self.info,
+            self.condition,
+            self.backbone.gives_attention,
+            self.backbone.has_memory,
+        )
+        return check.make(
+            prompt,
+            negative_prompt=negative_prompt,
+            n=n,
+            seed=seed,
+            size=size,
+            edit=edit,
+            subjects=subjects,
+            sampling=sampling,
+        )
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_step: OnStep | None = None,
+        negative_prompt: str | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        size: tuple[int, int] | None = None,
+        edit: Edit | None = None,
+        subjects: Sequence[Sequence[str]] | None = None,
+        **sampling: object,
+    ) -> Generated:
+        """Check and draw in one call; the options are those of ``request``."""
+        request = self.request(
+            prompt,
+            negative_prompt=negative_prompt,
+            n=n,
+            seed=seed,
+            size=size,
+            edit=edit,
+            subjects=subjects,
+            **sampling,
+        )
+        return self.run(request, on_step)
+
+    def run(self, request: DrawRequest, on_step: OnStep | None = None) -> Generated:
+        """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
+        began = time.perf_counter()
+        images = self._draw([(request, i) for i in range(request.n)], on_step)
+        return Generated(images, request, time.perf_counter() - began)
+
+    def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
+        """The first image of each request, all drawn together: the same bytes as one by one."""
+        return self._draw([(request, 0) for request in requests])
+
+    @torch.inference_mode()
+    def prepare(self, request: DrawRequest) -> PreparedRequest:
+        """What the images of a request share; it may be given to ``drawing`` from any thread."""
+        edit = None
+        if request.edit is not None:
+            edit = prepare(request.edit, self.tokenizer, self.info.grid, self.device)
+        return PreparedRequest(request, edit)
+
+    def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
+        """Drawing one image of a request; an edit is drawn window by window."""
+        request = prepared.request
+        if prepared.edit is None:
+            blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
+            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
+
+        def choose(count: int) -> Tensor:
+            return uniforms(request.seed, image_index, count, Purpose.CELLS)
+
+        return EditDrawing(
+            prepared.edit.image(choose),
+            partial(self.plan, request, image_index),
+            None if request.revises else self.backbone.mask_id,
+        )
+
+    def plan(
+        self, request: DrawRequest, image_index: int = 0, window: Window | None = None
+    ) -> Plan:
+        """The plan of an image on a blank, or of a window of an edit."""
+        return make_plan(
+            request.options,
+            self.info.grid,
+            request.seed,
+            image_index,
+            None if window is None else int(window.unknown.sum()),
+            window=0 if window is None else window.part,
+            subjects=subject_positions(self.condition, request.prompt, request.subjects),
+            revise=request.edit.share if request.edit is not None else None,
+        )
+
+    @property
+    def cells(self) -> int:
+        """The tokens of the model's grid."""
+        return math.prod(self.info.grid)
+
+    @torch.inference_mode()
+    def _draw(
+        self, wanted: list[tuple[DrawRequest, int]], on_step: OnStep | None = None
+    ) -> list[Image.Image]:
+        """Images of requests, by their index."""
+        requests = list(dict.fromkeys(request for request, _ in wanted))
+        prepared = {request: self.prepare(request) for request in requests}
+        pair = self.encode(requests)
+        drawings = [self.drawing(prepared[request], index) for request, index in wanted]
+        ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
+        progress = _Progress(on_step, len(wanted))
+        while ready:
+            index = torch.tensor([requests.index(wanted[i][0]) for i, _ in ready])
+            finished = generate_tokens(
+                self.backbone,
+                pair.select(index.to(self.device)),
+                [start.plan for _, start in ready],
+                torch.stack([start.tokens for _, start in ready]),
+                progress.of([start for _, start in ready]),
+                torch.stack([start.unknown for _, start in ready]),
+            )
+            ready = [
+                (i, follower)
+                for (i, start), tokens in zip(ready, finished, strict=True)
+                for follower in drawings[i].finish(start, tokens)
+            ]
+        return [drawing.image for drawing in drawings if drawing.image is not None]
+
+    def picture(self, tokens: Tensor) -> Image.Image:
+        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md)."""
+        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid))[0]
+        array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(array)
+
+    def encode(self, requests: Sequence[DrawRequest]) -> Pair:
+        """The conditions of the requests and their null conditions."""
+        prompts = [request.prompt for request in requests]
+        nulls = [request.negative_prompt or "" for request in requests]
+        return Pair.of(self.encode_prompts(prompts + nulls))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
+        """The prefixes of prompts; an empty one gives the null condition."""
+        return self.prompts(prompts)
+
+    def text_tokens(self, prompt: str) -> int:
+        """How many text tokens the model reads of a prompt."""
+        return self.condition.count(prompt)
+
+    def preview(self, tokens: Tensor) -> Image.Image:
+        """How a window (cells,) looks so far: what is still masked is grey."""
+        rows, columns = self.info.grid
+        masked = tokens == self.backbone.mask_id
+        # The decoder looks at neighbours: for a masked one it sees what there is most of.
+        most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
+        image = np.array(self.picture(tokens.masked_fill(masked, most)))
+        grey = masked.view(rows, columns).cpu().numpy()
+        image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
+        return Image.fromarray(image)
+
+
+class _Progress:
+    """Tells how many steps of the windows of an image are done, as runs of them end."""
+
+    def __init__(self, on_step: OnStep | None, images: int) -> None:
+        self.on_step, self.images = on_step, images
+        self.finished = 0
+
+    def of(self, starts: Sequence[Start]) -> OnStep | None:
+        """``on_step`` for one run of these starts."""
+        if self.on_step is None:
+            return None
+        on_step, before, parts = self.on_step, self.finished, starts[0].parts
+        together = max(1, len(starts) // self.images)
+        self.finished += together
+
+        def tell(done: int, total: int) -> None:
+            on_step(before * total + done * together, parts * total)
+
+        return tell
+
+
+def read_card(model: str | Path) -> ModelCard:
+    """The card of a model that is on this machine, without loading its weights."""
+    folder, name = local_model(model)
+    return family_of(folder).card(folder, name)

@@ -1,0 +1,68 @@
+"""Prompts and what the model reads of them, kept for the next request that asks."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+
+from unmask.models.base import Condition
+from unmask.models.conditions import ConditionEncoder
+from unmask.sampling.backbone import RowTensors
+from unmask.sampling.schedulers.base import Subjects
+
+KEPT_BYTES = 256 << 20  # of encoded prompts
+
+
+class EncodedPrompts:
+    """Prefixes by prompt; those that were asked for longest ago are dropped first."""
+
+    def __init__(
+        self,
+        condition: ConditionEncoder,
+        encode: Callable[[Condition], RowTensors],
+        device: torch.device,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        self.condition, self.encode, self.device = condition, encode, device
+        self.kept_bytes = kept_bytes
+        self._prefixes: OrderedDict[str, RowTensors] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._prefixes)
+
+    def __call__(self, prompts: Sequence[str]) -> RowTensors:
+        """The prefixes of prompts; an empty one gives the null condition.
+
+        Each is encoded alone, so that none depends on its neighbours (docs/numerics.md).
+        """
+        encoded = [self._one(prompt) for prompt in prompts]
+        # A prompt's prefix is as large as any other's.
+        while len(self._prefixes) > max(2, self.kept_bytes // max(1, encoded[0].nbytes)):
+            self._prefixes.popitem(last=False)
+        return type(encoded[0]).join(encoded)
+
+    def _one(self, prompt: str) -> RowTensors:
+        prefix = self._prefixes.pop(prompt, None)
+        if prefix is None:
+            condition = self.condition([prompt])
+            prefix = self.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
+        self._prefixes[prompt] = prefix  # now the youngest
+        return prefix
+
+
+def subject_positions(
+    condition: ConditionEncoder, prompt: str, subjects: Sequence[Sequence[str]]
+) -> Subjects:
+    """The text positions of each word of each subject; of the n-th mention the n-th place."""
+    mentions: Counter[str] = Counter()
+    found = []
+    for words in subjects:
+        places = []
+        for word in words:
+            all_places = condition.positions(prompt, word)
+            if all_places:
+                places.append(all_places[min(mentions[word], len(all_places) - 1)])
+            mentions[word] += 1
+        if places:
+            found.append(tuple(places))
+    return tuple(found)

@@ -1,0 +1,208 @@
+"""From what a caller asks for to a request with nothing left open."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unmask.config import convert
+from unmask.editing import Edit
+from unmask.errors import ConfigError, RequestError
+from unmask.families.base import ModelCard
+from unmask.models.conditions import ConditionEncoder
+from unmask.models.subjects import find_subjects
+from unmask.sampling.methods import check_range
+from unmask.sampling.noise import SEED_BOUND
+from unmask.sampling.options import PlanOptions, choose_options, listed_steps
+from unmask.sampling.plan import make_plan
+
+MAX_IMAGES = 10
+MAX_PROMPT_CHARACTERS = 1000
+MAX_SUBJECTS = 16
+MAX_SUBJECT_WORDS = 16
+REVISER = "remdm-rescale"  # with eta 1 it masks any tokens alike, as many as it has just revealed
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a loaded model is and what it takes."""
+
+    name: str
+    description: str
+    width: int
+    height: int
+    grid: tuple[int, ...]
+    parameters: int
+    codebook_size: int
+    condition: str
+    schedulers: tuple[str, ...]
+    mask_schedules: tuple[str, ...]
+    guidances: tuple[str, ...]
+    count_rules: tuple[str, ...]
+    reuse_policies: tuple[str, ...]
+    max_steps: int
+    max_n: int
+    max_prompt_characters: int
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """A checked request with nothing left open. Image i is drawn from (seed, i)."""
+
+    prompt: str
+    negative_prompt: str | None
+    n: int
+    seed: int
+    size: tuple[int, int]  # width, height of the images that come back
+    options: PlanOptions
+    subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
+    edit: Edit | None = None  # what is drawn over; a blank if None
+
+    @property
+    def revises(self) -> bool:
+        """Whether it starts from tokens that are all there."""
+        return self.edit is not None and self.edit.share is not None
+
+
+@dataclass(frozen=True)
+class RequestCheck:
+    """Makes requests for one model; RequestError tells the field, its bounds and choices."""
+
+    card: ModelCard
+    info: ModelInfo
+    condition: ConditionEncoder
+    gives_attention: bool
+    has_memory: bool
+
+    def make(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str | None,
+        n: int | None,
+        seed: int | None,
+        size: tuple[int, int] | None,
+        edit: Edit | None,
+        subjects: Sequence[Sequence[str]] | None,
+        sampling: Mapping[str, object],
+    ) -> DrawRequest:
+        """The request, with every open option filled from the model's preset for the scheduler.
+        Only an edit may have no prompt."""
+        drawn_size = self._check_size(size, edit)
+        n = _checked("n", int, 1 if n is None else n)
+        check_range("n", n, 1, MAX_IMAGES)
+        if seed is not None:
+            check_range("seed", _checked("seed", int, seed), 0, SEED_BOUND - 1)
+        _checked("prompt", str, prompt)
+        if edit is None or prompt.strip():
+            self._check_prompt(prompt, "prompt")
+        options = self._options(sampling, edit)
+        if negative_prompt is not None:
+            _checked("negative_prompt", str, negative_prompt)
+        if negative_prompt is not None and negative_prompt.strip():
+            self._check_prompt(negative_prompt, "negative_prompt")
+            if options.scale.guidance_scale == 1:
+                raise RequestError(
+                    "negative_prompt does nothing: guidance_scale is 1, which is off; "
+                    "give another scale",
+                    "negative_prompt",
+                )
+        return DrawRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            n=n,
+            seed=secrets.randbits(32) if seed is None else seed,
+            size=drawn_size,
+            options=options,
+            subjects=self._check_subjects(prompt, subjects),
+            edit=edit,
+        )
+
+    def _options(self, sampling: Mapping[str, object], edit: Edit | None) -> PlanOptions:
+        revising = edit is not None and edit.kind == "revise"
+        given = {name: value for name, value in sampling.items() if value is not None}
+        default = REVISER if revising else self.card.scheduler
+        scheduler = _checked("scheduler", str, given.setdefault("scheduler", default))
+        steps = listed_steps(given) or given.get("steps")
+        preset = self.card.preset(
+            scheduler, None if steps is None else _checked("steps", int, steps)
+        )
+        if revising:
+            preset = {**preset, "eta": 1.0}
+        options = choose_options(given, preset)
+        self._check_abilities(options)
+        if revising:
+            make_plan(options, self.info.grid, 0, revise=0.5)  # refuses what cannot revise
+        return options
+
+    def _check_abilities(self, options: PlanOptions) -> None:
+        """RequestError for what this model's family cannot do."""
+        if options.scheduler.reads_attention and not self.gives_attention:
+            raise RequestError(
+                f"scheduler {options.scheduler.name!r} reads what image tokens attend to in a "
+                f"text, and model {self.card.name!r} has none to read; choose another scheduler",
+                "scheduler",
+            )
+        if options.reuse_policy.active and not self.has_memory:
+            raise RequestError(
+                f"reuse: model {self.card.name!r} keeps nothing that could be reused; leave it 0",
+                "reuse",
+            )
+
+    def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
+        drawn = (self.info.width, self.info.height) if edit is None else edit.size
+        if size is not None and size != drawn:
+            what = "this model draws" if edit is None else "the edited image has"
+            raise RequestError(
+                f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
+            )
+        return drawn
+
+    def _check_subjects(
+        self, prompt: str, subjects: Sequence[Sequence[str]] | None
+    ) -> tuple[tuple[str, ...], ...]:
+        """The subjects as given, or as found in the prompt; each word must stand in it."""
+        if subjects is None:
+            return find_subjects(prompt)
+        if len(subjects) > MAX_SUBJECTS or any(
+            not 0 < len(words) <= MAX_SUBJECT_WORDS for words in subjects
+        ):
+            raise RequestError(
+                f"subjects: give at most {MAX_SUBJECTS} lists of 1 to {MAX_SUBJECT_WORDS} words "
+                "each",
+                "subjects",
+            )
+        checked = tuple(tuple(words) for words in subjects)
+        for word in (word for words in checked for word in words):
+            if not self.condition.positions(prompt, word):
+                raise RequestError(
+                    f"subjects: {word[:80]!r} does not stand in the prompt", "subjects"
+                )
+        return checked
+
+    def _check_prompt(self, prompt: str, param: str) -> None:
+        if not prompt.strip():
+            raise RequestError(f"the {param} is empty", param)
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise RequestError(
+                f"the {param} has {len(prompt)} characters; the bound is {MAX_PROMPT_CHARACTERS}",
+                param,
+            )
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"the {param} is not text: character {error.start} stands for no letter", param
+            ) from None
+        try:
+            self.condition([prompt])
+        except RequestError as error:
+            raise RequestError(str(error), param) from error
+
+
+def _checked(name: str, kind: Any, value: object) -> Any:
+    """The value, if it is of the type."""
+    try:
+        return convert(kind, value, name)
+    except ConfigError as error:
+        raise RequestError(str(error), name) from None

@@ -1,0 +1,343 @@
+"""What a request may choose of its sampling: the options of all methods under flat public names.
+
+Nothing is listed here that a method declares itself (``unmask.sampling.methods``).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unmask.config import convert
+from unmask.errors import ConfigError, RequestError, choices, named
+from unmask.sampling.counts import CountRule
+from unmask.sampling.guidance import Guidance
+from unmask.sampling.logits import LOGIT_OPTIONS, LogitOption
+from unmask.sampling.methods import (
+    Kind,
+    Method,
+    Option,
+    check_range,
+    declared_options,
+    option,
+)
+from unmask.sampling.planned import MAX_STEPS
+from unmask.sampling.reuse import ReusePolicy
+from unmask.sampling.schedulers.base import Scheduler
+from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
+from unmask.sampling.zigzag import Zigzag
+
+_COLDEST = 0.01  # of temperatures that others lead to or come from
+
+KINDS: dict[str, Kind[Any]] = {
+    kind.param: kind
+    for kind in (
+        Kind("scheduler", Scheduler.registry, "halton", "which positions a step reveals"),
+        Kind(
+            "guidance",
+            Guidance.registry,
+            "constant",
+            "how the scale runs over the steps, from 1 up to s",
+        ),
+        Kind(
+            "count_rule",
+            CountRule.registry,
+            "planned",
+            "what may reveal more than planned, and end early",
+        ),
+        Kind(
+            "reuse_policy",
+            ReusePolicy.registry,
+            "recap",
+            "what runs at each step, and what is reused",
+        ),
+    )
+}
+# Choices that are no methods: they have no options of their own.
+_NAMES: dict[str, Mapping[str, object]] = {"mask_schedule": MASK_SCHEDULES}
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many steps there are, and how many tokens each reveals."""
+
+    steps: int = option(12, "passes over the grid, each of which reveals some tokens", 1, MAX_STEPS)
+    mask_schedule: str = option("arccos", "how many tokens stay masked after a step")
+    mask_shares: tuple[float, ...] | None = option(
+        None, "the share still masked after each step, listed, in place of a mask_schedule"
+    )
+
+    def __post_init__(self) -> None:
+        named("mask_schedule", MASK_SCHEDULES, self.mask_schedule)
+        if self.mask_shares is not None:
+            check_range("mask_shares", len(self.mask_shares), 1, MAX_STEPS)
+            listed_schedule(self.mask_shares)
+
+
+@dataclass(frozen=True)
+class Values:
+    """How values are drawn."""
+
+    temperature: float = option(1.0, "divides the logits of values; 0 takes the likeliest", 0, 10)
+    temperature_last: float | None = option(
+        None, "the temperature that the last step is led to; unset: the same at all", _COLDEST, 10
+    )
+    temperature_warmup: int = option(
+        0, "how many first steps draw values at twice the temperature", 0, MAX_STEPS
+    )
+
+    def __post_init__(self) -> None:
+        if self.temperature_last is not None and self.temperature < _COLDEST:
+            raise RequestError(
+                f"temperature is {self.temperature}; to be led to temperature_last it must be "
+                f"{_COLDEST} at least",
+                "temperature",
+            )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How strong guidance is."""
+
+    guidance_scale: float = option(1.0, "s in u + s (c - u); 1 is off and costs one pass", 0, 30)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """A checked choice of methods, each with its own options; make one with ``plan_options``."""
+
+    length: Length
+    values: Values
+    scale: Scale
+    scheduler: Scheduler
+    guidance: Guidance
+    count_rule: CountRule
+    reuse_policy: ReusePolicy
+    zigzag: Zigzag
+    logit_options: tuple[LogitOption, ...]
+
+    def __post_init__(self) -> None:
+        if self.scheduler.remasks:
+            self._refuse(
+                f"scheduler {self.scheduler.name!r} takes revealed tokens back; choose one that "
+                "does not, such as halton or confidence"
+            )
+        if self.reuse_policy.active:
+            self._refuse("reuse fixes positions ahead", but="reuse")
+        if not self.count_rule.follows_plan and self.zigzag.zigzag:
+            raise RequestError("zigzag: choose it or a count_rule, not both", "zigzag")
+
+    def _refuse(self, why: str, but: str = "") -> None:
+        """RequestError if anything is on that cannot live with revealing in a fixed order."""
+        looks_back = any(each.on and each.looks_back for each in self.logit_options)
+        on = {
+            "reuse": self.reuse_policy.active,
+            "count_rule": not self.count_rule.follows_plan,
+            "zigzag": self.zigzag.zigzag,
+            "differential": looks_back and but == "reuse",
+        }
+        for name, wanted in on.items():
+            if wanted and name != but:
+                raise RequestError(f"{name} cannot be used here: {why}", name)
+
+    @property
+    def steps(self) -> int:
+        return self.length.steps
+
+    def flat(self) -> dict[str, Any]:
+        """The options that act, by their public names: what a request must say to get the same."""
+        parts: list[object] = [self.length, self.values, self.scale]
+        flat: dict[str, Any] = {}
+        for part in parts:
+            flat |= _fields(part)
+        if self.length.mask_shares is not None:
+            del flat["mask_schedule"]
+        for param in KINDS:
+            if param == "guidance" and self.scale.guidance_scale == 1:
+                continue  # it is off, whatever its kind
+            flat |= _flat_method(param, getattr(self, param))
+        flat |= _fields(self.zigzag)
+        for each in self.logit_options:
+            flat |= _fields(each)
+        return flat
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of an option that acts; KeyError for one that does not."""
+        return self.flat()[name]
+
+
+@dataclass(frozen=True)
+class FlatOption:
+    """An option under its public name."""
+
+    name: str
+    type: Any
+    default: Any  # None where methods that share the name differ in it
+    meaning: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]  # of a name; empty if it is none
+    owners: tuple[str, ...]  # the methods that it does something for; empty: all of them
+
+
+def plan_options(**given: object) -> PlanOptions:
+    """The options of a plan, by their public names; the rest have their defaults.
+
+    RequestError names an option that there is not, a value out of its bounds, and an option that
+    does nothing under the methods that are chosen.
+    """
+    return choose_options(given, {})
+
+
+def choose_options(given: Mapping[str, object], preset: Mapping[str, object]) -> PlanOptions:
+    """``plan_options`` with the values of a preset where none is given; those of a preset that do
+    nothing are passed over."""
+    known = flat_options()
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in (*given, *preset):
+        if name not in known:
+            raise RequestError(f"option {name[:64]!r}: {choices(name[:64], known)}", name[:64])
+    values = {name: value for name, value in preset.items() if value is not None} | given
+    listed = listed_steps(values)
+    if listed is not None:
+        values["steps"] = listed
+        if given.get("steps", listed) != listed:
+            raise RequestError(
+                f"steps is {given['steps']}, but mask_shares lists {listed}: leave steps out",
+                "steps",
+            )
+    options = PlanOptions(
+        length=_build(Length, values),
+        values=_build(Values, values),
+        scale=_build(Scale, values),
+        **{
+            param: _build(_choose(param, values, kind, kind.default), values)
+            for param, kind in KINDS.items()
+        },
+        zigzag=_build(Zigzag, values),
+        logit_options=tuple(_build(each, values) for each in LOGIT_OPTIONS.values()),
+    )
+    acting = options.flat()
+    for name in given:
+        if name not in acting:
+            raise RequestError(_says_nothing(known[name], options), name)
+    return options
+
+
+def listed_steps(values: Mapping[str, object]) -> int | None:
+    """How many steps mask_shares list; None if there are none, or as many as cannot be."""
+    shares = values.get("mask_shares")
+    if isinstance(shares, list | tuple) and 1 <= len(shares) <= MAX_STEPS:
+        return len(shares)
+    return None
+
+
+def flat_options() -> dict[str, FlatOption]:
+    """All options by their public names, in the order in which they are told."""
+    found: dict[str, FlatOption] = {}
+    owners: tuple[type, ...] = (Length, Values, Scale)
+    for owner in owners:
+        found |= {each.name: each for each in _declared(owner, ())}
+    for kind in KINDS.values():
+        found[kind.param] = FlatOption(
+            kind.param, str, kind.default, kind.meaning, None, None, tuple(kind.methods), ()
+        )
+        for name, method in kind.methods.items():
+            for each in _declared(method, (f"{kind.param} {name}",)):
+                found[each.name] = _joined(found[each.name], each) if each.name in found else each
+    owners = (Zigzag, *LOGIT_OPTIONS.values())
+    for owner in owners:
+        found |= {each.name: each for each in _declared(owner, ())}
+    return found
+
+
+def _declared(owner: type, owners: tuple[str, ...]) -> Iterator[FlatOption]:
+    for name, hint, default, about in declared_options(owner):
+        names = list(_NAMES.get(name, {}))
+        if about.kind:
+            methods = KINDS[about.kind].methods
+            names = [other for other, method in methods.items() if method is not owner]
+        yield FlatOption(
+            name, hint, default, about.meaning, about.low, about.high, tuple(names), owners
+        )
+
+
+def _joined(one: FlatOption, other: FlatOption) -> FlatOption:
+    """An option that several methods have."""
+    same = (one.type, one.meaning, one.low, one.high)
+    assert same == (other.type, other.meaning, other.low, other.high), one.name
+    default = one.default if one.default == other.default else None
+    return FlatOption(
+        one.name,
+        one.type,
+        default,
+        one.meaning,
+        one.low,
+        one.high,
+        one.choices,
+        one.owners + other.owners,
+    )
+
+
+def _says_nothing(wanted: FlatOption, options: PlanOptions) -> str:
+    """Why an option does nothing, and what it belongs to."""
+    name = wanted.name
+    if name == "mask_schedule":
+        return f"{name} does nothing beside mask_shares, which list what it would compute"
+    if options.scale.guidance_scale == 1 and (
+        name == "guidance" or any(owner.startswith("guidance ") for owner in wanted.owners)
+    ):
+        return f"{name} does nothing: guidance_scale is 1, which is off; give another scale"
+    chosen = {param: getattr(options, param).name for param in KINDS}
+    params = {owner.split()[0] for owner in wanted.owners}
+    now = ", ".join(f"{param} {chosen[param]!r}" for param in chosen if param in params)
+    if any(f"{param} {chosen[param]}" in wanted.owners for param in params):
+        return f"{name} does nothing with {now} as it is set: see 'unmask options'"
+    return f"{name} does nothing with {now}; it belongs to {', '.join(wanted.owners)}"
+
+
+def _choose(param: str, values: Mapping[str, object], kind: Kind[Any], default: str) -> type:
+    """The method that the values choose under a public name."""
+    name = values.get(param, default)
+    if not isinstance(name, str):
+        raise RequestError(f"{param}: expected a name, got {str(name)[:80]!r}", param)
+    method: type = kind.method(name, param)
+    return method
+
+
+def _build(owner: type, values: Mapping[str, object]) -> Any:
+    """The dataclass with those of the values that are its options."""
+    arguments: dict[str, object] = {}
+    for name, hint, default, about in declared_options(owner):
+        if about.kind:
+            method = _choose(name, values, KINDS[about.kind], default)
+            if method is owner:
+                raise RequestError(f"{name}: {values[name]!r} cannot be its own base", name)
+            arguments[name] = _build(method, values)
+        elif name in values:
+            arguments[name] = _checked(name, hint, about, values[name])
+    return owner(**arguments)
+
+
+def _checked(name: str, hint: Any, about: Option, value: object) -> object:
+    """The value as its type, within its bounds."""
+    try:
+        checked = convert(hint, value, name)
+    except ConfigError as error:
+        raise RequestError(str(error), name) from None
+    for number in checked if isinstance(checked, tuple) else (checked,):
+        if about.low is not None and about.high is not None and number is not None:
+            check_range(name, number, about.low, about.high)
+    return checked
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    owner: type = type(part)
+    return {each.name: getattr(part, each.name) for each in declared_options(owner)}
+
+
+def _flat_method(param: str, method: Method) -> dict[str, Any]:
+    flat: dict[str, Any] = {param: method.name}
+    for name, value in _fields(method).items():
+        if name not in method.idle_options:
+            flat |= _flat_method(name, value) if isinstance(value, Method) else {name: value}
+    return flat

@@ -1,0 +1,130 @@
+"""Captions for scenes: the same truth in many wordings."""
+
+import random
+
+from unmask.scenes.truth import Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOUR_NAMES, KINDS, PLACES, RELATIONS
+
+SYNONYMS = {
+    "car": ("automobile",),
+    "rabbit": ("bunny",),
+    "cat": ("kitten",),
+    "rocket": ("spaceship",),
+    "sailboat": ("boat",),
+    "gift": ("present",),
+    "t-shirt": ("shirt",),
+    "turtle": ("tortoise",),
+    "airplane": ("plane",),
+    "bicycle": ("bike",),
+    "television": ("tv",),
+    "doughnut": ("donut",),
+    "hamburger": ("burger",),
+    "locomotive": ("train",),
+    "pair of glasses": ("glasses",),
+}
+COLOUR_SYNONYMS = {"purple": ("violet",), "red": ("crimson",), "grey": ("gray",)}
+NUMBERS = {
+    2: ("two", "two", "2", "a pair of"),
+    3: ("three", "three", "3"),
+    4: ("four", "four", "4"),
+}
+_IRREGULAR = {
+    "mouse": "mice",
+    "wolf": "wolves",
+    "snowman": "snowmen",
+    "tomato": "tomatoes",
+    "sheep": "sheep",
+    "deer": "deer",
+    "glasses": "glasses",
+}
+_OPENINGS = ("a picture of ", "an image of ", "a drawing of ")
+_SINGLE_PLACES = {
+    "centre": ("in the middle", "in the centre", "in the center"),
+    "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"),
+    "top": ("at the top",),
+    "bottom": ("at the bottom",),
+}
+_RELATED = {
+    "left of": (
+        "{a} to the left of {b}",
+        "{a} left of {b}",
+        "{b} to the right of {a}",
+        "{b} right of {a}",
+        "{a} next to {b}",
+        "{b} beside {a}",
+    ),
+    "above": ("{a} above {b}", "{a} over {b}", "{b} below {a}", "{b} under {a}"),
+}
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun that scenes use: ``cup of coffee`` gives ``cups of coffee``."""
+    if " of " in noun:
+        head, tail = noun.split(" of ", 1)
+        return f"{plural(head)} of {tail}"
+    if noun in _IRREGULAR:
+        return _IRREGULAR[noun]
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"
+
+
+def with_article(phrase: str) -> str:
+    """The phrase behind ``a`` or ``an``; ``glasses`` are many and take neither."""
+    if phrase.endswith("glasses") and " of " not in phrase:
+        return phrase
+    return f"{'an' if phrase[0] in 'aeiou' and not phrase.startswith('uni') else 'a'} {phrase}"
+
+
+def captions(scenes: Scenes, nouns: tuple[str, ...], seed: int) -> list[str]:
+    """One caption for each scene; the wording depends on ``seed`` alone."""
+    rng = random.Random(seed)
+    return [_caption(scenes, row, nouns, rng) for row in range(len(scenes.kind))]
+
+
+def _caption(scenes: Scenes, row: int, nouns: tuple[str, ...], rng: random.Random) -> str:
+    kind = KINDS[int(scenes.kind[row])]
+    present = [int(noun) for noun in scenes.nouns[row] if noun >= 0]
+    colours = [int(colour) for colour in scenes.colours[row]]
+    if kind == "pair":
+        a, b = (
+            with_article(_thing(nouns[noun], colour, rng))
+            for noun, colour in zip(present, colours, strict=False)
+        )
+        relation = RELATIONS[int(scenes.relation[row])]
+        # One meaning only, the order of reading: a model that may choose between layouts at every
+        # token of its own accord draws half of each.
+        if relation == "left of" and rng.random() < 0.5:
+            text = f"{a} and {b}"
+        else:
+            text = rng.choice(_RELATED[relation]).format(a=a, b=b)
+    elif kind == "count":
+        number = rng.choice(NUMBERS[len(present)])
+        text = f"{number} {_thing(nouns[present[0]], colours[0], rng, many=True)}"
+    else:
+        text = with_article(_thing(nouns[present[0]], colours[0], rng))
+        if rng.random() < 0.4:
+            text += f" {rng.choice(_SINGLE_PLACES[PLACES[int(scenes.place[row])]])}"
+    if rng.random() < 0.15:
+        text = rng.choice(_OPENINGS) + text
+    return text + _background(list(BACKGROUNDS)[int(scenes.background[row])], rng)
+
+
+def _thing(noun: str, colour: int, rng: random.Random, many: bool = False) -> str:
+    word = rng.choice((noun, noun, noun, *SYNONYMS.get(noun, ())))
+    word = plural(word) if many else word
+    if colour < 0:
+        return word
+    name = COLOUR_NAMES[colour]
+    return f"{rng.choice((name, name, name, *COLOUR_SYNONYMS.get(name, ())))} {word}"
+
+
+def _background(colour: str, rng: random.Random) -> str:
+    if rng.random() < 0.15:
+        return ""
+    colour = rng.choice((colour, colour, colour, *COLOUR_SYNONYMS.get(colour, ())))
+    ground = with_article(f"{colour} background")
+    return rng.choice((f" on {ground}", f" on {ground}", f" on {colour}", f", {colour} background"))

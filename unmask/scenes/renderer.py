@@ -1,0 +1,112 @@
+"""Pictures of scenes: sprites on a background, drawn in batches with torch."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unmask.scenes.composer import SceneComposer
+from unmask.scenes.sprites import SIDE, SpriteBank
+from unmask.scenes.truth import SceneConfig, Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, MORE_COLOURS
+
+
+class SceneRenderer:
+    """Draws scenes of a sprite bank on one device."""
+
+    def __init__(self, bank: SpriteBank, config: SceneConfig, device: str = "cpu") -> None:
+        self.bank, self.config, self.device = bank, config, torch.device(device)
+        self.composer = SceneComposer(bank, config)
+        self._levels = _mip_levels(bank, self.device)
+        self._luminance = bank.luminance.to(self.device)
+        palette = [*COLOURS.values(), *MORE_COLOURS.values()]
+        self._palette = torch.tensor(palette, device=self.device) / 255
+        self._backgrounds = torch.tensor(list(BACKGROUNDS.values()), device=self.device) / 255
+
+    def draw(self, count: int, index: int) -> tuple[Tensor, Scenes]:
+        """Batch ``index`` of pictures, (count, 3, size, size) in [0, 1], and their truth."""
+        scenes = self.composer.compose(count, index)
+        return self.render(scenes), scenes
+
+    def render(self, scenes: Scenes) -> Tensor:
+        """The pictures (batch, 3, size, size) of ``scenes``, fp32 in [0, 1] on this device."""
+        canvas = self._paint_backgrounds(scenes)
+        for item in range(scenes.sprites.shape[1]):
+            rows = (scenes.sprites[:, item] >= 0).nonzero().flatten()
+            sides = (scenes.boxes[rows, item, 2] - scenes.boxes[rows, item, 0]) * self.config.size
+            for side, level in self._levels.items():
+                # The smallest level that is not enlarged: sampling neither blurs nor aliases.
+                fits = (sides <= side) & (sides > side / 2)
+                if side == SIDE:
+                    fits |= sides > side
+                if side == min(self._levels):
+                    fits |= sides <= side / 2
+                if len(chosen := rows[fits]):
+                    self._stamp(canvas, scenes, item, chosen, level)
+        return canvas
+
+    def _paint_backgrounds(self, scenes: Scenes) -> Tensor:
+        size = self.config.size
+        plain = self._backgrounds[scenes.background.to(self.device)][:, :, None, None]
+        if not scenes.painting.any():
+            return plain.expand(-1, -1, size, size).contiguous()
+        paint = scenes.painting.to(self.device)[:, :, None, None]
+        axis = torch.linspace(0, 1, size, device=self.device)
+        y, x = axis[:, None], axis[None, :]
+        slope = (x * (paint[:, 0] - 0.5) + y * (paint[:, 1] - 0.5)) * 0.3
+        waves = (
+            torch.sin((x * paint[:, 2] + y * (1 - paint[:, 2])) * 30 * paint[:, 3])
+            * 0.05
+            * paint[:, 4]
+        )
+        return (plain + (slope + waves).unsqueeze(1)).clamp(0, 1)
+
+    def _stamp(
+        self, canvas: Tensor, scenes: Scenes, item: int, rows: Tensor, level: Tensor
+    ) -> None:
+        """Draw one object of each of ``rows``, within a window that holds the largest."""
+        size, device = self.config.size, self.device
+        box = scenes.boxes[rows, item]
+        longest = math.ceil(float((box[:, 2] - box[:, 0]).max()) * size)
+        box = box.to(device)
+        sprite = scenes.sprites[rows, item].to(device)
+        colour = scenes.colours[rows, item].to(device)
+        rows = rows.to(device)
+        window = torch.arange(min(size, max(level.shape[-1], longest) + 2), device=device)
+        start = (box[:, :2] * size).long().clamp(0, size - len(window)).unsqueeze(-1) + window
+        extent = (box[:, 2:] - box[:, :2])[..., None]
+        # Where the pixels of the window fall in the sprite, whose sides are at -1 and 1.
+        at = ((start + 0.5) / size - box[:, :2, None]) / extent * 2 - 1
+        across = at[:, 0, None, :].expand(-1, len(window), -1)
+        down = at[:, 1, :, None].expand(-1, -1, len(window))
+        grid = torch.stack([across, down], -1)
+        layers = F.grid_sample(level[sprite], grid, align_corners=False)
+        alpha, rgb = layers[:, 3:4], self._recoloured(layers, sprite, colour)
+        where = (rows[:, None, None], slice(None), start[:, 1, :, None], start[:, 0, None, :])
+        under = canvas[where].permute(0, 3, 1, 2)
+        canvas[where] = (under * (1 - alpha) + rgb * alpha).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _recoloured(self, layers: Tensor, sprite: Tensor, colour: Tensor) -> Tensor:
+        """The colours (rows, 3, height, width) of sprites whose colourable part has taken on
+        ``colour`` (as they are where that is -1) and has kept its shades."""
+        alpha, tint = layers[:, 3:4], layers[:, 4:5]
+        rgb = layers[:, :3] / alpha.clamp_min(1e-3)
+        weights = torch.tensor([0.299, 0.587, 0.114], device=self.device)[:, None, None]
+        shade = (rgb * weights).sum(1, True) / self._luminance[sprite][:, None, None, None]
+        shade = shade.clamp(0.5, 1.5)
+        target = self._palette[colour][:, :, None, None]
+        tinted = torch.where(shade <= 1, target * shade, target + (1 - target) * (shade - 1))
+        part = tint / alpha.clamp_min(1e-3) * (colour >= 0)[:, None, None, None]
+        return rgb + (tinted - rgb) * part.clamp(0, 1)
+
+
+def _mip_levels(bank: SpriteBank, device: torch.device) -> dict[int, Tensor]:
+    """The sprites at 128, 64, 32 and 16 pixels; premultiplied by alpha: edges stay clean."""
+    pixels = bank.pixels.to(device).float() / 255
+    alpha = pixels[:, 3:4]
+    level = torch.cat([pixels[:, :3] * alpha, alpha, pixels[:, 4:5] * alpha], 1)
+    levels = {SIDE: level}
+    while (side := min(levels)) > 16:
+        levels[side // 2] = F.avg_pool2d(levels[side], 2)
+    return levels
