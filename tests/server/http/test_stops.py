@@ -161,7 +161,7 @@ def test_a_process_hears_signals_and_ends_in_time_in_the_middle_of_a_step() -> N
         reading.start()
         with httpx2.Client(base_url=found.group(), timeout=30) as client:
             wait_until(lambda: client.get("/readyz").status_code == 200)
-            body = {"prompt": "a red apple", "n": 10, "steps": 256, "zigzag": True}
+            body = {"prompt": "a red apple", "n": 10, "steps": 256}
             calls.call(lambda: client.post(URL, json=body))
             process.send_signal(signal.SIGUSR1)
             wait_until(lambda: any("Current thread" in line for line in lines))
