@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import io
 import json
+import multiprocessing
 import random
 import resource
 import shutil
@@ -28,6 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,11 +61,10 @@ OTHER, FLOODING, HARMING = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # senders, by 
 
 @dataclass
 class Report:
-    """What came of a soak; times in seconds."""
+    """What clients saw of a soak; times in seconds."""
 
     ends: Counter[str] = field(default_factory=Counter)
     harm: Counter[str] = field(default_factory=Counter)  # what floods and cheap bodies got
-    memory: dict[str, int] = field(default_factory=dict)
     live: list[float] = field(default_factory=list)  # how long /livez took
     other: list[float] = field(default_factory=list)  # how long another sender waited
 
@@ -97,6 +98,38 @@ def served(
     finally:
         server.should_exit = True
         thread.join(60)
+
+
+class Watch:
+    """Kills a worker after each third of the requests, and notes the memory of this process."""
+
+    def __init__(self, engine: Engine, count: int) -> None:
+        self.memory: dict[str, int] = {}
+        self._engine, self._count = engine, count
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.memory["end"] = resident()
+
+    def _watch(self) -> None:
+        before = self._engine.stats().admitted
+        deaths = [self._count // 3, 2 * self._count // 3]
+        marks = {"tenth": self._count // 10, "middle": self._count // 2}
+        while not self._ended.wait(0.02):
+            done = self._engine.stats().admitted - before
+            if deaths and done > deaths[0] and self._engine.workers:
+                kill(self._engine)
+                del deaths[0]
+            for name, mark in marks.items():
+                if done > mark:
+                    self.memory.setdefault(name, resident())
 
 
 def kill(engine: Engine) -> None:
@@ -138,8 +171,8 @@ def end_of(answer: httpx2.Response) -> str:
 class Soak:
     """So many requests to a server, and all that goes on beside them."""
 
-    def __init__(self, server: Server, models: Sequence[str], count: int) -> None:
-        self.server, self.models, self.count = server, models, count
+    def __init__(self, port: int, models: Sequence[str], count: int) -> None:
+        self.port, self.models = port, models
         self.report = Report()
         self._chance = random.Random(0)
         self._bodies, self._numbers = mix(0), iter(range(count))
@@ -150,7 +183,7 @@ class Soak:
 
     async def run(self) -> Report:
         """Send all of them."""
-        async with client(self.server.bound_port) as sending:
+        async with client(self.port) as sending:
             beside = [asyncio.create_task(self._probe()), asyncio.create_task(self._other())]
             await asyncio.gather(*(self._user(sending) for _ in range(USERS)))
             for task in beside:
@@ -166,16 +199,10 @@ class Soak:
         return found
 
     async def _user(self, sending: httpx2.AsyncClient) -> None:
-        count, report = self.count, self.report
-        marks = {count // 10: "tenth", count // 2: "middle", count - 1: "end"}
         for number in self._numbers:
-            if number in (count // 3, 2 * count // 3):
-                kill(self.server.engine)
-            if number in marks:
-                report.memory[marks[number]] = resident()
             if number % 250 == 125:
                 await self._harm()
-            report.ends[await self._ask(sending, number)] += 1
+            self.report.ends[await self._ask(sending, number)] += 1
 
     async def _ask(self, sending: httpx2.AsyncClient, number: int) -> str:
         chance = self._chance
@@ -204,12 +231,11 @@ class Soak:
     async def _harm(self) -> None:
         """A flood, cheap bodies, and connections that say nothing."""
         headers = {"content-type": "application/json"}
-        port, url = self.server.bound_port, "/v1/images/generations"
-        address = ("127.0.0.1", port)
+        url, address = "/v1/images/generations", ("127.0.0.1", self.port)
         silent = [
             socket.create_connection(address, source_address=(HARMING, 0)) for _ in range(150)
         ]
-        async with client(port, FLOODING) as flooding, client(port, HARMING) as harming:
+        async with client(self.port, FLOODING) as flooding, client(self.port, HARMING) as harming:
             answers = await asyncio.gather(
                 *(flooding.post(url, json=next(self._bodies)) for _ in range(50)),
                 *(harming.post(url, content=CHEAP, headers=headers) for _ in range(5)),
@@ -225,7 +251,7 @@ class Soak:
             connection.close()
 
     async def _probe(self) -> None:
-        async with client(self.server.bound_port, OTHER) as probing:
+        async with client(self.port, OTHER) as probing:
             while True:
                 began = time.perf_counter()
                 (await probing.get("/livez")).raise_for_status()
@@ -234,13 +260,23 @@ class Soak:
 
     async def _other(self) -> None:
         body = {"prompt": "a red apple", "steps": 8, "seed": 1}
-        async with client(self.server.bound_port, OTHER) as asking:
+        async with client(self.port, OTHER) as asking:
             while True:
                 began = time.perf_counter()
                 answer = await asking.post("/v1/images/generations", json=body)
                 if end_of(answer) == "drawn":
                     self.report.other.append(time.perf_counter() - began)
                 await asyncio.sleep(0.1)
+
+
+def run_clients(
+    port: int, models: Sequence[str], count: int
+) -> tuple[list[float], list[float], Report]:
+    """How long another sender waits alone, in a crowd, and all of a soak: in a process of its own,
+    so that clients do not hold the interpreter that the server needs."""
+    soak = Soak(port, models, count)
+    alone = asyncio.run(soak.alone(10))
+    return alone, asyncio.run(crowd(port, 20)), asyncio.run(soak.run())
 
 
 async def crowd(port: int, seconds: float) -> list[float]:
@@ -341,14 +377,17 @@ def main() -> None:
         memory = int(2.5 * 2 * source.size(models[0]))  # two of them, for two workers
         with served(source, models, ("cpu", "cpu"), memory) as server:
             names = [models[0], *(Path(model).name for model in models[1:])]
-            run = Soak(server, names, options.requests)
-            alone = asyncio.run(run.alone(10))
-            among = asyncio.run(crowd(server.bound_port, 20))
-            report = asyncio.run(run.run())
+            context = multiprocessing.get_context("spawn")
+            with (
+                ProcessPoolExecutor(1, context) as pool,
+                Watch(server.engine, options.requests) as watch,
+            ):
+                clients = pool.submit(run_clients, server.bound_port, names, options.requests)
+                alone, among, report = clients.result()
             stats = server.engine.stats()
     print(dict(report.ends), f"of {options.requests}; floods: {dict(report.harm)}")
-    print("memory", {name: f"{value / 2**20:.0f} MiB" for name, value in report.memory.items()})
-    print(f"memory, end / middle: {report.memory['end'] / report.memory['middle']:.3f}")
+    print("memory", {name: f"{value / 2**20:.0f} MiB" for name, value in watch.memory.items()})
+    print(f"memory, end / middle: {watch.memory['end'] / watch.memory['middle']:.3f}")
     print(f"/livez p50 {p(0.5, report.live)}, p99 {p(0.99, report.live)}")
     for what, found in (("alone", alone), ("in a crowd", among), ("in the soak", report.other)):
         median = statistics.median(found)

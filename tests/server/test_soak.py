@@ -2,7 +2,7 @@
 
 import asyncio
 
-from benchmarks.soak import USERS, Soak, served
+from benchmarks.soak import USERS, Soak, Watch, served
 from tests.worlds.server import COPY_BYTES, FakePipeline, FakeSource
 
 
@@ -10,7 +10,8 @@ def test_every_request_ends_in_what_its_client_saw() -> None:
     models = ("one", "two", "three")
     source = FakeSource(lambda key, device: FakePipeline(key))
     with served(source, models, ("cpu", "cpu"), memory=5 * COPY_BYTES) as server:
-        report = asyncio.run(Soak(server, models, 400).run())
+        with Watch(server.engine, 350) as watch:
+            report = asyncio.run(Soak(server.bound_port, models, 400).run())
         stats = server.engine.stats()
     assert sum(report.ends.values()) == 400
     assert set(report.ends) <= {"drawn", "bad", "hung up", "dead", "full"}
@@ -20,4 +21,5 @@ def test_every_request_ends_in_what_its_client_saw() -> None:
     assert report.harm["bad"] > 0
     assert len(stats.models) <= 2
     assert stats.deaths == 2
+    assert list(watch.memory) == ["tenth", "middle", "end"]
     assert stats.running == stats.queued == 0

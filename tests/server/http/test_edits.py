@@ -7,10 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
 from unmask.pipeline import Pipeline
 from unmask.server.http.app import create_app
 from unmask.server.http.schemas import EditBody
@@ -42,7 +44,7 @@ PNG = file(IMAGE)
 MASK = file(left_half("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)))
 
 
-def post(client, url=EDITS, data=None, **files: bytes):
+def post(client: TestClient, url: str = EDITS, data: dict[str, object] = None, **files: bytes):
     data = {"prompt": "a red cat"} if data is None else data
     named = {name: (f"{name}.png", content, "image/png") for name, content in files.items()}
     return client.post(url, data=data, files=named or {"": b""})
@@ -53,7 +55,9 @@ def drawn(answer, index=0) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][index]["b64_json"])))
 
 
-def test_inpainting_keeps_what_the_mask_does_not_select(client, pipeline):
+def test_inpainting_keeps_what_the_mask_does_not_select(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     answer = post(client, image=PNG, mask=MASK)
     image = drawn(answer)
     assert (image.mode, image.size) == ("RGB", (40, 24))
@@ -66,7 +70,9 @@ def test_inpainting_keeps_what_the_mask_does_not_select(client, pipeline):
     assert body["edit"] == request.edit.summary()
 
 
-def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(client, pipeline):
+def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     image = drawn(post(client, data={"prompt": "cat", "feather": "3"}, image=PNG, mask=MASK))
     notes = json.loads(image.text["unmask"])
     assert notes["edit"] == pipeline.drawn[0].edit.summary()
@@ -88,7 +94,13 @@ def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(client, p
         ({"strength": "0.5", "feather": "1"}, {"mask": MASK}, ("image_to_image", 1, 0.5, None)),
     ],
 )
-def test_what_is_sent_decides_the_kind_of_edit(client, pipeline, fields, files, expected):
+def test_what_is_sent_decides_the_kind_of_edit(
+    client: TestClient,
+    pipeline: FakePipeline,
+    fields: dict[str, str],
+    files: dict[str, bytes],
+    expected: object,
+) -> None:
     assert post(client, data={"prompt": "cat", **fields}, image=PNG, **files).status_code == 200
     edit = pipeline.drawn[0].edit
     assert (edit.kind, edit.feather, edit.strength, edit.share) == expected
@@ -98,7 +110,9 @@ def test_what_is_sent_decides_the_kind_of_edit(client, pipeline, fields, files, 
 @pytest.mark.parametrize(
     ("fields", "kind"), [({}, "inpaint"), ({"strength": "0.5"}, "image_to_image")]
 )
-def test_without_a_mask_transparent_pixels_are_one(client, pipeline, fields, kind):
+def test_without_a_mask_transparent_pixels_are_one(
+    client: TestClient, pipeline: FakePipeline, fields: dict[str, str], kind: str
+) -> None:
     image = IMAGE.copy()
     image.putalpha(left_half("L", 0, 255))
     answer = post(client, data={"prompt": "cat", **fields}, image=file(image))
@@ -108,7 +122,9 @@ def test_without_a_mask_transparent_pixels_are_one(client, pipeline, fields, kin
     assert (edit.mask == (np.asarray(image)[..., 3] == 0)).all()
 
 
-def test_transparency_outside_the_mask_stays(client, pipeline, fault):
+def test_transparency_outside_the_mask_stays(
+    client: TestClient, pipeline: FakePipeline, fault: CheckFault
+) -> None:
     image = noise("RGBA")
     files = {"image": file(image), "mask": MASK}
     answer = post(client, **files)
@@ -122,7 +138,9 @@ def test_transparency_outside_the_mask_stays(client, pipeline, fault):
     fault(post(client, data={"prompt": "cat", "background": "opaque"}, **files), 400, "background")
 
 
-def test_outpainting_makes_the_picture_larger_by_so_much(client, pipeline):
+def test_outpainting_makes_the_picture_larger_by_so_much(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     sides = {"left": "8", "right": "16", "bottom": "1"}
     answer = post(client, OUTPAINT, {"prompt": "cat", "feather": "2", **sides}, image=PNG)
     image = drawn(answer)
@@ -132,7 +150,7 @@ def test_outpainting_makes_the_picture_larger_by_so_much(client, pipeline):
     assert pipeline.drawn[0].edit.feather == 2
 
 
-def test_a_variation_needs_no_prompt(client, pipeline):
+def test_a_variation_needs_no_prompt(client: TestClient, pipeline: FakePipeline) -> None:
     answer = post(client, VARIATIONS, {"n": "2"}, image=PNG)
     assert drawn(answer, 1).size == (40, 24)
     post(client, VARIATIONS, {"prompt": "cat", "strength": "0.25"}, image=PNG)
@@ -143,14 +161,16 @@ def test_a_variation_needs_no_prompt(client, pipeline):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
-def test_every_format_that_is_read_is_taken_and_turned_upright(client, kind):
+def test_every_format_that_is_read_is_taken_and_turned_upright(
+    client: TestClient, kind: str
+) -> None:
     exif = IMAGE.getexif()
     exif[0x0112] = 6
     answer = post(client, OUTPAINT, {"prompt": "", "top": "1"}, image=file(IMAGE, kind, exif=exif))
     assert drawn(answer).size == (24, 41)
 
 
-def test_texts_are_read_as_strictly_as_json(client, pipeline):
+def test_texts_are_read_as_strictly_as_json(client: TestClient, pipeline: FakePipeline) -> None:
     data = {
         "prompt": "2",
         "n": "2",
@@ -215,18 +235,20 @@ def test_texts_are_read_as_strictly_as_json(client, pipeline):
         ("mask", "text"),
     ],
 )
-def test_a_bad_text_is_refused_by_name(client, fault, param, text):
+def test_a_bad_text_is_refused_by_name(
+    client: TestClient, fault: CheckFault, param: str, text: str
+) -> None:
     files = {"mask": MASK} if param == "feather" else {}
     answer = post(client, data={"prompt": "cat", param: text}, image=PNG, **files)
     fault(answer, 400, param.removesuffix("[]"))
 
 
-def test_share_and_strength_exclude_each_other(client, fault):
+def test_share_and_strength_exclude_each_other(client: TestClient, fault: CheckFault) -> None:
     data = {"prompt": "cat", "share": "0.5", "strength": "0.5"}
     fault(post(client, data=data, image=PNG), 400, "share")
 
 
-def test_a_feather_without_a_mask_is_refused(client, fault):
+def test_a_feather_without_a_mask_is_refused(client: TestClient, fault: CheckFault) -> None:
     fault(post(client, data={"prompt": "cat", "feather": "2"}, image=PNG), 400, "feather")
 
 
@@ -260,7 +282,9 @@ def animated(kind: str) -> bytes:
         (file(Image.new("I;16", (40, 24))), "16 bits"),
     ],
 )
-def test_a_file_that_is_no_picture_to_edit_is_refused(client, fault, name, content, words):
+def test_a_file_that_is_no_picture_to_edit_is_refused(
+    client: TestClient, fault: CheckFault, name: str, content: bytes, words: str
+) -> None:
     error = fault(post(client, **({"image": PNG, "mask": MASK} | {name: content})), 400, name)
     assert words in error["message"]
 
@@ -273,7 +297,9 @@ def test_a_file_that_is_no_picture_to_edit_is_refused(client, fault, name, conte
         Image.new("RGBA", (40, 24), "white"),
     ],
 )
-def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(client, fault, mask):
+def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(
+    client: TestClient, fault: CheckFault, mask: bytes
+) -> None:
     fault(post(client, image=PNG, mask=file(mask)), 400, "mask")
 
 
@@ -289,12 +315,14 @@ def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(client, fault, m
         ({"prompt": "cat", "left": "1", "mask": "x"}, "mask"),
     ],
 )
-def test_outpainting_that_cannot_be_done_is_refused(client, fault, data, param):
+def test_outpainting_that_cannot_be_done_is_refused(
+    client: TestClient, fault: CheckFault, data: dict[str, object], param: str
+) -> None:
     fault(post(client, OUTPAINT, data, image=PNG), 400, param)
 
 
 @pytest.mark.parametrize("url", [EDITS, OUTPAINT, VARIATIONS])
-def test_exactly_one_image_is_needed(client, fault, url):
+def test_exactly_one_image_is_needed(client: TestClient, fault: CheckFault, url: str) -> None:
     error = fault(post(client, url, {"prompt": "cat", "top": "1"}, other=PNG), 400, "other")
     assert "image" in error["message"]
     data = {"prompt": "cat"}
@@ -308,7 +336,7 @@ def test_exactly_one_image_is_needed(client, fault, url):
     fault(client.post(url, data=data, files=mixed), 400, "image")
 
 
-def test_a_field_that_is_there_twice_is_refused(client, fault):
+def test_a_field_that_is_there_twice_is_refused(client: TestClient, fault: CheckFault) -> None:
     fault(post(client, data={"prompt": "cat", "n": ["1", "2"]}, image=PNG), 400, "n")
     fault(post(client, data={"prompt": "cat", "n": "1", "n[]": "2"}, image=PNG), 400, "n")
 
@@ -317,7 +345,9 @@ def test_a_field_that_is_there_twice_is_refused(client, fault):
 @pytest.mark.parametrize(
     "kind", [None, "application/json", "application/x-www-form-urlencoded", "multipart/mixed"]
 )
-def test_another_content_type_is_refused(client, fault, url, kind):
+def test_another_content_type_is_refused(
+    client: TestClient, fault: CheckFault, url: str, kind: str
+) -> None:
     headers = {"content-type": kind} if kind else {}
     error = fault(client.post(url, content=b"{}", headers=headers), 415)
     assert "multipart/form-data" in error["message"]
@@ -334,13 +364,17 @@ def test_another_content_type_is_refused(client, fault, url, kind):
         b"--y\r\n" * 1000,
     ],
 )
-def test_a_form_that_is_none_is_refused(client, fault, content):
+def test_a_form_that_is_none_is_refused(
+    client: TestClient, fault: CheckFault, content: bytes
+) -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     fault(client.post(EDITS, content=content, headers=headers), 400)
     fault(client.post(EDITS, content=content, headers={"content-type": "multipart/form-data"}), 400)
 
 
-def test_too_many_parts_and_too_long_ones_are_refused(client, fault):
+def test_too_many_parts_and_too_long_ones_are_refused(
+    client: TestClient, fault: CheckFault
+) -> None:
     many_fields = {"prompt": "cat", "n": ["1"] * 300}
     assert "Too many fields" in fault(post(client, data=many_fields, image=PNG), 400)["message"]
     many_files = [("image", ("a.png", b"x"))] * 20
@@ -349,7 +383,9 @@ def test_too_many_parts_and_too_long_ones_are_refused(client, fault):
     assert "maximum size" in fault(post(client, data=long, image=PNG), 400)["message"]
 
 
-def test_forms_have_a_limit_of_their_own(serve, pipeline, until, fault):
+def test_forms_have_a_limit_of_their_own(
+    serve: Serve, pipeline: FakePipeline, until: Until, fault: CheckFault
+) -> None:
     with serve(lambda: pipeline, max_body_bytes=1000, max_upload_bytes=len(PNG) + 2000) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         assert post(client, image=PNG).status_code == 200
@@ -360,7 +396,7 @@ def test_forms_have_a_limit_of_their_own(serve, pipeline, until, fault):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced):
+async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced: bool) -> None:
     total, size, taken = 300 << 20, 1 << 16, 0
     start = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     zeros = bytes(size)
@@ -372,7 +408,7 @@ async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced):
         taken += len(body)
         return {"type": "http.request", "body": body, "more_body": taken < total}
 
-    async def send(message):
+    async def send(message: str):
         sent.append(message)
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
@@ -415,7 +451,14 @@ contents = st.sampled_from([PNG, MASK, file(IMAGE, "jpeg"), b""]) | st.binary(ma
     files=st.dictionaries(st.sampled_from(["image", "mask", "x"]), contents, max_size=2),
     whole=st.booleans(),
 )
-def test_any_form_is_served_or_refused(client, fault, url, fields, files, whole):
+def test_any_form_is_served_or_refused(
+    client: TestClient,
+    fault: CheckFault,
+    url: str,
+    fields: dict[str, str],
+    files: dict[str, bytes],
+    whole: object,
+) -> None:
     if whole:  # but for one field or file
         fields, files = {"prompt": "cat"} | fields, {"image": PNG} | files
     answer = post(client, url, fields, **files)
@@ -425,7 +468,7 @@ def test_any_form_is_served_or_refused(client, fault, url, fields, files, whole)
 
 
 @pytest.mark.slow
-def test_the_bundled_model_edits_through_the_server(serve, until):
+def test_the_bundled_model_edits_through_the_server(serve: Serve, until: Until) -> None:
     with serve(lambda: Pipeline.load("storybook-64")) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         data = {"prompt": "a red cat", "seed": "7", "steps": "4"}

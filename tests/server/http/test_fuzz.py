@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.worlds.server import CheckFault
 from unmask.server.http.schemas import GenerationBody
 
 URL = "/v1/images/generations"
@@ -42,14 +44,16 @@ def post(client, fault, body: bytes) -> int:
 @pytest.mark.slow
 @FUZZ
 @given(body=valid_but_for_some | bodies | values)
-def test_any_json_is_served_or_refused(client, fault, body):
+def test_any_json_is_served_or_refused(client: TestClient, fault: CheckFault, body: bytes) -> None:
     post(client, fault, json.dumps(body).encode())
 
 
 @pytest.mark.slow
 @FUZZ
 @given(name=st.sampled_from(sorted(GenerationBody.model_fields)), value=scalars)
-def test_any_value_of_any_field_is_served_or_refused(client, fault, name, value):
+def test_any_value_of_any_field_is_served_or_refused(
+    client: TestClient, fault: CheckFault, name: str, value: object
+) -> None:
     body = json.dumps({"prompt": "cat"} | {name: value}, ensure_ascii=False)
     post(client, fault, body.encode(errors="surrogatepass"))
 
@@ -57,5 +61,5 @@ def test_any_value_of_any_field_is_served_or_refused(client, fault, name, value)
 @pytest.mark.slow
 @FUZZ
 @given(body=st.binary())
-def test_any_bytes_are_refused(client, fault, body):
+def test_any_bytes_are_refused(client: TestClient, fault: CheckFault, body: bytes) -> None:
     assert post(client, fault, body) == 400

@@ -8,16 +8,18 @@ import openai
 import pytest
 from PIL import Image
 
+from tests.worlds.server import FakePipeline, Gate
+
 
 @pytest.fixture
-def ai(live):
+def ai(live: int):
     url = f"http://127.0.0.1:{live}/v1"
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
         client.with_options(max_retries=10).models.list()  # until it is loaded
         yield client
 
 
-def test_it_draws(ai):
+def test_it_draws(ai: openai.OpenAI) -> None:
     answer = ai.images.generate(
         prompt="a red cat",
         model="gpt-image-2",
@@ -33,12 +35,12 @@ def test_it_draws(ai):
     assert answer.data[1].image_index == 1
 
 
-def test_it_lists_models(ai):
+def test_it_lists_models(ai: openai.OpenAI) -> None:
     assert [model.id for model in ai.models.list()] == ["storybook-64"]
     assert ai.models.retrieve("storybook-64").parameters == 1_000_000
 
 
-def test_it_shows_why_a_request_was_refused(ai):
+def test_it_shows_why_a_request_was_refused(ai: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="did you mean 'halton'") as refusal:
         ai.images.generate(prompt="cat", extra_body={"scheduler": "haltom"})
     assert refusal.value.param == "scheduler"
@@ -47,7 +49,9 @@ def test_it_shows_why_a_request_was_refused(ai):
         ai.images.generate(prompt="cat", model="sdxl")
 
 
-def test_it_sees_a_full_queue_as_a_rate_limit(ai, pipeline, gate):
+def test_it_sees_a_full_queue_as_a_rate_limit(
+    ai: openai.OpenAI, pipeline: FakePipeline, gate: Gate
+) -> None:
     pipeline.fake.during = gate
     refusals = []
 
@@ -80,7 +84,7 @@ def picture(mode: str, colour: object) -> io.BytesIO:
     return file
 
 
-def test_it_edits(ai, pipeline):
+def test_it_edits(ai: openai.OpenAI, pipeline: FakePipeline) -> None:
     answer = ai.images.edit(
         image=picture("RGB", "red"),
         mask=picture("RGBA", (0, 0, 0, 0)),
@@ -107,7 +111,7 @@ def test_it_edits(ai, pipeline):
     assert [request.edit.kind for request in pipeline.drawn] == ["inpaint", "revise"]
 
 
-def test_it_shows_why_an_edit_was_refused(ai):
+def test_it_shows_why_an_edit_was_refused(ai: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="twice") as refusal:
         ai.images.edit(image=[picture("RGB", "red"), picture("RGB", "red")], prompt="cat")
     assert refusal.value.param == "image"
@@ -118,7 +122,7 @@ def test_it_shows_why_an_edit_was_refused(ai):
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-def test_it_makes_variations(ai, pipeline):
+def test_it_makes_variations(ai: openai.OpenAI, pipeline: FakePipeline) -> None:
     answer = ai.images.create_variation(image=picture("RGB", "red"), n=2, model="dall-e-2")
     assert len(answer.data) == 2
     assert answer.edit["kind"] == "variation"
