@@ -4,20 +4,27 @@ import json
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from starlette.types import Message
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
-from unmask.pipeline import Pipeline
+from unmask.editing import Edit
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.server.http.app import create_app
 from unmask.server.http.schemas import EditBody
 from unmask.settings import Settings
 
+Colour = int | tuple[int, ...]
 EDITS, OUTPAINT, VARIATIONS = (f"/v1/images/{name}" for name in ("edits", "outpaint", "variations"))
 
 
@@ -33,10 +40,22 @@ def file(image: Image.Image, kind: str = "png", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def left_half(mode: str, chosen: object, rest: object, size=(40, 24)) -> Image.Image:
+def left_half(
+    mode: str, chosen: Colour, rest: Colour, size: tuple[int, int] = (40, 24)
+) -> Image.Image:
     mask = Image.new(mode, size, rest)
     mask.paste(chosen, (0, 0, size[0] // 2, size[1]))
     return mask
+
+
+def text_of(image: Image.Image) -> dict[str, str]:
+    assert isinstance(image, PngImageFile)
+    return dict(image.text)
+
+
+def edit_of(request: DrawRequest) -> Edit:
+    assert request.edit is not None
+    return request.edit
 
 
 IMAGE = noise()
@@ -44,13 +63,20 @@ PNG = file(IMAGE)
 MASK = file(left_half("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)))
 
 
-def post(client: TestClient, url: str = EDITS, data: dict[str, object] = None, **files: bytes):
-    data = {"prompt": "a red cat"} if data is None else data
-    named = {name: (f"{name}.png", content, "image/png") for name, content in files.items()}
+def post(
+    client: TestClient,
+    url: str = EDITS,
+    data: Mapping[str, object] | None = None,
+    **files: Any,
+) -> httpx2.Response:
+    data = {"prompt": "a red cat"} if data is None else dict(data)
+    named: dict[str, Any] = {
+        name: (f"{name}.png", content, "image/png") for name, content in files.items()
+    }
     return client.post(url, data=data, files=named or {"": b""})
 
 
-def drawn(answer, index=0) -> Image.Image:
+def drawn(answer: httpx2.Response, index: int = 0) -> Image.Image:
     assert answer.status_code == 200, answer.text
     return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][index]["b64_json"])))
 
@@ -64,21 +90,25 @@ def test_inpainting_keeps_what_the_mask_does_not_select(
     assert image.crop((20, 0, 40, 24)).tobytes() == IMAGE.crop((20, 0, 40, 24)).tobytes()
     assert image.crop((0, 0, 20, 24)).tobytes() != IMAGE.crop((0, 0, 20, 24)).tobytes()
     [request] = pipeline.drawn
-    assert (request.prompt, request.size, request.edit.kind) == ("a red cat", (40, 24), "inpaint")
+    assert (request.prompt, request.size, edit_of(request).kind) == (
+        "a red cat",
+        (40, 24),
+        "inpaint",
+    )
     body = answer.json()
     assert (body["size"], body["background"]) == ("40x24", "opaque")
-    assert body["edit"] == request.edit.summary()
+    assert body["edit"] == edit_of(request).summary()
 
 
 def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(
     client: TestClient, pipeline: FakePipeline
 ) -> None:
     image = drawn(post(client, data={"prompt": "cat", "feather": "3"}, image=PNG, mask=MASK))
-    notes = json.loads(image.text["unmask"])
-    assert notes["edit"] == pipeline.drawn[0].edit.summary()
+    notes = json.loads(text_of(image)["unmask"])
+    assert notes["edit"] == edit_of(pipeline.drawn[0]).summary()
     assert notes["edit"]["feather"] == 3
     assert (notes["prompt"], notes["steps"], notes["size"]) == ("cat", 12, "40x24")
-    assert len(image.text["unmask"]) < 2000
+    assert len(text_of(image)["unmask"]) < 2000
 
 
 @pytest.mark.parametrize(
@@ -98,11 +128,11 @@ def test_what_is_sent_decides_the_kind_of_edit(
     client: TestClient,
     pipeline: FakePipeline,
     fields: dict[str, str],
-    files: dict[str, bytes],
+    files: dict[str, Any],
     expected: object,
 ) -> None:
     assert post(client, data={"prompt": "cat", **fields}, image=PNG, **files).status_code == 200
-    edit = pipeline.drawn[0].edit
+    edit = edit_of(pipeline.drawn[0])
     assert (edit.kind, edit.feather, edit.strength, edit.share) == expected
     assert edit.mask.mean() == (0.5 if files else 1)
 
@@ -117,7 +147,7 @@ def test_without_a_mask_transparent_pixels_are_one(
     image.putalpha(left_half("L", 0, 255))
     answer = post(client, data={"prompt": "cat", **fields}, image=file(image))
     assert drawn(answer).mode == "RGB"
-    edit = pipeline.drawn[0].edit
+    edit = edit_of(pipeline.drawn[0])
     assert edit.kind == kind
     assert (edit.mask == (np.asarray(image)[..., 3] == 0)).all()
 
@@ -126,7 +156,7 @@ def test_transparency_outside_the_mask_stays(
     client: TestClient, pipeline: FakePipeline, fault: CheckFault
 ) -> None:
     image = noise("RGBA")
-    files = {"image": file(image), "mask": MASK}
+    files: dict[str, Any] = {"image": file(image), "mask": MASK}
     answer = post(client, **files)
     result = drawn(answer)
     assert answer.json()["background"] == "transparent"
@@ -147,7 +177,7 @@ def test_outpainting_makes_the_picture_larger_by_so_much(
     assert image.size == (64, 25)
     assert image.crop((8, 0, 48, 24)).tobytes() == IMAGE.tobytes()
     assert answer.json()["edit"]["kind"] == "outpaint"
-    assert pipeline.drawn[0].edit.feather == 2
+    assert edit_of(pipeline.drawn[0]).feather == 2
 
 
 def test_a_variation_needs_no_prompt(client: TestClient, pipeline: FakePipeline) -> None:
@@ -155,8 +185,8 @@ def test_a_variation_needs_no_prompt(client: TestClient, pipeline: FakePipeline)
     assert drawn(answer, 1).size == (40, 24)
     post(client, VARIATIONS, {"prompt": "cat", "strength": "0.25"}, image=PNG)
     first, second = pipeline.drawn
-    assert (first.prompt, first.n, first.edit.kind) == ("", 2, "variation")
-    assert (first.edit.strength, second.edit.strength) == (0.5, 0.25)
+    assert (first.prompt, first.n, edit_of(first).kind) == ("", 2, "variation")
+    assert (edit_of(first).strength, edit_of(second).strength) == (0.5, 0.25)
     assert second.prompt == "cat"
 
 
@@ -238,7 +268,7 @@ def test_texts_are_read_as_strictly_as_json(client: TestClient, pipeline: FakePi
 def test_a_bad_text_is_refused_by_name(
     client: TestClient, fault: CheckFault, param: str, text: str
 ) -> None:
-    files = {"mask": MASK} if param == "feather" else {}
+    files: dict[str, Any] = {"mask": MASK} if param == "feather" else {}
     answer = post(client, data={"prompt": "cat", param: text}, image=PNG, **files)
     fault(answer, 400, param.removesuffix("[]"))
 
@@ -285,7 +315,8 @@ def animated(kind: str) -> bytes:
 def test_a_file_that_is_no_picture_to_edit_is_refused(
     client: TestClient, fault: CheckFault, name: str, content: bytes, words: str
 ) -> None:
-    error = fault(post(client, **({"image": PNG, "mask": MASK} | {name: content})), 400, name)
+    files: dict[str, Any] = {"image": PNG, "mask": MASK, name: content}
+    error = fault(post(client, **files), 400, name)
     assert words in error["message"]
 
 
@@ -298,7 +329,7 @@ def test_a_file_that_is_no_picture_to_edit_is_refused(
     ],
 )
 def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(
-    client: TestClient, fault: CheckFault, mask: bytes
+    client: TestClient, fault: CheckFault, mask: Image.Image
 ) -> None:
     fault(post(client, image=PNG, mask=file(mask)), 400, "mask")
 
@@ -402,19 +433,19 @@ async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced: bool
     zeros = bytes(size)
     sent = []
 
-    async def receive():
+    async def receive() -> Message:
         nonlocal taken
         body = zeros if taken else start
         taken += len(body)
         return {"type": "http.request", "body": body, "more_body": taken < total}
 
-    async def send(message: str):
+    async def send(message: Message) -> None:
         sent.append(message)
 
     headers = [(b"content-type", b"multipart/form-data; boundary=x")]
     if announced:
         headers.append((b"content-length", str(total).encode()))
-    scope = {"type": "http", "method": "POST", "path": EDITS, "headers": headers}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": EDITS, "headers": headers}
     scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("x", 80)}
     app = create_app(Settings())
     tracemalloc.start()
@@ -427,11 +458,6 @@ async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced: bool
     assert json.loads(sent[1]["body"])["error"]["code"] == "body_too_large"
     assert taken <= (0 if announced else (20 << 20) + size)
     assert peak < 8 << 20
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
 
 
 texts = (
@@ -456,7 +482,7 @@ def test_any_form_is_served_or_refused(
     fault: CheckFault,
     url: str,
     fields: dict[str, str],
-    files: dict[str, bytes],
+    files: dict[str, Any],
     whole: object,
 ) -> None:
     if whole:  # but for one field or file

@@ -31,14 +31,15 @@ bodies = st.dictionaries(names, values, max_size=4)
 valid_but_for_some = bodies.map(lambda body: {"prompt": "cat"} | body)
 
 
-def post(client, fault, body: bytes) -> int:
+def post(client: TestClient, fault: CheckFault, body: bytes) -> int:
     answer = client.post(URL, content=body, headers={"content-type": "application/json"})
     if answer.status_code == 200:
         assert answer.json()["data"]
     else:
         assert answer.status_code in (400, 404)
         fault(answer)
-    return answer.status_code
+    status: int = answer.status_code
+    return status
 
 
 @pytest.mark.slow

@@ -2,9 +2,11 @@ import base64
 import io
 import json
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from tests.worlds.server import CheckFault, FakePipeline
 from unmask.sampling.options import PlanOptions, flat_options
@@ -12,7 +14,7 @@ from unmask.sampling.options import PlanOptions, flat_options
 URL = "/v1/images/generations"
 
 
-def images(answer):
+def images(answer: httpx2.Response) -> list[Image.Image]:
     assert answer.status_code == 200, answer.text
     return [
         Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))) for item in answer.json()["data"]
@@ -100,7 +102,7 @@ def test_the_answer_tells_what_is_needed_to_draw_it_again(
 def test_every_option_reaches_the_pipeline(
     client: TestClient, pipeline: FakePipeline, chosen: dict[str, object]
 ) -> None:
-    others = {"n": 2, "seed": 2**64 - 1}
+    others: dict[str, object] = {"n": 2, "seed": 2**64 - 1}
     if "guidance_scale" in chosen:
         others["negative_prompt"] = "dog"
     subjects = {"subjects": [["cat"], ["red"]]}
@@ -171,7 +173,9 @@ def test_png_carries_its_parameters_and_no_clock(client: TestClient) -> None:
     options = {"prompt": "chat été", "seed": 7}
     first, second = (client.post(URL, json=options) for _ in range(2))
     assert first.json()["data"] == second.json()["data"]
-    notes = json.loads(images(first)[0].text["unmask"])
+    [image] = images(first)
+    assert isinstance(image, PngImageFile)
+    notes = json.loads(image.text["unmask"])
     assert notes["prompt"] == "chat été"
     assert (notes["seed"], notes["model"], notes["size"]) == (7, "storybook-64", "64x64")
 

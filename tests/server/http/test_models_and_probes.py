@@ -48,7 +48,7 @@ def test_a_loading_server_lives_but_is_not_ready(
 ) -> None:
     loaded = threading.Event()
 
-    def load():
+    def load() -> FakePipeline:
         assert loaded.wait(10)
         return pipeline
 
@@ -68,7 +68,7 @@ def test_a_loading_server_lives_but_is_not_ready(
 def test_a_model_that_cannot_be_loaded_leaves_the_server_unready(
     serve: Serve, until: Until, fault: CheckFault
 ) -> None:
-    def load():
+    def load() -> FakePipeline:
         raise ConfigError("/secret/folder: no model.json")
 
     with serve(load) as client:

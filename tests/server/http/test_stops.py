@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx2
 import pytest
@@ -78,7 +79,7 @@ def test_whenever_it_stops_everybody_is_told(pipeline: FakePipeline, moment: int
         ready(server)
         for i in range(12):
             steps = chance.choice([4, 100])
-            calls.call(lambda i=i, steps=steps: post(server, steps=steps, stream=i % 2 == 0))
+            calls.call(partial(post, server, steps=steps, stream=i % 2 == 0))
         wait_until(lambda: server.engine.stats().admitted > 0)
         time.sleep(chance.random() * 0.3)
         began = time.monotonic()
@@ -135,7 +136,7 @@ def test_a_second_signal_ends_the_grace_and_everybody_is_told(
     with live_server(lambda *_: pipeline, shutdown_timeout_seconds=30) as server:
         ready(server)
         for stream in (False, True):
-            calls.call(lambda stream=stream: post(server, stream=stream))
+            calls.call(partial(post, server, stream=stream))
         wait_until(lambda: server.engine.stats().admitted == 2)
         began = time.monotonic()
         server.handle_exit(signal.SIGINT, None)
@@ -150,7 +151,8 @@ def test_a_second_signal_ends_the_grace_and_everybody_is_told(
 def test_a_process_hears_signals_and_ends_in_time_in_the_middle_of_a_step() -> None:
     environment = {"UNMASK_SHUTDOWN_TIMEOUT_SECONDS": "2", "UNMASK_PORT": "0"}
     command = [sys.executable, "-m", "unmask", "serve"]
-    calls, lines = Background(), []
+    calls = Background()
+    lines: list[str] = []
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

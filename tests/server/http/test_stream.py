@@ -4,11 +4,13 @@ import io
 import json
 import logging
 import time
+from typing import Any
 
 import httpx2
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from openai.types import ImageGenCompletedEvent
 from PIL import Image
 
 from tests.worlds.server import CheckFault, FakePipeline, Gate, live_server, wait_until
@@ -19,7 +21,7 @@ PNG = io.BytesIO()
 Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(PNG, "png")
 
 
-def frames(text: str) -> list[tuple[str, dict]]:
+def frames(text: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for frame in text.strip().split("\n\n"):
         if not frame.startswith(":"):
@@ -28,7 +30,7 @@ def frames(text: str) -> list[tuple[str, dict]]:
     return found
 
 
-def image(data: dict) -> Image.Image:
+def image(data: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data["b64_json"])))
 
 
@@ -80,7 +82,9 @@ def test_the_openai_client_reads_the_stream(live: int) -> None:
         *["image_generation.partial_image"] * 2,
         "image_generation.completed",
     ]
-    assert events[-1].usage.output_tokens == 64
+    last = events[-1]
+    assert isinstance(last, ImageGenCompletedEvent)
+    assert last.usage.output_tokens == 64
     ai.close()
 
 
