@@ -153,7 +153,7 @@ def client(port: int, address: str = "127.0.0.1") -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None)
     transport = httpx2.AsyncHTTPTransport(local_address=address, limits=limits)
     base_url = f"http://127.0.0.1:{port}"
-    return httpx2.AsyncClient(base_url=base_url, timeout=120, transport=transport)
+    return httpx2.AsyncClient(base_url=base_url, timeout=330, transport=transport)
 
 
 def end_of(answer: httpx2.Response) -> str:
@@ -176,7 +176,7 @@ class Soak:
         self.report = Report()
         self._chance = random.Random(0)
         self._bodies, self._numbers = mix(0), iter(range(count))
-        picture = Image.effect_noise((640, 480), 80).convert("RGB")
+        picture = Image.effect_noise((320, 240), 80).convert("RGB")
         file = io.BytesIO()
         picture.save(file, "png")
         self._picture = file.getvalue()
@@ -224,7 +224,7 @@ class Soak:
                 end_of(await asyncio.wait_for(sent, chance.random()))
                 return "drawn"
             return "hung up"
-        end = end_of(await asyncio.wait_for(sent, 120))
+        end = end_of(await asyncio.wait_for(sent, 330))
         assert end == "bad" or fate >= 0.05 or end in ("full", "dead"), end
         return end
 

@@ -311,11 +311,13 @@ def ask(
 
 
 @contextlib.contextmanager
-def serving(load: Callable[[], Pipeline], **options: Any) -> Iterator[TestClient]:
-    """A client of an app, without waiting for the model."""
+def serving(
+    load: Callable[[], Pipeline], address: str = "testclient", **options: Any
+) -> Iterator[TestClient]:
+    """A client of an app that sends from an address, without waiting for the model."""
     settings = Settings(model=MODEL, **options)
     engine = Engine(EngineOptions.of(settings), FakeSource(lambda key, device: load()))
-    with TestClient(create_app(settings, engine)) as client:
+    with TestClient(create_app(settings, engine), client=(address, 1)) as client:
         yield client
 
 

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import struct
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from starlette.types import Message
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
 from unmask.editing import Edit
-from unmask.pipeline import DrawRequest, Pipeline
+from unmask.pipeline import DrawRequest, Pipeline, PreparedRequest
 from unmask.server.http.app import create_app
 from unmask.server.http.schemas import EditBody
 from unmask.settings import Settings
@@ -506,3 +507,19 @@ def test_the_bundled_model_edits_through_the_server(serve: Serve, until: Until) 
         assert drawn(post(client, VARIATIONS, {"n": "1"}, image=PNG)).size == (40, 24)
         larger = drawn(post(client, OUTPAINT, {**data, "right": "40"}, image=PNG))
         assert larger.crop((0, 0, 40, 24)).tobytes() == IMAGE.tobytes()
+
+
+def test_an_edit_is_prepared_once_for_all_its_images_and_beside_the_worker(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
+    threads: list[str] = []
+    prepare = pipeline.prepare
+
+    def prepare_heard(request: DrawRequest) -> PreparedRequest:
+        threads.append(threading.current_thread().name)
+        return prepare(request)
+
+    pipeline.prepare = prepare_heard  # type: ignore[method-assign]
+    data = {"prompt": "cat", "n": "4"}
+    assert post(client, data=data, image=PNG, mask=MASK).status_code == 200
+    assert threads == ["once-weigh"]

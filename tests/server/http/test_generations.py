@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from typing import Any
 
 import httpx2
 import pytest
@@ -8,8 +9,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from tests.worlds.server import CheckFault, FakePipeline
+from tests.worlds.server import CheckFault, FakePipeline, serving, wait_until
 from unmask.sampling.options import PlanOptions, flat_options
+from unmask.server.engine.engine import Engine
 
 URL = "/v1/images/generations"
 
@@ -272,3 +274,30 @@ def test_a_bad_value_is_refused_by_name(
 
 def test_a_missing_prompt_is_refused(client: TestClient, fault: CheckFault) -> None:
     fault(client.post(URL, json={}), 400, "prompt")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_no_header_makes_another_sender_of_one(
+    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, address: str, key: str
+) -> None:
+    keys: list[str] = []
+    submit = Engine.submit
+
+    async def submit_heard(engine: Engine, *arguments: Any, **options: Any) -> Any:
+        keys.append(options["key"])
+        return await submit(engine, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "submit", submit_heard)
+    with serving(lambda: pipeline, address=address) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        for number in range(3):
+            headers = {"authorization": f"Bearer {number}", "x-forwarded-for": f"10.0.0.{number}"}
+            client.post(URL, json={"prompt": "cat"}, headers=headers)
+    assert keys == [key] * 3

@@ -252,7 +252,7 @@ class Engine:
             ready_workers=len(self.workers) if taking else 0,
             queued=len(self.queue),
             queued_seconds=self._seconds(
-                [(ticket.model, ticket.cost.work * ticket.left) for ticket in self._open]
+                [(ticket.model, ticket.cost.work * ticket.left) for ticket in list(self._open)]
             ),
             running=sum(len(worker.running) for worker in self.workers.values()),
             models=self.store.loaded_bytes(),

@@ -94,10 +94,12 @@ class Server(uvicorn.Server):
                 task.cancel()
             await asyncio.wait(running, timeout=FLUSH_SECONDS / 2)
         for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await asyncio.sleep(0)
+            connection.transport.close()  # when all is sent that was written
+        flushed = self._loop.time() + FLUSH_SECONDS / 2
+        while self.server_state.connections and self._loop.time() < flushed:
+            await asyncio.sleep(0.01)
         for connection in list(self.server_state.connections):
-            connection.transport.close()
+            connection.transport.abort()
         await stopping
         await self.lifespan.shutdown()
 
