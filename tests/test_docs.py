@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
-from unmask.commands import commands
 
+from unmask.commands import commands
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.settings import Settings
 

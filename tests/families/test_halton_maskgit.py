@@ -29,11 +29,11 @@ from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, vari
 from unmask.errors import ConfigError, RequestError
 from unmask.families.halton_maskgit import HALTON, explains
 from unmask.models.halton_maskgit import HaltonConfig
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
 from unmask.sampling.step import draw_values
 
 GRID, MASK = TRANSFORMER.grid, TRANSFORMER.codebook_size
@@ -60,7 +60,7 @@ def _pipeline(folder: Path, precision: Precision = "fp32") -> Pipeline:
     return Pipeline(HALTON.card(folder, "tiny"), *HALTON.load(folder, "cpu", precision))
 
 
-def _tokens(pipeline: Pipeline, requests: list[Request]) -> Tensor:
+def _tokens(pipeline: Pipeline, requests: list[DrawRequest]) -> Tensor:
     """What the requests draw, (requests, cells)."""
     plans = [pipeline.plan(request) for request in requests]
     blank = all_masked(len(requests), CELLS, MASK, pipeline.device)
@@ -244,7 +244,8 @@ def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
     drawn = [
         pipeline.generate("tabby", steps=6, seed=1, guidance_scale=5.0, **options).images[0]
         for options in (
-            *({"guidance": name, "guidance_interval": (0, 0.5)} for name in GUIDANCE_SCHEDULES),
+            *({"guidance": name} for name in GUIDANCES if name != "interval"),
+            {"guidance": "interval", "guidance_interval": (0, 0.5)},
             {"reuse": 2, "reuse_after": 0.0},
         )
     ]

@@ -28,11 +28,11 @@ from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, vari
 from unmask.errors import ConfigError
 from unmask.families.meissonic import MEISSONIC
 from unmask.models.meissonic import MeissonicTransformer
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
 from unmask.sampling.step import draw_values
 
 CELLS = SIDE * SIDE
@@ -60,7 +60,7 @@ def _pipeline(folder: Path, precision: Precision = "fp32") -> Pipeline:
     return Pipeline(MEISSONIC.card(folder, "tiny"), *MEISSONIC.load(folder, "cpu", precision))
 
 
-def _tokens(pipeline: Pipeline, requests: list[Request]) -> Tensor:
+def _tokens(pipeline: Pipeline, requests: list[DrawRequest]) -> Tensor:
     """What the requests draw, (requests, cells)."""
     plans = [pipeline.plan(request) for request in requests]
     blank = all_masked(len(requests), CELLS, MASK, pipeline.device)
@@ -90,7 +90,7 @@ def test_tokens_are_those_that_the_published_scheduler_chooses(
             pipeline.request(prompt, seed=own, steps=steps)
             for prompt, own in zip(PROMPTS, seeds, strict=True)
         ]
-        prefix = pipeline.encode(requests)
+        prefix = pipeline.encode(requests).both
         for i, left in enumerate(scheduler.timesteps):
             tokens = expected.repeat(2, 1)
             logits = pipeline.backbone.full(tokens, prefix, steps_left=left.expand(4)).logits
@@ -165,7 +165,7 @@ def test_every_kind_of_request_is_served(folder: Path) -> None:
         pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0]
         for options in (
             *({"scheduler": name} for name in SCHEDULERS),
-            *({"guidance": name} for name in GUIDANCE_SCHEDULES),
+            *({"guidance": name} for name in GUIDANCES),
             {"reuse": 2, "reuse_after": 0.0},
             {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
         )
