@@ -304,12 +304,12 @@ def test_a_picture_does_not_depend_on_its_place_in_the_batch(folder: Path) -> No
 
     assert not torch.equal(draw(PROMPTS[0]), draw(PROMPTS[1], PROMPTS[0]))
     requests = [
-        ours.request(prompt, seed=1, steps=6, reuse=reuse, reuse_after=0.0, guidance=guidance)
+        ours.request(prompt, seed=1, steps=6, guidance=guidance, **reuse)
         for prompt, reuse, guidance in (
-            (PROMPTS[0], 0, "constant"),
-            (PROMPTS[1], 2, "constant"),
-            (PROMPTS[0], 3, "interval"),
-            (PROMPTS[0], 2, "constant"),
+            (PROMPTS[0], {}, "constant"),
+            (PROMPTS[1], {"reuse": 2, "reuse_after": 0.0}, "constant"),
+            (PROMPTS[0], {"reuse": 3, "reuse_after": 0.0}, "interval"),
+            (PROMPTS[0], {"reuse": 2, "reuse_after": 0.0}, "constant"),
         )
     ]
     together = ours.draw_batch(requests)

@@ -33,6 +33,7 @@ from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
+from unmask.sampling.options import choose_options
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.step import draw_values
 
@@ -217,19 +218,19 @@ def test_defaults_are_the_published_ones(folder: Path, copy: Path) -> None:
         config.save_json(settings, copy / "transformer" / "config.json")
         card = HALTON.card(copy, "any")
         assert (card.name, card.scheduler, card.steps) == ("any", "halton", 32)
-        options = card.preset("halton")
-        assert (options.steps, options.mask_schedule) == (32, "arccos")
-        assert (options.temperature, options.guidance_scale) == (1.0, 1 + w)
-        assert options.temperature_warmup == 1
-    baseline = HALTON.card(folder, "any").preset("confidence", 12)
-    assert (baseline.mask_schedule, baseline.choice_temperature) == ("arccos", 4.5)
-    assert (baseline.guidance, baseline.guidance_scale) == ("linear", 4.0)
+        options = choose_options({}, card.preset("halton"))
+        assert (options.steps, options["mask_schedule"]) == (32, "arccos")
+        assert (options["temperature"], options["guidance_scale"]) == (1.0, 1 + w)
+        assert options["temperature_warmup"] == 1
+    baseline = choose_options({}, HALTON.card(folder, "any").preset("confidence", 12))
+    assert (baseline["mask_schedule"], baseline["choice_temperature"]) == ("arccos", 4.5)
+    assert (baseline["guidance"], baseline["guidance_scale"]) == ("linear", 4.0)
 
 
 @pytest.mark.parametrize("scheduler", TEXTLESS)
 def test_every_scheduler_draws(pipeline: Pipeline, scheduler: str) -> None:
     request = pipeline.request("tabby", scheduler=scheduler, steps=4, seed=1)
-    assert request.options.guidance_scale > 1
+    assert request.options["guidance_scale"] > 1
     tokens = _tokens(pipeline, [request])
     assert ((tokens >= 0) & (tokens < MASK)).all()
 
@@ -255,12 +256,12 @@ def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
 
 def test_pictures_do_not_depend_on_their_batch(pipeline: Pipeline) -> None:
     requests = [
-        pipeline.request(label, seed=1, steps=6, reuse=reuse, reuse_after=0.0, guidance=guidance)
+        pipeline.request(label, seed=1, steps=6, guidance=guidance, **reuse)
         for label, reuse, guidance in (
-            ("tabby", 0, "constant"),
-            ("tench", 2, "constant"),
-            ("tabby", 3, "interval"),
-            ("drake", 2, "constant"),
+            ("tabby", {}, "constant"),
+            ("tench", {"reuse": 2, "reuse_after": 0.0}, "constant"),
+            ("tabby", {"reuse": 3, "reuse_after": 0.0}, "interval"),
+            ("drake", {"reuse": 2, "reuse_after": 0.0}, "constant"),
         )
     ]
     together = pipeline.draw_batch(requests)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from unmask.devices import Precision
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
@@ -15,12 +13,6 @@ from unmask.sampling.methods import check_range
 from unmask.sampling.options import choose_options
 from unmask.sampling.planned import MAX_STEPS
 from unmask.tokenizers.base import Tokenizer
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 
 
 @dataclass(frozen=True)

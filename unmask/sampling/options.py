@@ -22,7 +22,7 @@ from unmask.sampling.methods import (
 )
 from unmask.sampling.planned import MAX_STEPS
 from unmask.sampling.reuse import ReusePolicy
-from unmask.sampling.schedulers.base import Scheduler
+from unmask.sampling.scheduler import Scheduler
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
 from unmask.sampling.zigzag import Zigzag
 

@@ -11,8 +11,8 @@ from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import Length, PlanOptions, plan_options
 from unmask.sampling.planned import PlannedStep
+from unmask.sampling.scheduler import Scheduler, Subjects
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedulers.base import Scheduler, Subjects
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule, reveal_counts, temperatures
 
 

@@ -7,7 +7,7 @@ from unmask.numerics import FEWEST_ROWS
 from unmask.sampling.backbone import Positions
 from unmask.sampling.logits import Moment, narrowed
 from unmask.sampling.row import Batch, Part, Row
-from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.scheduler import ScoreContext
 
 # A temperature below it takes the likeliest value: logits divided by less leave fp32.
 _FREEZING = 1e-6

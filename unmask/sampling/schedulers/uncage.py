@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.methods import method_option, option
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext, Subjects
+from unmask.sampling.scheduler import Scheduler, ScoreContext, Subjects
 
 
 @dataclass(frozen=True)
