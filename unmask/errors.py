@@ -6,6 +6,7 @@ UnmaskError
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
 ├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)
+├── DeviceError            replace the worker or the process: its device has failed (HTTP 503)
 └── UnavailableError       try again later: the server is full, starting or broken (HTTP 503)
 """
 
@@ -42,6 +43,10 @@ class DataError(UnmaskError):
 
 class DrawingError(UnmaskError):
     """A picture could not be drawn, and would not be if asked again."""
+
+
+class DeviceError(UnmaskError):
+    """A device has failed: whatever it is asked next will fail too, whoever asks."""
 
 
 class UnavailableError(UnmaskError):

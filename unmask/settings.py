@@ -31,10 +31,22 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(0, ge=0, description="of all weights together; 0 = no bound")
     pad: bool | None = Field(None, description="batches to powers of two; unset = not on a CPU")
     on_death: OnDeath = Field("restart", description="of a worker: restart it, exit, or stay")
+    max_connections: int = Field(
+        512, ge=1, description="at a time; beyond them one that asks for nothing makes room"
+    )
+    read_timeout_seconds: float = Field(
+        10, gt=0, description="longest wait for a request, and between parts of its body"
+    )
+    trusted_proxies: list[str] = Field(
+        [], description="addresses whose X-Forwarded-For is believed"
+    )
     max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body that is no form")
     max_upload_bytes: int = Field(20 << 20, ge=1, description="largest form, its files included")
     request_timeout_seconds: float = Field(300, gt=0, description="longest wait for one request")
     shutdown_timeout_seconds: int = Field(30, ge=0, description="grace for running requests")
+    shutdown_delay_seconds: float = Field(
+        0, ge=0, description="of that, how long a server that is unready takes requests still"
+    )
     log_level: LogLevel = "info"
 
 

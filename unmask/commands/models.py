@@ -49,21 +49,9 @@ def serve(
         max_queue=max_queue,
         log_level=log_level,
     )
-    import logging
+    from unmask.server.http.server import serve as serve_until_signal
 
-    import uvicorn
-
-    from unmask.server.http.app import create_app
-
-    logging.basicConfig(level=settings.log_level.upper())
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-    )
+    serve_until_signal(settings)
 
 
 @commands.command()

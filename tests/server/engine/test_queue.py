@@ -1,12 +1,22 @@
+from typing import cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unmask.pipeline import Pipeline, PreparedRequest
+from unmask.server.engine import queue as queues
+from unmask.server.engine.costs import Cost, WeighedRequest
+from unmask.server.engine.models import OpenedModel
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Priority, Ticket
 
 
 def ticket(name: str, cost: float = 1.0, key: str = "", priority: int = 1) -> Ticket:
-    return Ticket(None, name, cost, 1, key=key, priority=Priority(priority))
+    """A ticket of one token and so many passes, for a model of that key."""
+    model = OpenedModel(name, cast(Pipeline, None))
+    weighed = WeighedRequest(model, cast(PreparedRequest, None), Cost(passes=cost))
+    return Ticket(weighed, key=key, priority=Priority(priority))
 
 
 def drained(queue: FairQueue) -> list[str]:
@@ -64,14 +74,51 @@ def test_a_lower_priority_waits() -> None:
     assert drained(queue) == ["high", "normal", "normal2", "low"]
 
 
+def test_those_who_left_leave_nothing_behind() -> None:
+    queue = FairQueue()
+    tickets = [ticket(str(i), key=str(i), priority=2) for i in range(100)]
+    for gone in tickets:
+        queue.put(gone)
+        queue.remove(gone)
+        queue.remove(gone)
+    assert (len(queue), queue.keys) == (0, 0)
+
+
+def test_keys_that_do_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "MOST_KEYS", 10)
+    queue = FairQueue()
+    queue.put(ticket("low", key="low", priority=2))
+    for i in range(50):
+        queue.put(ticket(str(i), key=str(i)))
+        assert queue.take("worker") is not None
+    assert queue.keys <= 12
+    assert drained(queue) == ["low"]
+    assert queue.keys == 0
+
+
+def test_it_tells_what_a_new_one_would_wait_for() -> None:
+    queue = FairQueue()
+    for name, priority in (("a1", 1), ("a2", 1), ("b1", 1), ("high", 0), ("low", 2)):
+        queue.put(ticket(name, key=name[0], priority=priority))
+
+    def ahead(key: str, priority: Priority = Priority.NORMAL) -> set[str]:
+        return {ticket.model for ticket in queue.ahead(key, priority)}
+
+    assert ahead("c") == {"high", "a1", "b1"}
+    assert ahead("a") == {"high", "a1", "a2", "b1"}
+    assert ahead("c", Priority.LOW) == {"high", "a1", "a2", "b1", "low"}
+
+
 def test_those_who_left_are_neither_counted_nor_given_out() -> None:
     queue = FairQueue()
     tickets = [ticket(name) for name in "abc"]
     for each in tickets:
         queue.put(each)
-    tickets[1].cancel()
+    for gone in tickets[1:]:
+        gone.cancel()
+    queue.remove(tickets[1])
     assert len(queue) == 2
-    assert drained(queue) == ["a", "c"]
+    assert drained(queue) == ["a"]
 
 
 @given(

@@ -1,7 +1,13 @@
+import contextlib
+import gzip
 import logging
 import socket
+import time
 
 import pytest
+
+from unmask.errors import RequestError
+from unmask.server.http.schemas import GenerationBody, read_body
 
 URL = "/v1/images/generations"
 JSON = {"content-type": "application/json"}
@@ -70,11 +76,43 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(client, fault):
     assert fault(answer, 413)["code"] == "body_too_large"
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP"])
+def test_an_encoded_body_is_refused_by_name(client, fault, encoding):
+    headers = JSON | {"content-encoding": encoding}
+    error = fault(client.post(URL, content=gzip.compress(b"{}"), headers=headers), 415)
+    assert encoding.lower() in error["message"]
+
+
+CHEAP = [
+    b'{"prompt": "cat", "mask_shares": [' + b",".join([b'"a"'] * 200_000) + b"]}",
+    b'{"prompt": "cat", "subjects": [' + b",".join([b"[]"] * 300_000) + b"]}",
+    b"{" + b",".join(b'"%d":1' % i for i in range(90_000)) + b"}",
+    b"[" * (1 << 20),
+    b'{"prompt": "' + b"\\u0041" * 170_000 + b'"}',
+    b'{"prompt": "cat", "seed": ' + b"9" * 1_000_000 + b"}",
+    b'{"prompt": "cat"' + b" " * 1_000_000 + b"}",
+    b'{"prompt": "cat", "mask_shares": [' + b",".join([b'"a"'] * 4000) + b"]}",
+    b'{"prompt": "cat", "subjects": [' + b",".join([b"[{}]"] * 1300) + b"]}",
+    b"{" + b",".join(b'"%d":1' % i for i in range(4000)) + b"}",
+]
+
+
+@pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
+def test_no_cheap_body_costs_more_than_it_may(body):
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with contextlib.suppress(RequestError):
+            read_body(body, GenerationBody)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.02
+
+
 def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, caplog):
     def explode(step):
         raise RuntimeError("secret")
 
-    pipeline.backbone.during = explode
+    pipeline.fake.during = explode
     with caplog.at_level(logging.ERROR):
         answer = client.post(URL, json={"prompt": "cat"})
     error = fault(answer, 500)
@@ -84,7 +122,7 @@ def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, cap
     assert answer.headers["x-should-retry"] == "false"
     assert request_id in caplog.text
     assert "secret" in caplog.text
-    pipeline.backbone.during = lambda step: None
+    pipeline.fake.during = lambda step: None
     assert client.post(URL, json={"prompt": "cat"}).status_code == 200
 
 
@@ -98,7 +136,7 @@ def test_a_sane_request_id_is_kept_and_another_replaced(client, given, kept):
 
 
 def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until, fault):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     with serve(lambda: pipeline, request_timeout_seconds=0.05) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         answer = client.post(URL, json={"prompt": "cat"})
@@ -107,7 +145,7 @@ def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until,
 
 
 def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(live, pipeline, gate, until):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     body = b'{"prompt": "cat", "steps": 50}'
     with socket.create_connection(("127.0.0.1", live)) as connection:
         head = f"POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -122,4 +160,4 @@ def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(live, pipelin
     with socket.create_connection(("127.0.0.1", live)) as connection:
         connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    assert len(pipeline.backbone.batches) == 1 + 50
+    assert len(pipeline.fake.batches) == 1 + 50

@@ -1,12 +1,11 @@
 import base64
-import dataclasses
 import io
 import json
 
 import pytest
 from PIL import Image
 
-from unmask.sampling.plan import PlanOptions
+from unmask.sampling.options import PlanOptions, flat_options
 
 URL = "/v1/images/generations"
 
@@ -32,48 +31,59 @@ def test_a_prompt_alone_is_enough(client):
     assert "safety_identifier" not in body
 
 
-# A value of every sampling option that is not its default and goes with all the others here.
-CHOSEN = {
-    "steps": 5,
-    "scheduler": "random",
-    "mask_schedule": "cosine",
-    "mask_shares": [0.5, 0.25, 0.0],
-    "temperature": 0.5,
-    "choice_temperature": 3.0,
-    "guidance_scale": 2.0,
-    "guidance": "interval",
-    "guidance_interval": [0.25, 0.75],
-    "guidance_power": 2.0,
-    "count_rule": "entropy",
-    "entropy_bound": 0.25,
-    "stable_confidence": 0.5,
-    "stable_divergence": 0.5,
-    "reuse_after": 0.25,
-    "eta": 0.5,
-    "uncage_base": "random",
-    "uncage_weight": 2.0,
-    "uncage_share": 0.5,
-    "uncage_blur": 1.0,
-    "noise_regularisation": 0.5,
-    "differential": 0.5,
-    "temperature_last": 0.5,
-    "temperature_warmup": 1,
-    "top_k": 100,
-    "halton_shift": False,
-}
+# Values of all sampling options that are not their defaults, as they go together.
+CHOSEN: list[dict[str, object]] = [
+    {
+        "steps": 5,
+        "scheduler": "random",
+        "mask_schedule": "cosine",
+        "temperature": 0.5,
+        "temperature_last": 0.25,
+        "temperature_warmup": 1,
+        "guidance_scale": 2.0,
+        "guidance": "interval",
+        "guidance_interval": [0.25, 0.75],
+        "count_rule": "entropy",
+        "entropy_bound": 0.25,
+        "noise_regularisation": 0.5,
+        "differential": 0.5,
+        "top_k": 100,
+    },
+    {
+        "mask_shares": [0.5, 0.25, 0.0],
+        "scheduler": "confidence",
+        "choice_temperature": 3.0,
+        "guidance_scale": 2.0,
+        "guidance": "power-cosine",
+        "guidance_power": 2.0,
+        "count_rule": "stable",
+        "stable_confidence": 0.5,
+        "stable_divergence": 0.5,
+    },
+    {
+        "scheduler": "uncage",
+        "uncage_base": "random",
+        "uncage_weight": 2.0,
+        "uncage_share": 0.5,
+        "uncage_blur": 1.0,
+        "zigzag": True,
+    },
+    {"scheduler": "remdm-cap", "eta": 0.5, "reuse_policy": "none"},
+    {"scheduler": "halton", "halton_shift": False, "reuse": 2, "reuse_after": 0.25},
+]
 
 
 def plain(options: PlanOptions) -> dict[str, object]:
     """Options as they stand in JSON, without those that are not set."""
-    values = json.loads(json.dumps(dataclasses.asdict(options)))
+    values = json.loads(json.dumps(options.flat()))
     return {name: value for name, value in values.items() if value is not None}
 
 
-def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline):
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline, chosen):
     prompt = {"prompt": "a red cat", "n": 3}
-    first = client.post(URL, json={**prompt, **CHOSEN}).json()
-    names = {field.name for field in dataclasses.fields(PlanOptions)} | {"seed", "subjects"}
-    again = {name: first[name] for name in names if name in first}
+    first = client.post(URL, json={**prompt, **chosen}).json()
+    again = {name: first[name] for name in (*flat_options(), "seed", "subjects") if name in first}
     assert first["subjects"] == [["red", "cat"]]
     assert client.post(URL, json={**prompt, **again}).json()["data"] == first["data"]
     one, other = pipeline.drawn
@@ -82,32 +92,31 @@ def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline):
     assert len({item["b64_json"] for item in first["data"]}) == 3
 
 
-def test_every_option_reaches_the_pipeline(client, pipeline):
-    others = {"negative_prompt": "dog", "n": 2, "seed": 2**64 - 1}
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_every_option_reaches_the_pipeline(client, pipeline, chosen):
+    others = {"n": 2, "seed": 2**64 - 1}
+    if "guidance_scale" in chosen:
+        others["negative_prompt"] = "dog"
     subjects = {"subjects": [["cat"], ["red"]]}
     size = {"size": "64x64"}
-    answer = client.post(URL, json={"prompt": "red cat", **others, **subjects, **size, **CHOSEN})
+    answer = client.post(URL, json={"prompt": "red cat", **others, **subjects, **size, **chosen})
     assert answer.status_code == 200, answer.text
     [request] = pipeline.drawn
     assert {name: getattr(request, name) for name in others} == others
     assert request.subjects == (("cat",), ("red",))
     assert request.size == (64, 64)
-    chosen = plain(request.options)
-    assert {name: chosen[name] for name in CHOSEN} == CHOSEN
-    assert {name: answer.json()[name] for name in chosen} == chosen
-
-
-@pytest.mark.parametrize(("name", "value"), [("reuse", 2), ("zigzag", True)])
-def test_options_that_go_with_few_others_reach_the_pipeline_too(client, pipeline, name, value):
-    assert client.post(URL, json={"prompt": "cat", name: value}).json()[name] == value
-    assert getattr(pipeline.drawn[0].options, name) == value
+    used = plain(request.options)
+    assert {name: used[name] for name in chosen} == chosen
+    assert {name: answer.json()[name] for name in used} == used
 
 
 def test_no_option_is_left_out_here():
-    names = {field.name for field in dataclasses.fields(PlanOptions)}
-    assert names == {*CHOSEN, "reuse", "zigzag"}
-    defaults = plain(PlanOptions())
-    assert not [name for name in CHOSEN if CHOSEN[name] == defaults.get(name)]
+    options = flat_options()
+    assert {name for chosen in CHOSEN for name in chosen} == set(options)
+    for name, option in options.items():
+        # "halton" stands above for the sake of its own option.
+        values = [chosen[name] for chosen in CHOSEN if name in chosen]
+        assert any(value != option.default for value in values)
 
 
 def test_null_means_the_default(client, pipeline):

@@ -53,7 +53,8 @@ def test_a_loading_server_lives_but_is_not_ready(serve, pipeline, until, fault):
         assert "loading" in fault(refused, 503)["message"]
         assert refused.headers["retry-after"]
         fault(client.post(URL, json={"prompt": "cat"}), 503)
-        fault(client.get("/v1/models"), 503)
+        [card] = client.get("/v1/models").json()["data"]
+        assert (card["id"], card["state"]) == ("storybook-64", "loading")
         loaded.set()
         until(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/readyz").json() == {"status": "ready"}

@@ -48,7 +48,7 @@ def test_it_shows_why_a_request_was_refused(ai):
 
 
 def test_it_sees_a_full_queue_as_a_rate_limit(ai, pipeline, gate):
-    pipeline.backbone.during = gate
+    pipeline.fake.during = gate
     refusals = []
 
     def draw():
@@ -90,7 +90,14 @@ def test_it_edits(ai, pipeline):
         size="auto",
         output_format="webp",
         input_fidelity="high",
-        extra_body={"seed": 7, "guidance_interval": [0.25, 0.5], "zigzag": True, "feather": 3},
+        extra_body={
+            "seed": 7,
+            "guidance_scale": 2,
+            "guidance": "interval",
+            "guidance_interval": [0.25, 0.5],
+            "zigzag": True,
+            "feather": 3,
+        },
     )
     assert [base64.b64decode(item.b64_json)[8:12] for item in answer.data] == [b"WEBP"] * 2
     assert (answer.size, answer.seed, answer.zigzag) == ("40x24", 7, True)

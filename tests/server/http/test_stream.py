@@ -1,11 +1,16 @@
 import base64
+import gc
 import io
 import json
+import logging
+import time
 
+import httpx2
 import openai
 import pytest
 from PIL import Image
 
+from tests.worlds.server import live_server, wait_until
 from unmask.server.http import answers
 
 URL, EDITS = "/v1/images/generations", "/v1/images/edits"
@@ -88,10 +93,10 @@ def test_what_is_refused_at_once_has_its_status(client, pipeline, gate, fault):
 
 def test_a_failure_in_the_middle_is_an_event(client, pipeline):
     def during(prompts):
-        if len(pipeline.backbone.batches) == 3:
+        if len(pipeline.fake.batches) == 3:
             raise MemoryError("secret")
 
-    pipeline.backbone.during = during
+    pipeline.fake.during = during
     body = {"prompt": "cat", "stream": True, "partial_images": 3, "steps": 8}
     events = frames(client.post(URL, json=body).text)
     name, data = events[-1]
@@ -100,16 +105,28 @@ def test_a_failure_in_the_middle_is_an_event(client, pipeline):
     assert "secret" not in str(events)
 
 
-def test_a_slow_stream_is_kept_alive(client, pipeline, gate, monkeypatch):
-    monkeypatch.setattr(answers, "KEEPALIVE_SECONDS", 0.02)
-
-    def during(prompts):
-        gate.opened.wait(0.2)
-
-    pipeline.backbone.during = during
-    text = client.post(URL, json={"prompt": "cat", "stream": True, "steps": 1}).text
-    assert text.count(": ping") >= 2
+def test_a_slow_stream_is_kept_alive_whatever_steps_there_are(client, pipeline, monkeypatch):
+    monkeypatch.setattr(answers, "KEEPALIVE_SECONDS", 0.05)
+    pipeline.fake.during = lambda prompts: time.sleep(0.02)
+    text = client.post(URL, json={"prompt": "cat", "stream": True, "steps": 16}).text
+    assert text.count(": ping") >= 3
     assert frames(text)[-1][0] == "image_generation.completed"
+
+
+def test_streams_that_are_left_leave_no_task_behind(pipeline, caplog):
+    pipeline.fake.during = lambda prompts: time.sleep(0.01)
+    with live_server(lambda *_: pipeline) as server:
+        wait_until(lambda: server.engine.stats().ready_workers == 1)
+        address = f"http://127.0.0.1:{server.bound_port}{URL}"
+        for _ in range(5):
+            body = {"prompt": "cat", "stream": True, "steps": 200, "partial_images": 3}
+            with httpx2.stream("POST", address, json=body) as answer:
+                assert answer.status_code == 200
+        wait_until(lambda: server.engine.stats().cancelled == 5)
+        wait_until(lambda: not server.server_state.tasks)
+    gc.collect()
+    assert "was destroyed" not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize("priority", ["normal", "low"])

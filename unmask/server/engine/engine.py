@@ -5,22 +5,30 @@ that.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from enum import Enum, auto
+from typing import NoReturn
 
-from unmask.errors import UnavailableError
-from unmask.pipeline import DrawRequest, Generated, ModelInfo, Pipeline, PreparedRequest
+from unmask.errors import RequestError, UnavailableError
+from unmask.pipeline import DrawRequest, Generated
+from unmask.server.engine.costs import Cost, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
-from unmask.server.engine.models import ModelStore
+from unmask.server.engine.models import (
+    RETRY_SECONDS,
+    ModelSource,
+    ModelStatus,
+    ModelStore,
+    OpenedModel,
+)
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Ticket
 from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
@@ -28,13 +36,22 @@ from unmask.store import default_model
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-STARTING = "the model is still loading"
-STOPPING = "the server is stopping"
-JOIN_SECONDS = 10  # a thread that is in a step for longer is left to die with us
+JOIN_SECONDS = 1.0  # a thread that is in a step for longer is left to die with us
+MOST_PREPARES = 2  # edits at a time, for each takes memory and a core
 MOST_DEATHS = 5  # of one worker within a minute; then it is left dead
-FIRST_RATE = 2000.0  # tokens times passes a second, until a step was measured
+STOPPING = "the server is stopping"
+
+
+class EngineState(Enum):
+    """What an engine does for those who ask; requests are taken in READY and LEAVING."""
+
+    NEW = auto()
+    STARTING = auto()
+    READY = auto()
+    FAILED = auto()  # the default model could not be loaded, and will be tried again
+    DEAD = auto()  # no worker is left
+    LEAVING = auto()  # it will stop soon, and says so to whoever spreads requests over replicas
+    STOPPING = auto()
 
 
 class QueueFullError(UnavailableError):
@@ -57,12 +74,15 @@ class EngineOptions:
     memory_bytes: int = 0
     on_death: OnDeath = "restart"
     pad: bool | None = None  # batches to powers of two; None: on all devices but a CPU
+    # Tokens turn into pixels beside the next step; None: on all devices but a CPU, where that
+    # would only take the step's cores away.
+    finisher: bool | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "EngineOptions":
         """The options that the operator's settings ask for."""
         return cls(
-            models=(settings.model or default_model(), *settings.more_models),
+            models=tuple(dict.fromkeys([settings.model or default_model(), *settings.more_models])),
             devices=(settings.device, *settings.more_devices),
             max_queue=settings.max_queue,
             max_wait_seconds=settings.max_wait_seconds,
@@ -75,83 +95,101 @@ class EngineOptions:
 
 class Engine:
     """Continuous batching: requests of any scheduler, steps, guidance and age share the batches of
-    a worker, one thread a device. All of it but ``start`` is called from one event loop."""
+    a worker, one thread a device. All of it is called from one event loop."""
 
-    def __init__(self, options: EngineOptions, load: Callable[[str, str], Pipeline]) -> None:
-        """``load(name, device)`` makes a pipeline; it is called in threads."""
+    def __init__(self, options: EngineOptions, source: ModelSource) -> None:
+        """ConfigError if two of the models have one name."""
         self.options = options
         self.figures, self.queue = Figures(), FairQueue()
         names = {f"worker-{i}": device for i, device in enumerate(options.devices)}
-        self.store = ModelStore(options.models, names, load, options.memory_bytes, self._used)
+        self.store = ModelStore(options.models, names, source, options.memory_bytes, self._is_used)
+        self.state, self.reason = EngineState.NEW, "the server has not started"
+        # Never changed but replaced, for the workers' threads read it.
         self.workers: dict[str, Worker] = {}
         self._open: set[Ticket] = set()
-        self._reason = "the server has not started"  # why nothing is taken; empty: it is
+        self._preparing = 0  # edits, of which so many at a time are really being prepared:
+        self._prepares = asyncio.Semaphore(MOST_PREPARES)
         self._deaths: dict[str, list[float]] = {name: [] for name in names}
         self._loading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin to load the models, and return at once; needs a running event loop."""
-        self._reason = STARTING
+        """Begin to load the default model, and return at once; needs a running event loop."""
+        self._become(EngineState.STARTING, "the model is still loading")
         self._loop = asyncio.get_running_loop()
-        self._loading = asyncio.create_task(self._load())
+        self._loading = asyncio.create_task(self._load_default())
 
-    async def _load(self) -> None:
-        try:
-            first = next(iter(self.store.devices))
-            # The default one last, so that it is not the first to be put away.
-            for name in reversed(self.options.models):
-                await aside(self.store.find, name, first)
-        except Exception as error:
-            log.critical("the model could not be loaded", exc_info=True)
-            # The name only: the text of a foreign error may hold paths.
-            self._reason = (
-                f"the model could not be loaded ({type(error).__name__}): see the log of the server"
-            )
-            return
-        if self._reason == STARTING:
-            for name in self.store.devices:
-                self._start_worker(name)
-            self._reason = ""
+    async def _load_default(self) -> None:
+        while True:
+            try:
+                await self.store.open()
+                break
+            except UnavailableError as error:
+                self._become(EngineState.FAILED, str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        for name in self.store.devices:
+            self._start_worker(name)
+        self._become(EngineState.READY)
+
+    def _become(self, state: EngineState, reason: str = "") -> None:
+        if self.state is not EngineState.STOPPING:
+            self.state, self.reason = state, reason
 
     def _start_worker(self, name: str) -> None:
-        cpu = self.store.devices[name].startswith("cpu")
+        options, cpu = self.options, self.store.devices[name].startswith("cpu")
         worker = Worker(
             name,
             self.queue,
             self.figures,
-            lambda model: self.store.find(model, name),
-            max_rows=self.options.max_rows,
-            finisher=not cpu,
-            pad=not cpu if self.options.pad is None else self.options.pad,
-            lightest=lambda worker: worker.load <= min(w.load for w in self.workers.values()),
-            ended=self._ended,
+            lambda model: self.store.copy(model, name),
+            max_rows=options.max_rows,
+            finisher=not cpu if options.finisher is None else options.finisher,
+            pad=not cpu if options.pad is None else options.pad,
+            has_most_room=lambda worker: (
+                worker.room >= max((other.room for other in self.workers.values()), default=0)
+            ),
+            on_end=self._hear_end,
         )
-        self.workers[name] = worker
+        self.workers = {**self.workers, name: worker}
         worker.start()
 
     def ready(self) -> None:
-        """Return if requests are taken; UnavailableError tells why they are not."""
-        if self._reason:
-            raise UnavailableError(self._reason)
+        """Return if new requests are welcome; UnavailableError tells why they are not."""
+        if self.state is not EngineState.READY:
+            raise UnavailableError(self.reason)
+
+    def _check_taking(self) -> None:
+        if self.state not in (EngineState.READY, EngineState.LEAVING):
+            raise UnavailableError(self.reason)
 
     @property
-    def infos(self) -> list[ModelInfo]:
+    def models(self) -> list[ModelStatus]:
         """The models that can be asked for, the default one first."""
-        self.ready()
-        return [self.store.infos[name] for name in self.options.models]
+        return self.store.statuses()
 
-    async def open(self, name: str | None = None) -> Pipeline:
-        """A model (the default one if None), loaded now if it has been put away; to be asked for
-        ``info`` and ``request`` only. NotFoundError, UnavailableError."""
-        self.ready()
-        first = next(iter(self.store.devices))
-        return await aside(self.store.find, name or self.options.models[0], first)
+    async def open(self, name: str | None = None) -> OpenedModel:
+        """A model (the default one if None), loaded now if it is not. NotFoundError,
+        UnavailableError."""
+        self._check_taking()
+        return await self.store.open(name)
+
+    async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
+        """A request to the model that made it, made ready to be submitted. QueueFullError if as
+        many wait already as may, for a large edit is not prepared in vain; UnavailableError."""
+        self._check_taking()
+        if request.edit is None:
+            return await asyncio.to_thread(weigh, model, request)
+        self._check_length()
+        self._preparing += 1
+        try:
+            async with self._prepares:
+                return await run_in_thread_that_ends(weigh, model, request)
+        finally:
+            self._preparing -= 1
 
     async def submit(
         self,
-        request: DrawRequest,
-        pipeline: Pipeline,
+        weighed: WeighedRequest,
         *,
         key: str = "",
         priority: Priority = Priority.NORMAL,
@@ -159,40 +197,34 @@ class Engine:
         previews: int = 0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
-        """The images of a request to the model that made it; cancelling the wait gives it up.
+        """The images of a request; cancelling the wait gives it up.
 
         ``on_event`` hears of progress and previews, in the event loop. ``key`` is who asks: keys
-        get equal shares. QueueFullError at once if too much waits; UnavailableError when the engine
-        is not ready, or stops or loses its worker before the request is done; TimeoutError after
-        ``timeout`` seconds; else whatever drawing it raised.
+        get equal shares. At once RequestError if it could not end within ``timeout`` seconds even
+        alone, and QueueFullError if too much waits; UnavailableError when the engine is not ready,
+        or stops or loses its worker before the request is done; TimeoutError after the timeout;
+        else whatever drawing it raised.
         """
-        self.ready()
+        self._check_taking()
+        if timeout is not None:
+            self._check_fits(weighed, timeout)
+        self._check_length()
+        self._check_wait(key, priority)
         loop = asyncio.get_running_loop()
-        prepared = await asyncio.to_thread(pipeline.prepare, request)
-        cost, steps = _cost(pipeline, prepared)
-        self.ready()  # still: what comes in behind a stop would wait for ever
-        self._check_room(cost)
 
         def tell(event: Event) -> None:
             if on_event is not None:
-                loop.call_soon_threadsafe(on_event, event)
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and all who listened
+                    loop.call_soon_threadsafe(on_event, event)
 
-        ticket = Ticket(
-            prepared,
-            pipeline.info.name,
-            cost,
-            steps,
-            key=key,
-            priority=priority,
-            previews=previews,
-            on_event=tell,
-        )
-        self._open.add(ticket)
+        ticket = Ticket(weighed, key=key, priority=priority, previews=previews, on_event=tell)
+        self._open.add(ticket)  # from here on its model is in use
         self.figures.count("admitted")
         ticket.progress(0)
-        self.queue.put(ticket)
         try:
             async with asyncio.timeout(timeout):
+                await self.store.reopen(ticket.model)  # it may have been put away since
+                self.queue.put(ticket)
                 result = await asyncio.wrap_future(ticket.promise)
         except TimeoutError:
             self.figures.count("failed")
@@ -210,30 +242,34 @@ class Engine:
             return result
         finally:
             ticket.cancel()  # which changes nothing if it has its answer
+            self.queue.remove(ticket)
             self._open.discard(ticket)
-
-    def wait_seconds(self) -> float:
-        """How long what waits and runs will take, by what was measured."""
-        workers = max(len(self.workers), 1)
-        rate = self.figures.rate or FIRST_RATE
-        left = sum(
-            ticket.cost * (1 - ticket.done_steps / max(ticket.steps, 1)) for ticket in self._open
-        )
-        return left / (rate * workers)
 
     def stats(self) -> Stats:
         """The figures of now."""
+        taking = self.state in (EngineState.READY, EngineState.LEAVING)
         return self.figures.read(
-            ready_workers=0 if self._reason else len(self.workers),
+            ready_workers=len(self.workers) if taking else 0,
             queued=len(self.queue),
-            queued_seconds=self.wait_seconds(),
+            queued_seconds=self._seconds(
+                [(ticket.model, ticket.cost.work * ticket.left) for ticket in self._open]
+            ),
             running=sum(len(worker.running) for worker in self.workers.values()),
-            models=self.store.loaded(),
+            models=self.store.loaded_bytes(),
         )
+
+    def leave(self) -> None:
+        """Be ready no more, but take requests still."""
+        if self.state is EngineState.READY:
+            self._become(EngineState.LEAVING, STOPPING)
+
+    def refuse(self) -> None:
+        """Take nothing new any more; what was taken goes on."""
+        self._become(EngineState.STOPPING, STOPPING)
 
     async def drain(self, seconds: float) -> bool:
         """Take nothing new, and wait so long for what is there; whether all of it was done."""
-        self._reason = STOPPING
+        self.refuse()
         end = time.monotonic() + seconds
         while self._open and time.monotonic() < end:
             await asyncio.sleep(0.02)
@@ -246,82 +282,105 @@ class Engine:
             ticket.fail(UnavailableError(STOPPING))
         if self._loading is not None:
             self._loading.cancel()
-        workers = list(self.workers.values())
+            await asyncio.wait({self._loading})
+        await self.store.close()
+        workers, self.workers = list(self.workers.values()), {}
         for worker in workers:
             worker.stop()
         await asyncio.gather(*(asyncio.to_thread(worker.join, JOIN_SECONDS) for worker in workers))
 
-    def _check_room(self, cost: float) -> None:
-        waiting, seconds = len(self.queue), self.wait_seconds()
-        reason = None
+    def _seconds(self, work_by_model: list[tuple[str, float]]) -> float:
+        """How long all workers together take for so much work of models, by what was measured."""
+        seconds = sum(self.figures.times(model).seconds(work) for model, work in work_by_model)
+        return seconds / max(len(self.workers), 1)
+
+    def _check_fits(self, weighed: WeighedRequest, timeout: float) -> None:
+        """RequestError if a request could not end in time even if there were no other."""
+        cost, times = weighed.cost, self.figures.times(weighed.model.key)
+        runs = cost.windows * cost.images
+        rounds = max(cost.depth, math.ceil(runs / self.options.max_rows))
+        step_work = cost.work / (rounds * cost.steps)
+        seconds = rounds * cost.steps * times.step_seconds(step_work)
+        if seconds <= timeout:
+            return
+        self.figures.count("refused")
+        share = timeout / seconds
+        raise RequestError(
+            f"this would take about {math.ceil(seconds)} s even alone, and a request is given up "
+            f"after {timeout:g} s: {_fitting(cost, share)}",
+            "image" if cost.windows > 1 else "n" if cost.images > 1 else "steps",
+        )
+
+    def _check_length(self) -> None:
+        """QueueFullError if as many requests wait as may."""
+        waiting = len(self.queue) + self._preparing
         if waiting >= self.options.max_queue:
-            reason = f"{waiting} requests are waiting already"
-        elif self._open and seconds > self.options.max_wait_seconds:
-            reason = f"what waits already will take {math.ceil(seconds)} s"
-        if reason is not None:
-            self.figures.count("refused")
-            raise QueueFullError(reason, min(max(math.ceil(seconds / 2), 1), 60))
+            self._refuse(f"{waiting} requests are waiting already", self.stats().queued_seconds)
 
-    def _used(self, model: str) -> bool:
-        return any(ticket.model == model for ticket in list(self._open))
+    def _check_wait(self, key: str, priority: Priority) -> None:
+        """QueueFullError if a new request would wait too long for its turn."""
+        room = sum(max(worker.room, 0) for worker in self.workers.values())
+        blocking = []
+        for ticket in self.queue.ahead(key, priority):
+            if room > 0:  # it will be taken in a moment
+                room -= ticket.cost.images
+            else:  # after a window of it others may pass
+                blocking.append((ticket.model, ticket.cost.work / ticket.cost.windows))
+        seconds = self._seconds(blocking)
+        if seconds > self.options.max_wait_seconds:
+            self._refuse(f"what waits already will take {math.ceil(seconds)} s", seconds)
 
-    def _ended(self, worker: Worker, reason: BaseException | None) -> None:
+    def _refuse(self, reason: str, seconds: float) -> NoReturn:
+        self.figures.count("refused")
+        raise QueueFullError(reason, min(max(math.ceil(seconds / 2), 1), 60))
+
+    def _is_used(self, model: str) -> bool:
+        return any(ticket.model == model for ticket in self._open)
+
+    def _hear_end(self, worker: Worker, error: BaseException | None) -> None:
         """In the thread of a worker, as its last act."""
-        died = reason is not None
-        message = f"the worker has died ({type(reason).__name__}): see the log of the server"
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all who waited
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._bury, worker, error)
+
+    def _bury(self, worker: Worker, error: BaseException | None) -> None:
+        """Fail what a worker had whose thread has ended, and start another if it died."""
+        message = STOPPING
+        if error is not None:
+            kind = type(error).__name__
+            message = f"the worker has died ({kind}): see the log of the server"
+            self.figures.count("deaths")
         for ticket in list(self._open):
             if ticket.taken_by == worker.name:
-                ticket.fail(UnavailableError(message if died else STOPPING))
-        if not died or self._loop is None:
+                ticket.fail(UnavailableError(message))
+        if error is None or self.state is EngineState.STOPPING:
             return
-        self.figures.count("deaths")
-        self._reason = self._reason or message
-        self._loop.call_soon_threadsafe(self._replace, worker, message)
-
-    def _replace(self, worker: Worker, message: str) -> None:
         now = time.monotonic()
-        recent = [each for each in self._deaths[worker.name] if now - each < 60] + [now]
+        recent = [death for death in self._deaths[worker.name] if now - death < 60] + [now]
         self._deaths[worker.name] = recent
-        if self._reason == STOPPING:
-            return
         if self.options.on_death == "exit":
             os.kill(os.getpid(), signal.SIGTERM)
         if self.options.on_death == "restart" and len(recent) <= MOST_DEATHS:
             self._start_worker(worker.name)
-            self._reason = "" if self._reason == message else self._reason
             return
-        del self.workers[worker.name]
+        self.workers = {name: other for name, other in self.workers.items() if other is not worker}
+        self.queue.wake()  # another may have the most room now
         if not self.workers:
+            self._become(EngineState.DEAD, message)
             for ticket in list(self._open):
                 ticket.fail(UnavailableError(message))
-        else:
-            self._reason = ""
 
 
-async def aside(function: Callable[..., T], *arguments: object) -> T:
-    """The function's result, from a thread that ends with it.
-
-    A thread of a pool would keep the OpenMP threads that loading weights has started. With more of
-    those than cores OpenMP lets waiting threads sleep at once, and every step of the worker would
-    take a quarter longer.
-    """
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            made = function(*arguments)
-        except BaseException as error:
-            result.set_exception(error)
-        else:
-            result.set_result(made)
-
-    threading.Thread(target=run, name="aside", daemon=True).start()
-    # Shielded: who stops waiting does not stop the thread, which still wants to tell its result.
-    return await asyncio.shield(asyncio.wrap_future(result))
-
-
-def _cost(pipeline: Pipeline, prepared: PreparedRequest) -> tuple[float, int]:
-    """Tokens times passes, and steps, of all images of a request."""
-    plan = pipeline.plan(prepared.request)
-    runs = prepared.windows * prepared.request.n
-    return plan.passes * plan.tokens * runs, len(plan.steps) * runs
+def _fitting(cost: Cost, share: float) -> str:
+    """What would take so small a share of a request's time."""
+    if cost.windows > 1:
+        windows = max(1, math.floor(cost.windows * share))
+        return (
+            f"of the {cost.windows} windows that are drawn of the picture about {windows} would "
+            "fit: mask less of it, or send a smaller one"
+        )
+    steps = max(1, math.floor(cost.steps * share))
+    if cost.images > 1:
+        images = max(1, math.floor(cost.images * share))
+        return f"about {images} images would fit, or {steps} steps"
+    return f"about {steps} steps would fit"

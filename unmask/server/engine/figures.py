@@ -6,6 +6,9 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 KEPT = 1000  # of the last steps and requests
+WARM_UP = 3  # first steps of a model, which are slower than all that follow
+FEWEST_STEPS = 5  # after those, from which to tell how long others take
+FADE = 0.98  # what a step counts when one more was measured
 
 
 @dataclass(frozen=True)
@@ -42,62 +45,136 @@ class Stats:
     models: dict[str, int]  # bytes of weights of each that is loaded, all workers together
 
 
+class StepTimes:
+    """How long a step of a model takes, by its work: base + slope * work, fitted to the steps of
+    late. With steps of one size only, all of it counts as base: less than that no step takes."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._sums = (0.0,) * 5  # of 1, work, seconds, work * work, work * seconds
+
+    def add(self, work: float, seconds: float) -> None:
+        """A step of so much work took so long."""
+        self._seen += 1
+        if self._seen > WARM_UP:
+            terms = (1.0, work, seconds, work * work, work * seconds)
+            self._sums = tuple(
+                FADE * total + term for total, term in zip(self._sums, terms, strict=True)
+            )
+
+    @property
+    def measured(self) -> bool:
+        """Whether there were steps enough to tell anything."""
+        return self._seen >= WARM_UP + FEWEST_STEPS
+
+    def step_seconds(self, work: float) -> float:
+        """How long a step of so much work takes; 0 before anything was measured."""
+        if not self.measured:
+            return 0.0
+        count, *totals = self._sums
+        mean_work, mean_seconds, mean_square, mean_product = (total / count for total in totals)
+        slope, spread = 0.0, mean_square - mean_work**2
+        if spread > 1e-6 * mean_square:
+            slope = (mean_product - mean_work * mean_seconds) / spread
+        slope = min(max(slope, 0.0), mean_seconds / mean_work)
+        return mean_seconds + slope * (work - mean_work)
+
+    def seconds(self, work: float) -> float:
+        """How long so much work takes in batches as they are; 0 before anything was measured."""
+        return work * self._sums[2] / self._sums[1] if self.measured else 0.0
+
+
 class Figures:
     """Counters that workers and the front write and anybody may read."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.counts: Counter[str] = Counter()
-        self.step_seconds: deque[float] = deque(maxlen=KEPT)
-        self.step_rows: deque[int] = deque(maxlen=KEPT)
-        self.waits: deque[float] = deque(maxlen=KEPT)
-        self.draws: deque[float] = deque(maxlen=KEPT)
-        self.computed = self.padded = 0
-        self.tick_seconds = self.busy_seconds = 0.0
-        self._rate = 0.0
+        self._counts: Counter[str] = Counter()
+        self._step_seconds: deque[float] = deque(maxlen=KEPT)
+        self._step_rows: deque[int] = deque(maxlen=KEPT)
+        self._waits: deque[float] = deque(maxlen=KEPT)
+        self._draws: deque[float] = deque(maxlen=KEPT)
+        self._computed = self._padded = 0
+        self._tick_seconds = self._busy_seconds = 0.0
+        self._times: dict[str, StepTimes] = {}
 
     def count(self, name: str) -> None:
         """One more of it."""
         with self._lock:
-            self.counts[name] += 1
+            self._counts[name] += 1
 
-    def stepped(self, seconds: float, rows: int, work: float, computed: int, padded: int) -> None:
-        """A step took so long for so many rows and so much work (tokens times passes)."""
+    def stepped(self, model: str, seconds: float, rows: int, work: float) -> None:
+        """A step of a model took so long for so many rows and so much work."""
         with self._lock:
-            self.counts["steps"] += 1
-            self.step_seconds.append(seconds)
-            self.step_rows.append(rows)
-            self.computed += computed
-            self.padded += padded
-            self.busy_seconds += seconds
-            rate = work / max(seconds, 1e-9)
-            self._rate = rate if not self._rate else 0.95 * self._rate + 0.05 * rate
+            self._counts["steps"] += 1
+            self._step_seconds.append(seconds)
+            self._step_rows.append(rows)
+            self._busy_seconds += seconds
+            self._times.setdefault(model, StepTimes()).add(work, seconds)
 
-    @property
-    def rate(self) -> float:
-        """Tokens times passes a second that one worker does; 0 before the first step."""
-        return self._rate
+    def computed(self, rows: int, padded: int) -> None:
+        """So many rows went through a backbone, of which so many were padding."""
+        with self._lock:
+            self._computed += rows
+            self._padded += padded
 
-    def read(self, **now: object) -> Stats:
+    def decoded(self, seconds: float) -> None:
+        """A worker was busy so long with what is no step."""
+        with self._lock:
+            self._busy_seconds += seconds
+
+    def ticked(self, seconds: float) -> None:
+        """A tick of a worker took so long."""
+        with self._lock:
+            self._tick_seconds += seconds
+
+    def waited(self, seconds: float) -> None:
+        """A request was in the queue so long."""
+        with self._lock:
+            self._waits.append(seconds)
+
+    def drawn(self, seconds: float) -> None:
+        """A request was drawn in so long."""
+        with self._lock:
+            self._draws.append(seconds)
+
+    def times(self, model: str) -> StepTimes:
+        """How long steps of a model take."""
+        with self._lock:
+            return self._times.setdefault(model, StepTimes())
+
+    def read(
+        self,
+        *,
+        ready_workers: int,
+        queued: int,
+        queued_seconds: float,
+        running: int,
+        models: dict[str, int],
+    ) -> Stats:
         """All figures, with those that only the engine knows."""
         with self._lock:
-            seconds = sum(self.step_seconds)
+            seconds = sum(self._step_seconds)
             return Stats(
-                admitted=self.counts["admitted"],
-                finished=self.counts["finished"],
-                failed=self.counts["failed"],
-                cancelled=self.counts["cancelled"],
-                refused=self.counts["refused"],
-                deaths=self.counts["deaths"],
-                steps=self.counts["steps"],
-                rows_per_step=statistics.fmean(self.step_rows) if self.step_rows else 0.0,
-                rows_per_second=sum(self.step_rows) / seconds if seconds else 0.0,
-                padding=self.padded / self.computed if self.computed else 0.0,
-                step=_latency(self.step_seconds),
-                wait=_latency(self.waits),
-                draw=_latency(self.draws),
-                busy=self.busy_seconds / self.tick_seconds if self.tick_seconds else 0.0,
-                **now,  # type: ignore[arg-type]
+                ready_workers=ready_workers,
+                queued=queued,
+                queued_seconds=queued_seconds,
+                running=running,
+                models=models,
+                admitted=self._counts["admitted"],
+                finished=self._counts["finished"],
+                failed=self._counts["failed"],
+                cancelled=self._counts["cancelled"],
+                refused=self._counts["refused"],
+                deaths=self._counts["deaths"],
+                steps=self._counts["steps"],
+                rows_per_step=statistics.fmean(self._step_rows) if self._step_rows else 0.0,
+                rows_per_second=sum(self._step_rows) / seconds if seconds else 0.0,
+                padding=self._padded / self._computed if self._computed else 0.0,
+                step=_latency(self._step_seconds),
+                wait=_latency(self._waits),
+                draw=_latency(self._draws),
+                busy=self._busy_seconds / self._tick_seconds if self._tick_seconds else 0.0,
             )
 
 

@@ -1,95 +1,250 @@
 """The models of an engine: loaded when they are asked for, put away when memory is short."""
 
+import asyncio
 import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
 
-from unmask.errors import NotFoundError, UnavailableError, choices
+from unmask.errors import ConfigError, NotFoundError, UnavailableError, UnmaskError, choices
 from unmask.pipeline import ModelInfo, Pipeline
+from unmask.server.engine.threads import run_in_thread_that_ends
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
+
+
+class ModelSource(Protocol):
+    """Where models come from. A key is what the operator calls one: a bundled name, a folder, or a
+    hub's OWNER/NAME. ``size`` and ``load`` take long, and are called in threads."""
+
+    def name(self, key: str) -> str:
+        """The name that a model gives itself, read without its weights; UnmaskError if it is
+        broken."""
+        ...
+
+    def size(self, key: str) -> int:
+        """The bytes that the weights of a copy will take, read without them."""
+        ...
+
+    def load(self, key: str, device: str) -> Pipeline:
+        """A copy of the model on a device."""
+        ...
+
+
+class ModelState(Enum):
+    """Where a model is between its folder and the workers."""
+
+    ABSENT = "absent"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model to be asked for its ``info``, ``request`` and ``plan``, and the key of the engine's
+    copies of it, which draw."""
+
+    key: str
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What is known of a model: ``info`` once it was loaded, ``reason`` if it could not be."""
+
+    name: str
+    state: ModelState
+    reason: str
+    info: ModelInfo | None
+
+
+@dataclass(eq=False)
+class _Slot:
+    """All that is kept of one model."""
+
+    key: str
+    name: str
+    state: ModelState = ModelState.ABSENT
+    reason: str = ""
+    retry_at: float = 0.0
+    asked_at: float = 0.0
+    bytes: int = 0  # of all copies; what they are expected to be, while they are being loaded
+    copies: Mapping[str, Pipeline] = field(default_factory=dict)  # by worker
+    info: ModelInfo | None = None
+    loading: "asyncio.Task[None] | None" = None
+
 
 class ModelStore:
-    """Models by name, a copy of each for every worker; any thread may ask.
+    """A slot for each model, and a copy for each worker in the slots of those that are loaded.
 
-    ``load(name, device)`` makes one. ``budget`` bounds the bytes of all weights together (0: no
-    bound): the model that was asked for longest ago and that nobody uses (``used``) goes first.
+    Slots change in the event loop only, and no change waits for anything: while one model is being
+    loaded, all others are at hand. Workers look their copies up from their own threads.
+    ``budget`` bounds the bytes of all weights together (0: no bound): room is made before a model
+    is loaded, and the one that was asked for longest ago and that nobody uses goes first.
+    ConfigError if two models have one name.
     """
 
     def __init__(
         self,
-        names: tuple[str, ...],
+        keys: tuple[str, ...],
         devices: dict[str, str],
-        load: Callable[[str, str], Pipeline],
+        source: ModelSource,
         budget: int,
-        used: Callable[[str], bool],
+        is_used: Callable[[str], bool],
     ) -> None:
-        self.names, self.devices, self.budget = names, devices, budget
-        self._load, self._used = load, used
-        self._copies: OrderedDict[str, dict[str, Pipeline]] = OrderedDict()
-        self.infos: dict[str, ModelInfo] = {}
-        self._lock = threading.RLock()
+        self.devices, self.budget = devices, budget
+        self._source, self._is_used = source, is_used
+        self._slots = {key: self._described(key) for key in keys}
+        self._default = keys[0]
+        for slot in self._slots.values():
+            self._check_name(slot, slot.name)
 
-    def find(self, name: str, worker: str) -> Pipeline:
-        """A worker's copy of a model, loaded now if it is not yet.
+    def copy(self, key: str, worker: str) -> Pipeline:
+        """A worker's copy of a model that is in use, so it is there."""
+        return self._slots[key].copies[worker]
 
-        NotFoundError lists the models; UnavailableError if those in use leave no room.
-        """
-        served = self._served_names()
-        known = {**{each: each for each in self.names}, **served}
-        if name not in known:
-            # Not the operator's own names for them, which may be folders.
-            raise NotFoundError(
-                f"there is no model {name[:64]!r}: {choices(name[:64], served)}", "model"
-            )
-        with self._lock:
-            copies = self._copies.get(known[name]) or self._load_all(known[name])
-            self._copies.move_to_end(known[name])
-            return copies[worker]
+    def statuses(self) -> list[ModelStatus]:
+        """All models, the default one first."""
+        return [
+            ModelStatus(slot.name, slot.state, slot.reason, slot.info)
+            for slot in self._slots.values()
+        ]
 
-    def loaded(self) -> dict[str, int]:
+    def loaded_bytes(self) -> dict[str, int]:
         """Bytes of weights of each model that is loaded, over all workers."""
-        with self._lock:
-            return {
-                next(iter(copies.values())).info.name: sum(map(weight, copies.values()))
-                for copies in self._copies.values()
-            }
+        return {slot.name: slot.bytes for slot in self._slots.values() if slot.copies}
 
-    def first(self) -> Pipeline | None:
-        """The default model, if it is loaded."""
-        copies = self._copies.get(self.names[0])
-        return next(iter(copies.values())) if copies else None
+    async def open(self, name: str | None = None) -> OpenedModel:
+        """The model of a name (None: the default one), loaded now if it is not.
 
-    def _served_names(self) -> dict[str, str]:
-        """From the names that models have to the names or folders that they were asked for by."""
-        return {info.name: asked for asked, info in self._known.items()}
+        NotFoundError lists the models. UnavailableError if those in use leave no room, or if it
+        could not be loaded; it is tried again after ``RETRY_SECONDS``.
+        """
+        return await self.reopen(self._default if name is None else self._key(name))
 
-    @property
-    def _known(self) -> dict[str, ModelInfo]:
-        return {asked: self.infos[asked] for asked in self.names if asked in self.infos}
+    async def reopen(self, key: str) -> OpenedModel:
+        """As ``open``, by key."""
+        slot = self._slots[key]
+        slot.asked_at = time.monotonic()
+        while not slot.copies:
+            if slot.loading is None:
+                self._check_retry(slot)
+                slot.state = ModelState.LOADING
+                slot.loading = asyncio.create_task(self._load(slot))
+                # Heard here too, for all who wait may leave before it fails.
+                slot.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.shield(slot.loading)
+        return OpenedModel(key, next(iter(slot.copies.values())))
 
-    def _load_all(self, name: str) -> dict[str, Pipeline]:
-        copies = {worker: self._load(name, device) for worker, device in self.devices.items()}
-        needed = sum(map(weight, copies.values()))
-        for other in list(self._copies):
-            if not self.budget or needed + sum(self.loaded().values()) <= self.budget:
-                break
-            if not self._used(next(iter(self._copies[other].values())).info.name):
-                log.info("putting away model %s", other)
-                del self._copies[other]
-        if self.budget and needed + sum(self.loaded().values()) > self.budget:
+    async def close(self) -> None:
+        """Wait for no model any more."""
+        for slot in self._slots.values():
+            if slot.loading is not None:
+                slot.loading.cancel()
+                await asyncio.wait({slot.loading})
+
+    def _described(self, key: str) -> _Slot:
+        """A slot before its model was ever loaded."""
+        last_part = key.rstrip("/").rpartition("/")[2]  # a folder is none of the callers' business
+        try:
+            return _Slot(key, self._source.name(key))
+        except UnmaskError as error:
+            log.error("model %s cannot be read: %s", key, error)
+            slot = _Slot(key, last_part)
+            self._fail(slot, error)
+            return slot
+
+    def _check_name(self, slot: _Slot, name: str) -> None:
+        for other in self._slots.values():
+            if other is not slot and other.name == name:
+                raise ConfigError(
+                    f"models {other.key!r} and {slot.key!r} are both named {name!r}, so "
+                    "nobody could ask for one of them: change the name in the model.json of one"
+                )
+
+    def _key(self, name: str) -> str:
+        for slot in self._slots.values():
+            if slot.name == name:
+                return slot.key
+        # Not by the operator's keys, which may be folders.
+        known = choices(name[:64], [slot.name for slot in self._slots.values()])
+        raise NotFoundError(f"there is no model {name[:64]!r}: {known}", "model")
+
+    def _check_retry(self, slot: _Slot) -> None:
+        left = slot.retry_at - time.monotonic()
+        if slot.state is ModelState.FAILED and left > 0:
             raise UnavailableError(
-                f"model {name!r} needs {needed} bytes, and those in use leave less of "
+                f"{slot.reason}; it will be tried again when it is asked for in {math.ceil(left)} s"
+            )
+
+    def _fail(self, slot: _Slot, error: Exception) -> None:
+        slot.state, slot.retry_at = ModelState.FAILED, time.monotonic() + RETRY_SECONDS
+        # The name of the error only: the text of a foreign one may hold paths.
+        slot.reason = (
+            f"model {slot.name!r} could not be loaded ({type(error).__name__}): "
+            "see the log of the server"
+        )
+
+    async def _load(self, slot: _Slot) -> None:
+        slot.reason = ""
+        try:
+            size = await run_in_thread_that_ends(self._source.size, slot.key)
+            self._make_room(slot, size * len(self.devices))
+            copies = {
+                worker: await run_in_thread_that_ends(self._source.load, slot.key, device)
+                for worker, device in self.devices.items()
+            }
+            info = next(iter(copies.values())).info
+            self._check_name(slot, info.name)
+            slot.name, slot.info = info.name, info
+            self._make_room(slot, sum(map(weight_bytes, copies.values())))
+            slot.copies, slot.state = copies, ModelState.LOADED
+        except UnavailableError:
+            slot.state = ModelState.ABSENT
+            raise
+        except Exception as error:
+            log.critical("model %s could not be loaded", slot.key, exc_info=True)
+            self._fail(slot, error)
+            raise UnavailableError(slot.reason) from error
+        finally:
+            slot.loading = None
+            if not slot.copies:
+                slot.bytes = 0
+
+    def _make_room(self, slot: _Slot, needed: int) -> None:
+        """Reserve so many bytes for a slot, and put others away until they are free."""
+        slot.bytes = needed
+        if not self.budget:
+            return
+        idle = [
+            other
+            for other in self._slots.values()
+            if other.copies and other is not slot and not self._is_used(other.key)
+        ]
+        excess = sum(other.bytes for other in self._slots.values()) - self.budget
+        going: list[_Slot] = []
+        for other in sorted(idle, key=lambda other: other.asked_at):
+            if excess <= 0:
+                break
+            going.append(other)
+            excess -= other.bytes
+        if excess > 0:  # then nobody goes in vain
+            raise UnavailableError(
+                f"model {slot.name!r} needs {needed} bytes, and those in use leave less of "
                 f"{self.budget}: try again later"
             )
-        self._copies[name] = copies
-        self.infos[name] = next(iter(copies.values())).info
-        return copies
+        for other in going:
+            log.info("putting away model %s", other.key)
+            other.copies, other.bytes, other.state = {}, 0, ModelState.ABSENT
 
 
-def weight(pipeline: Pipeline) -> int:
+def weight_bytes(pipeline: Pipeline) -> int:
     """The bytes of a pipeline's weights."""
     modules = (pipeline.backbone, pipeline.tokenizer)
     return sum(p.numel() * p.element_size() for m in modules for p in m.parameters())

@@ -8,7 +8,8 @@ from enum import IntEnum
 
 from PIL import Image
 
-from unmask.pipeline import DrawRequest, Generated, PreparedRequest
+from unmask.pipeline import Generated
+from unmask.server.engine.costs import Cost, WeighedRequest
 
 
 class Priority(IntEnum):
@@ -42,12 +43,9 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(eq=False)
 class Ticket:
-    """A request that was taken: who asks, what it costs, and the promise of its images."""
+    """A request that was taken: who asks, and the promise of its images."""
 
-    prepared: PreparedRequest
-    model: str
-    cost: float  # tokens times passes of the backbone
-    steps: int  # of all images together
+    weighed: WeighedRequest
     key: str = ""
     priority: Priority = Priority.NORMAL
     previews: int = 0
@@ -60,13 +58,24 @@ class Ticket:
     taken_by: str = ""  # the name of the worker
 
     @property
-    def request(self) -> DrawRequest:
-        return self.prepared.request
+    def model(self) -> str:
+        """The key that its model is served by: no two share one, as they may share a name."""
+        return self.weighed.model.key
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes to draw it."""
+        return self.weighed.cost
 
     @property
     def over(self) -> bool:
         """Nobody waits for it any more, or it has its answer."""
         return self.promise.done()
+
+    @property
+    def left(self) -> float:
+        """The share of its steps that is still to be done."""
+        return max(0.0, 1 - self.done_steps / max(self.cost.all_steps, 1))
 
     def cancel(self) -> None:
         """Give it up; its rows leave the batch at the next step."""
@@ -82,7 +91,7 @@ class Ticket:
     def progress(self, steps: int = 1) -> None:
         """So many more steps are done."""
         self.done_steps += steps
-        self.tell(Progress(self.done_steps, self.steps))
+        self.tell(Progress(self.done_steps, self.cost.all_steps))
 
     def tell(self, event: Event) -> None:
         """An event, unless nobody waits."""
@@ -92,10 +101,11 @@ class Ticket:
     def give(self, image_index: int, image: Image.Image) -> None:
         """An image is finished; the last one is the answer."""
         self.images[image_index] = image
-        if len(self.images) == self.request.n:
+        if len(self.images) == self.weighed.request.n:
             began = self.arrived if self.began is None else self.began
-            images = [self.images[i] for i in range(self.request.n)]
+            request = self.weighed.request
+            images = [self.images[i] for i in range(request.n)]
             try:
-                self.promise.set_result(Generated(images, self.request, time.monotonic() - began))
+                self.promise.set_result(Generated(images, request, time.monotonic() - began))
             except InvalidStateError:
                 return

@@ -7,52 +7,31 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 
-from unmask.errors import DrawingError
-from unmask.pipeline import Drawing, Pipeline, Start
-from unmask.sampling.backbone import Pair
-from unmask.sampling.padding import Padded
-from unmask.sampling.row import Batch, Row
+from unmask.errors import DeviceError, DrawingError
+from unmask.pipeline import Pipeline, Start
+from unmask.sampling.row import Row
 from unmask.sampling.step import step
 from unmask.server.engine.figures import Figures
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.strands import Group, Run, Strand
 from unmask.server.engine.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
-NAP_SECONDS = 0.05  # how long an idle worker sleeps before it looks for those who left
-
-
-@dataclass(eq=False)
-class Strand:
-    """One image of a ticket, and what draws it."""
-
-    ticket: Ticket
-    image_index: int
-    pipeline: Pipeline
-    pair: Pair  # of its condition and the null
-    drawing: Drawing
-    previewed: int = 0
-
-
-@dataclass(eq=False)
-class Run:
-    """A row of a strand, from what its drawing starts it with; an edit has several at a time."""
-
-    strand: Strand
-    start: Start
-    row: Row
+NAP_SECONDS = 0.25  # how long an idle worker sleeps if nobody wakes it
 
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
     model: a tick. Rows come and go between steps.
 
-    ``find`` gives this worker's copy of a model. ``ended`` hears why the thread has ended, None if
-    it was told to. ``lightest`` tells whether no other worker has fewer rows.
+    ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
+    other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
+    ``finisher``: turn tokens into pixels in a second thread, beside the next step. ``pad``: run
+    batches of powers of two only.
     """
 
     def __init__(
@@ -60,27 +39,24 @@ class Worker:
         name: str,
         queue: FairQueue,
         figures: Figures,
-        find: Callable[[str], Pipeline],
+        copy_of: Callable[[str], Pipeline],
         *,
         max_rows: int,
         finisher: bool,
         pad: bool,
-        lightest: Callable[["Worker"], bool],
-        ended: Callable[["Worker", BaseException | None], None],
+        has_most_room: Callable[["Worker"], bool],
+        on_end: Callable[["Worker", BaseException | None], None],
     ) -> None:
-        self.name, self.queue, self.figures, self.find = name, queue, figures, find
-        self.max_rows, self.lightest, self.ended = max_rows, lightest, ended
-        self.pad = pad
+        self.name, self.queue, self.figures, self.copy_of = name, queue, figures, copy_of
+        self.max_rows, self.pad = max_rows, pad
+        self.has_most_room, self.on_end = has_most_room, on_end
         self.stopping = False
-        self.pending: deque[tuple[Ticket, int]] = deque()  # images of a taken ticket, not begun
-        self.fresh: list[tuple[Ticket, int]] = []  # images that begin in this tick
-        self.waiting: deque[tuple[Strand, Start]] = deque()  # what drawings want to have run next
+        self.unbegun: deque[tuple[Ticket, int]] = deque()  # images of tickets that were taken
+        self.parked: deque[tuple[Strand, Start]] = deque()  # further windows, which let others pass
+        self.parked_is_next = False
         self.running: list[Run] = []
         self.finishing: dict[Future[list[Start]], Strand] = {}
-        self._padded: dict[str, Padded] = {}
-        self._batches: dict[int, tuple[list[Run], Batch]] = {}  # of each pipeline, as it ran last
-        # On a GPU tokens turn into pixels beside the next step. On a CPU they would only take the
-        # step's cores away.
+        self.groups: dict[str, Group] = {}  # of models that have rows here, by key
         self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -91,8 +67,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the thread to end after its step."""
         self.stopping = True
-        with self.queue.changed:
-            self.queue.changed.notify_all()
+        self.queue.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of the thread; whether it has ended."""
@@ -100,10 +75,9 @@ class Worker:
         return not self._thread.is_alive()
 
     @property
-    def load(self) -> int:
-        """Rows that it has or has promised to begin."""
-        begun = len(self.running) + len(self.finishing) + len(self.waiting)
-        return begun + len(self.pending) + len(self.fresh)
+    def room(self) -> int:
+        """How many more rows it may run than it has, or has promised to begin."""
+        return self.max_rows - len(self.running) - len(self.finishing) - len(self.unbegun)
 
     def _run(self) -> None:
         reason: BaseException | None = None
@@ -117,33 +91,34 @@ class Worker:
         finally:
             if self._finisher is not None:
                 self._finisher.shutdown(wait=False, cancel_futures=True)
-            self.ended(self, reason)
+            self.on_end(self, reason)
 
     def tick(self) -> None:
         """Drop who left, take in what is finished and what is new, and step everybody once."""
-        began = time.perf_counter()
+        began, seen = time.perf_counter(), self.queue.changes
         self.sweep()
         self.collect()
         self.admit()
-        self.begin()
         if not self.running:
-            self.rest()
+            self.rest(seen)
             return
-        for runs in self.groups():
-            self.advance(runs)
-        self.figures.tick_seconds += time.perf_counter() - began
+        for group in list(self.groups.values()):
+            self.advance(group, [run for run in self.running if run.strand.group is group])
+        self.figures.ticked(time.perf_counter() - began)
 
-    def rest(self) -> None:
-        """Sleep until something may have changed."""
-        with self.queue.changed:
-            if not self.stopping and not len(self.queue) and not self.pending:
-                self.queue.changed.wait(NAP_SECONDS)
+    def rest(self, seen: int) -> None:
+        """Sleep until something has changed since ``seen`` was read off the queue."""
+        if not self.stopping:
+            self.queue.wait(seen, NAP_SECONDS)
 
     def sweep(self) -> None:
-        """Let go of what nobody waits for any more."""
-        self.running = [run for run in self.running if not run.strand.ticket.over]
-        self.waiting = deque(entry for entry in self.waiting if not entry[0].ticket.over)
-        self.pending = deque(entry for entry in self.pending if not entry[0].over)
+        """Let go of what nobody waits for any more, and of models that have no rows here."""
+        self.running = [run for run in self.running if not run.ticket.over]
+        self.parked = deque(entry for entry in self.parked if not entry[0].ticket.over)
+        self.unbegun = deque(image for image in self.unbegun if not image[0].over)
+        strands = [run.strand for run in self.running] + [strand for strand, _ in self.parked]
+        in_use = {id(strand.group) for strand in (*strands, *self.finishing.values())}
+        self.groups = {key: group for key, group in self.groups.items() if id(group) in in_use}
 
     def collect(self) -> None:
         """Take back what the finisher has done."""
@@ -151,184 +126,171 @@ class Worker:
             strand = self.finishing.pop(future)
             error = future.exception()
             if error is not None:
-                strand.ticket.fail(error)
+                self.fail(strand.ticket, error)
             else:
-                self.received(strand, future.result())
+                self.receive(strand, future.result())
 
     def admit(self) -> None:
-        """Begin new images while there is room."""
-        while self.load - len(self.pending) < self.max_rows:
-            if not self.pending:
-                ticket = self.queue.take(self.name) if self.lightest(self) else None
-                if ticket is None:
-                    break
-                ticket.began = time.monotonic()
-                self.figures.waits.append(ticket.began - ticket.arrived)
-                self.pending.extend((ticket, i) for i in range(ticket.request.n))
-            self.fresh.append(self.pending.popleft())
-        fresh, self.fresh = self.fresh, []
-        tickets = list(dict.fromkeys(ticket for ticket, _ in fresh))
-        for ticket in tickets:
-            try:
-                pipeline = self.find(ticket.model)
-                pair = pipeline.encode([ticket.request])
-            except Exception as error:
-                ticket.fail(error)
-                continue
-            for owner, index in fresh:
-                if owner is ticket:
-                    drawing = pipeline.drawing(ticket.prepared, index)
-                    strand = Strand(ticket, index, pipeline, pair, drawing)
-                    self.go_on(strand, drawing.start)
+        """Begin new images, and go on with parked ones, while there is room."""
+        while len(self.running) + len(self.finishing) < self.max_rows:
+            if self.parked and (self.parked_is_next or not (self.unbegun or self.take())):
+                self.running.append(Run.of(*self.parked.popleft()))
+                self.parked_is_next = False
+            elif self.unbegun or self.take():
+                self.begin(*self.unbegun.popleft())
+            else:
+                break
 
-    def begin(self) -> None:
-        """Put what drawings want to have run into the batch, while there is room."""
-        while self.waiting and len(self.running) < self.max_rows:
-            strand, start = self.waiting.popleft()
-            row = Row.begin(start.plan, start.tokens, start.unknown)
-            self.running.append(Run(strand, start, row))
+    def take(self) -> bool:
+        """Take the next ticket, if there is one for this worker; then parked rows are next."""
+        ticket = self.queue.take(self.name) if self.has_most_room(self) else None
+        if ticket is None:
+            return False
+        ticket.began, self.parked_is_next = time.monotonic(), True
+        self.figures.waited(ticket.began - ticket.arrived)
+        self.unbegun.extend((ticket, i) for i in range(ticket.cost.images))
+        return True
 
-    def groups(self) -> list[list[Run]]:
-        """What runs, by model."""
-        groups: dict[int, list[Run]] = {}
-        for run in self.running:
-            groups.setdefault(id(run.strand.pipeline), []).append(run)
-        return list(groups.values())
+    def begin(self, ticket: Ticket, image_index: int) -> None:
+        """Begin an image of a ticket."""
+        try:
+            pipeline = self.copy_of(ticket.model)
+            group = self.groups.get(ticket.model)
+            if group is None or group.pipeline is not pipeline:
+                group = self.groups[ticket.model] = Group(ticket.model, pipeline, self.pad)
+            pair = pipeline.encode([ticket.weighed.request])
+            strand = Strand(ticket, image_index, group, pair)
+            starts = strand.start()
+            self.running += [Run.of(strand, start) for start in starts[:1]]
+        except Exception as error:
+            self.fail(ticket, error)
+        else:
+            self.receive(strand, starts[1:])
 
-    def advance(self, runs: list[Run]) -> None:
+    def advance(self, group: Group, runs: list[Run]) -> None:
         """Move rows of one model on by a step; those that make it fail leave alone."""
+        if not runs:
+            return
         before = [copy.copy(run.row) for run in runs]
-        backbone = self.backbone(runs[0].strand)
+        backbone = group.backbone
         computed, padding = backbone.computed, backbone.padding
         began = time.perf_counter()
         try:
-            step(self.batch(runs, backbone))
+            step(group.batch(runs))
         except Exception as error:
-            self.isolate(runs, before, error)
+            self.isolate(group, runs, before, error)
             return
-        seconds = time.perf_counter() - began
         work = sum(row.plan.tokens * (1 + row.now.null) for row in before)
-        self.figures.stepped(
-            seconds,
-            len(runs),
-            work,
-            backbone.computed - computed,
-            backbone.padding - padding,
-        )
+        self.figures.stepped(group.key, time.perf_counter() - began, len(runs), work)
+        self.figures.computed(backbone.computed - computed, backbone.padding - padding)
         for run in runs:
-            run.strand.ticket.progress()
+            run.strand.steps_done += 1
+            run.ticket.progress()
             if run.row.done:
                 self.finish(run)
             else:
                 self.preview(run)
 
-    def backbone(self, strand: Strand) -> Padded:
-        """What steps a strand: its model's backbone, padded if this worker pads."""
-        model, backbone = strand.ticket.model, strand.pipeline.backbone
-        if model not in self._padded or self._padded[model].backbone is not backbone:
-            self._padded[model] = Padded(backbone, self.pad)
-        return self._padded[model]
-
-    def batch(self, runs: list[Run], backbone: Padded) -> Batch:
-        """The rows of one model as a batch, made anew when one comes or goes."""
-        key = id(runs[0].strand.pipeline)
-        known = self._batches.get(key)
-        # The runs are kept, so that no other can take the place of one.
-        if known is None or known[0] != runs:
-            pair = Pair.join([run.strand.pair for run in runs])
-            known = list(runs), Batch(backbone, [run.row for run in runs], pair)
-            self._batches[key] = known
-        return known[1]
-
-    def isolate(self, runs: list[Run], before: list[Row], error: Exception) -> None:
+    def isolate(self, group: Group, runs: list[Run], before: list[Row], error: Exception) -> None:
         """Step the halves apart, until what fails stands alone; out of memory, there is room for
         so many only."""
-        self._batches.clear()  # which may be half a step further
+        if _is_of_device(error):
+            raise DeviceError("the device has failed in a step") from error
+        group.forget_batch()
         for run, row in zip(runs, before, strict=True):
             run.row = row
         if len(runs) == 1:
-            log.warning("a row has failed", exc_info=error)
             self.leave(runs[0])
-            runs[0].strand.ticket.fail(error)
+            self.fail(runs[0].ticket, error)
             return
         half = len(runs) // 2
-        if _out_of_memory(error):
+        if _is_out_of_memory(error):
             self.max_rows = max(1, half)
             log.warning("out of memory with %d rows: at most %d from now on", len(runs), half)
-        self.advance(runs[:half])
-        self.advance(runs[half:])
+        self.advance(group, runs[:half])
+        self.advance(group, runs[half:])
 
     def finish(self, run: Run) -> None:
         """All steps are done: turn the tokens into pixels, here or beside the next step."""
         self.leave(run)
-        strand, start, tokens = run.strand, run.start, run.row.tokens
         if not bool(run.row.sound):
-            strand.ticket.fail(DrawingError("the model's logits are not numbers for this request"))
+            error = DrawingError("the model's logits are not numbers for this request")
+            self.fail(run.ticket, error)
             return
-
-        def turn() -> list[Start]:
-            with torch.inference_mode():
-                return strand.drawing.finish(start, tokens)
-
         if self._finisher is None:
-            self.go_on(strand, turn)
+            self.resume(run)
             return
-        future = self._finisher.submit(turn)
-        self.finishing[future] = strand
-        future.add_done_callback(lambda _: self.wake())
+        future = self._finisher.submit(run.strand.finish, run)
+        self.finishing[future] = run.strand
+        future.add_done_callback(lambda _: self.queue.wake())
 
-    def wake(self) -> None:
-        """Something may be there to do."""
-        with self.queue.changed:
-            self.queue.changed.notify_all()
-
-    def go_on(self, strand: Strand, turn: Callable[[], list[Start]]) -> None:
+    def resume(self, run: Run) -> None:
         """Let a drawing go on, here and now."""
         began = time.perf_counter()
         try:
-            starts = turn()
+            starts = run.strand.finish(run)
         except Exception as error:
-            log.warning("a drawing has failed", exc_info=error)
-            strand.ticket.fail(error)
+            self.fail(run.ticket, error)
         else:
-            self.figures.busy_seconds += time.perf_counter() - began
-            self.received(strand, starts)
+            self.figures.decoded(time.perf_counter() - began)
+            self.receive(run.strand, starts)
 
-    def received(self, strand: Strand, starts: list[Start]) -> None:
-        """A drawing asks for more steps, or has its image."""
-        self.waiting.extend((strand, start) for start in starts)
-        if strand.drawing.image is None:
+    def receive(self, strand: Strand, starts: list[Start]) -> None:
+        """A drawing asks for more rows, or has its image. The rows let others pass, so that nobody
+        waits for all windows of a large picture."""
+        self.parked.extend((strand, start) for start in starts)
+        if strand.image is None:
             return
         ticket = strand.ticket
-        ticket.give(strand.image_index, strand.drawing.image)
-        if len(ticket.images) == ticket.request.n and ticket.began is not None:
-            self.figures.draws.append(time.monotonic() - ticket.began)
+        ticket.give(strand.image_index, strand.image)
+        if len(ticket.images) == ticket.cost.images and ticket.began is not None:
+            self.figures.drawn(time.monotonic() - ticket.began)
 
     def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
-        strand, row = run.strand, run.row
-        ticket, steps = strand.ticket, len(row.plan.steps)
-        due = row.step * (ticket.previews + 1) // steps
-        if ticket.previews and strand.previewed < due <= ticket.previews and not ticket.over:
-            number, strand.previewed = strand.previewed, due
-            pipeline, index, tokens = strand.pipeline, strand.image_index, row.tokens
+        strand, ticket, tokens = run.strand, run.ticket, run.row.tokens
+        number = strand.due_preview()
+        if number is None or ticket.over:
+            return
 
-            def show() -> None:
+        def show() -> None:
+            try:
                 with torch.inference_mode():
-                    ticket.tell(Preview(index, number, pipeline.preview(tokens)))
+                    image = strand.group.pipeline.preview(tokens)
+                ticket.tell(Preview(strand.image_index, number, image))
+            except Exception as error:
+                log.warning("a preview has failed", exc_info=error)
+                ticket.fail(error)
 
-            if self._finisher is None:
-                show()
-            else:
-                self._finisher.submit(show)
+        if self._finisher is None:
+            show()
+        else:
+            self._finisher.submit(show)
 
     def leave(self, run: Run) -> None:
         """Take a row out of the batch."""
         self.running = [other for other in self.running if other is not run]
 
+    def fail(self, ticket: Ticket, error: BaseException) -> None:
+        """Tell those who wait for a ticket, unless all work of this worker would fail now."""
+        if _is_of_device(error):
+            raise DeviceError("the device has failed") from error
+        log.warning("a request has failed", exc_info=error)
+        ticket.fail(error)
 
-def _out_of_memory(error: Exception) -> bool:
+
+def _is_out_of_memory(error: Exception) -> bool:
     """A device, or the CPU's allocator, had no more."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _is_of_device(error: BaseException) -> bool:
+    """Whether the fault is the device's and not the row's: CUDA answers every call after such an
+    error with the same error."""
+    return isinstance(error, DeviceError | torch.AcceleratorError) or (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, torch.OutOfMemoryError)
+        and "CUDA error" in str(error)
     )

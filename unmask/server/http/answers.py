@@ -12,9 +12,11 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from unmask.encoding import encode, parameters, size_text
-from unmask.pipeline import DrawRequest, Generated, Pipeline
+from unmask.pipeline import DrawRequest, Generated, ModelInfo
+from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.engine import Engine
 from unmask.server.engine.tickets import Event, Preview, Priority
 from unmask.server.http.errors import error_body
@@ -36,10 +38,19 @@ class Order:
     """A resolved request, the body it came in, and who asks."""
 
     body: ImageBody
-    model: Pipeline
-    request: DrawRequest
+    weighed: WeighedRequest
     key: str
     timeout: float
+
+    @property
+    def request(self) -> DrawRequest:
+        """What is drawn."""
+        return self.weighed.request
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that draws it."""
+        return self.weighed.model.pipeline.info
 
     @property
     def background(self) -> Literal["opaque", "transparent"]:
@@ -49,10 +60,9 @@ class Order:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of the prompt, and of the images."""
-        read = self.model.text_tokens(self.request.prompt)
-        rows, columns = self.model.info.grid
-        drawn = rows * columns * self.request.n
+        """Tokens of the prompt, and of all windows of the images."""
+        read = self.weighed.model.pipeline.text_tokens(self.request.prompt)
+        drawn = self.weighed.cost.drawn_tokens
         return Usage(
             input_tokens=read,
             input_tokens_details={"text_tokens": read, "image_tokens": 0},
@@ -71,8 +81,7 @@ async def submit(
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
-        order.request,
-        order.model,
+        order.weighed,
         key=order.key,
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
@@ -84,7 +93,7 @@ async def submit(
 def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnswer:
     """The body of the answer."""
     body, request = order.body, order.request
-    text = parameters(request, order.model.info.name)
+    text = parameters(request, order.model.name)
     started = time.perf_counter()
     files = [order.file(image, text) for image in generated.images]
     data = [
@@ -101,7 +110,7 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         size=size_text(request.size),
         safety_identifier=body.safety_identifier,
         usage=order.usage,
-        model=order.model.info.name,
+        model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
@@ -110,50 +119,65 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
     )
 
 
-async def stream(engine: Engine, order: Order) -> StreamingResponse:
+class EventStream(StreamingResponse):
+    """A stream of server-sent events, whose work is given up when its client leaves."""
+
+    def __init__(self, events: AsyncIterator[bytes], work: "asyncio.Task[Generated]") -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # the events themselves end only if they were begun
+            self._work.cancel()
+            await asyncio.wait({self._work})
+
+
+async def stream(engine: Engine, order: Order) -> EventStream:
     """The events of an order, previews first; whatever the engine refuses at once is raised here,
     while there can still be an answer of another status."""
-    heard: asyncio.Queue[Event] = asyncio.Queue()
+    heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
     work = asyncio.create_task(submit(engine, order, heard.put_nowait))
-    first = asyncio.create_task(heard.get())  # an engine tells of 0 steps when it takes a request
+    work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
-        await asyncio.wait({work, first}, return_when=asyncio.FIRST_COMPLETED)
+        await heard.get()  # an engine tells of 0 steps when it takes a request
         if work.done():
             work.result()
+            heard.put_nowait(None)
     except BaseException:
         work.cancel()
+        await asyncio.wait({work})
         raise
-    finally:
-        first.cancel()
-    return StreamingResponse(
-        _events(order, work, heard),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-    )
+    return EventStream(_events(order, work, heard), work)
 
 
 async def _events(
-    order: Order, work: "asyncio.Task[Generated]", heard: "asyncio.Queue[Event]"
+    order: Order, work: "asyncio.Task[Generated]", heard: "asyncio.Queue[Event | None]"
 ) -> AsyncIterator[bytes]:
     kind = "image_generation" if order.request.edit is None else "image_edit"
+    loop = asyncio.get_running_loop()
+    silent_since = loop.time()
     try:
-        while not (work.done() and heard.empty()):
-            waiting = asyncio.create_task(heard.get())
-            await asyncio.wait(
-                {waiting, work}, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if waiting.done() and isinstance(event := waiting.result(), Preview):
+        while True:
+            try:
+                async with asyncio.timeout_at(silent_since + KEEPALIVE_SECONDS):
+                    event = await heard.get()
+            except TimeoutError:  # however many steps there were: they send nothing
+                yield KEEPALIVE_COMMENT
+                silent_since = loop.time()
+                continue
+            if event is None:
+                break
+            if isinstance(event, Preview):
                 yield await run_in_threadpool(_preview, kind, order, event)
-            elif not waiting.done():
-                waiting.cancel()
-                if not work.done():
-                    yield KEEPALIVE_COMMENT
+                silent_since = loop.time()
         for index, image in enumerate(work.result().images):
             yield await run_in_threadpool(_completed, kind, order, index, image)
     except Exception as error:
         yield _frame("error", json.loads(bytes(error_body(error).body)))
-    finally:
-        work.cancel()
 
 
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
@@ -170,14 +194,14 @@ def _preview(kind: str, order: Order, preview: Preview) -> bytes:
 
 def _completed(kind: str, order: Order, index: int, image: Image.Image) -> bytes:
     name = f"{kind}.completed"
-    text = parameters(order.request, order.model.info.name)
+    text = parameters(order.request, order.model.name)
     return _frame(
         name,
         {
             **_common(name, order, index),
             "b64_json": order.file(image, text),
             "usage": order.usage.model_dump(),
-            "model": order.model.info.name,
+            "model": order.model.name,
             **order.request.options.flat(),
         },
     )

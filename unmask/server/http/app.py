@@ -2,28 +2,37 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import torch
 from fastapi import FastAPI
 
 from unmask import __version__
-from unmask.pipeline import Pipeline
-from unmask.server.engine.engine import Engine, EngineOptions
-from unmask.server.http.edge import Edge
+from unmask.server.engine.engine import Engine, EngineOptions, EngineState
+from unmask.server.engine.sources import StoredModels
+from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
 from unmask.server.http.routes import make_router
 from unmask.settings import Settings, load_settings
 
 
-def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+def make_engine(settings: Settings) -> Engine:
+    """The engine that the settings ask for."""
+    return Engine(EngineOptions.of(settings), StoredModels(settings.precision))
+
+
+def create_app(
+    settings: Settings | None = None,
+    engine: Engine | None = None,
+    uploads: Uploads | None = None,
+) -> FastAPI:
     """The ASGI app; it starts the engine when the server starts and stops it at the end.
 
-    Without arguments it reads the environment, so ``uvicorn --factory`` can call it.
+    Without arguments it reads the environment, so ``uvicorn --factory`` can call it; but only
+    ``unmask serve`` bounds connections, and tells those who wait that it stops.
     """
     settings = settings or load_settings()
-    load = partial(Pipeline.load, precision=settings.precision)
-    engine = engine or Engine(EngineOptions.of(settings), load)
+    engine = engine or make_engine(settings)
+    uploads = uploads or Uploads(settings.read_timeout_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -44,6 +53,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.include_router(make_router(engine, settings))
     add_error_handlers(app)
     app.add_middleware(
-        Edge, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
+        Edge,
+        uploads=uploads,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        is_stopping=lambda: engine.state is EngineState.STOPPING,
     )
     return app

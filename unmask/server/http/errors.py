@@ -1,11 +1,20 @@
 """Every error as OpenAI clients read it: {"error": {"message", "type", "param", "code"}}."""
 
+import uuid
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from unmask.errors import DrawingError, NotFoundError, RequestError, UnavailableError
+from unmask.errors import (
+    DeviceError,
+    DrawingError,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+)
 from unmask.server.engine.engine import QueueFullError
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
@@ -13,6 +22,7 @@ RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its 
 CODES = {
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
 }
@@ -47,6 +57,16 @@ def error_response(
     return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
 
 
+def raw_error(status: int, message: str, code: str) -> bytes:
+    """The bytes of a whole answer, for connections on which no request could be read."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    headers = {"connection": "close", "x-request-id": uuid.uuid4().hex}
+    answer = error_response(status, message, code, kind=kind, headers=headers)
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode("ascii")]
+    lines += [name + b": " + value for name, value in answer.raw_headers]
+    return b"\r\n".join([*lines, b"", bytes(answer.body)])
+
+
 def internal_error(request_id: str) -> JSONResponse:
     """The 500 that tells the caller nothing but where to look."""
     message = f"an unexpected error; the log of the server has it under request {request_id}"
@@ -57,7 +77,7 @@ def internal_error(request_id: str) -> JSONResponse:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make the app answer every error that is raised on purpose in the envelope."""
-    for kind in (RequestError, UnavailableError, TimeoutError, DrawingError):
+    for kind in (RequestError, UnavailableError, DeviceError, TimeoutError, DrawingError):
         app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
 
@@ -66,7 +86,7 @@ def error_body(error: Exception) -> JSONResponse:
     """The answer to an error that is raised on purpose; to any other, that it was not expected."""
     if isinstance(error, RequestError):
         return _request_error(error)
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | DeviceError):
         return _unavailable(error)
     headers = {"x-should-retry": "false"}
     if isinstance(error, TimeoutError):
@@ -83,7 +103,7 @@ def _request_error(error: RequestError) -> JSONResponse:
     return error_response(400, str(error), "invalid_value", param=error.param)
 
 
-def _unavailable(error: UnavailableError) -> JSONResponse:
+def _unavailable(error: UnavailableError | DeviceError) -> JSONResponse:
     if isinstance(error, QueueFullError):
         headers = {"retry-after": str(error.retry_after)}
         return error_response(

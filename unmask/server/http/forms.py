@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Generic
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -100,7 +101,7 @@ async def _read(form: FormData, kind: type[Body], files: Sequence[str]) -> Form[
     if files[0] not in images:
         raise RequestError(f"{files[0]}: it is missing; send it as a file", files[0])
     texts |= {name: f"[{', '.join(values)}]" for name, values in lists.items()}
-    return Form(read_fields(texts, kind), images)
+    return Form(await run_in_threadpool(read_fields, texts, kind), images)
 
 
 def make_edit(form: Form[EditBody], max_bytes: int) -> Edit:

@@ -1,7 +1,7 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
 import asyncio
-import hashlib
+import ipaddress
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from unmask.editing import Edit
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, RequestError, choices
 from unmask.server.engine.engine import Engine
+from unmask.server.engine.models import ModelStatus
 from unmask.server.http.answers import Order, make_answer, stream, submit
 from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import (
@@ -62,7 +63,7 @@ async def image_body(request: Request) -> ImageBody:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "send the header Content-Type: application/json")
-    return read_body(await request.body(), GenerationBody)
+    return await run_in_threadpool(read_body, await request.body(), GenerationBody)
 
 
 def make_router(engine: Engine, settings: Settings) -> APIRouter:
@@ -81,30 +82,30 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
         engine.ready()
         return Status(status="ready")
 
-    @router.get("/v1/models", tags=["models"])
+    @router.get("/v1/models", tags=["models"], response_model_exclude_none=True)
     async def models() -> ModelList:
-        """The models that can be asked for."""
-        return ModelList(data=[_card(info, created) for info in engine.infos])
+        """The models that can be asked for, and whether they are loaded."""
+        return ModelList(data=[_card(status, created) for status in engine.models])
 
-    @router.get("/v1/models/{model_id:path}", tags=["models"])
+    @router.get("/v1/models/{model_id:path}", tags=["models"], response_model_exclude_none=True)
     async def model(model_id: str) -> ModelCard:
         """One model."""
-        infos = {info.name: info for info in engine.infos}
-        if model_id not in infos:
-            raise NotFoundError(
-                f"there is no model {model_id[:64]!r}: {choices(model_id[:64], infos)}", "model"
-            )
-        return _card(infos[model_id], created)
+        statuses = {status.name: status for status in engine.models}
+        if model_id not in statuses:
+            known = choices(model_id[:64], statuses)
+            raise NotFoundError(f"there is no model {model_id[:64]!r}: {known}", "model")
+        return _card(statuses[model_id], created)
 
     async def answer(
-        request: Request, body: ImageBody, make: Callable[[], Edit] | None = None
+        request: Request, body: ImageBody, read_edit: Callable[[], Edit] | None = None
     ) -> ImagesAnswer | Response:
-        """Draw what the body asks for, over the picture that ``make`` reads, if any."""
+        """Draw what the body asks for, over the picture that ``read_edit`` reads, if any."""
         name = None if (body.model or "").startswith(ALIASES) else body.model
         model = await engine.open(name)
-        edit = await run_in_threadpool(make) if make is not None else None
-        resolved = await run_in_threadpool(_resolve, body, model, edit)
-        order = Order(body, model, resolved, _key(request), settings.request_timeout_seconds)
+        edit = await run_in_threadpool(read_edit) if read_edit is not None else None
+        resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
+        weighed = await engine.weigh(resolved, model)
+        order = Order(body, weighed, _key(request), settings.request_timeout_seconds)
         if body.stream:
             return await stream(engine, order)
         arrived = time.perf_counter()
@@ -156,16 +157,28 @@ def make_router(engine: Engine, settings: Settings) -> APIRouter:
 
 
 def _key(request: Request) -> str:
-    """Who asks, so that each gets an equal share: the sender of a credential, or of an address."""
-    credential = request.headers.get("authorization", "")
+    """Who asks, so that each gets an equal share: the sender's address, for no header proves
+    anything. Of IPv6 it is the network, in which a sender may have any address it likes."""
     host = request.client.host if request.client else ""
-    return hashlib.sha256(credential.encode()).hexdigest() if credential else host
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def _card(info: pipeline.ModelInfo, created: int) -> ModelCard:
-    values = asdict(info)
-    size = size_text((values.pop("width"), values.pop("height")))
-    return ModelCard(id=values.pop("name"), created=created, size=size, **values)
+def _card(status: ModelStatus, created: int) -> ModelCard:
+    card = ModelCard(
+        id=status.name, created=created, state=status.state.value, reason=status.reason or None
+    )
+    if status.info is None:
+        return card
+    abilities = asdict(status.info)
+    del abilities["name"]
+    size = size_text((abilities.pop("width"), abilities.pop("height")))
+    return card.model_copy(update={"size": size, **abilities})
 
 
 def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.DrawRequest:
@@ -207,5 +220,6 @@ async def _unless_gone(request: Request, work: Coroutine[None, None, Result]) ->
             return working.result()
         raise HTTPException(499, "the client has gone")  # nobody reads this but the log
     finally:
-        working.cancel()
-        gone.cancel()
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.wait({working, gone})

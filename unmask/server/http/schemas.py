@@ -6,7 +6,7 @@ The sampling fields are the options of all methods: they are gathered from these
 import json
 import re
 from collections.abc import Mapping
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import (
@@ -42,6 +42,8 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 LEGACY = {"standard": "medium", "hd": "high"}
+# Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
+MAX_VALUES = 4096
 
 
 def _finite(hint: Any) -> Any:
@@ -252,8 +254,9 @@ class VariationBody(ImageBody):
     )
 
 
-def read_body(raw: bytes | str, kind: type[Body]) -> Body:
+def read_body(raw: bytes, kind: type[Body]) -> Body:
     """The body that the JSON holds; raises RequestError naming the first field that is wrong."""
+    _check_values(raw)
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
@@ -265,11 +268,12 @@ def read_fields(texts: Mapping[str, str], kind: type[Body]) -> Body:
 
     What is not a text is written as in JSON: ``2``, ``true``, ``[0.25, 0.75]``.
     """
-    schema = kind.model_json_schema()["properties"]
+    takes_text = _text_fields(kind)
     members = []
     for name, text in texts.items():
         value = json.dumps(text)
-        if name in schema and not _takes_text(schema[name]):
+        if not takes_text.get(name, True):
+            _check_values(text.encode(), name)
             try:
                 from_json(text)
             except ValueError:
@@ -279,7 +283,23 @@ def read_fields(texts: Mapping[str, str], kind: type[Body]) -> Body:
                 ) from None
             value = text  # one whole JSON value, so it may stand in JSON as it is
         members.append(f"{json.dumps(name)}: {value}")
-    return read_body("{" + ", ".join(members) + "}", kind)
+    return read_body(("{" + ", ".join(members) + "}").encode(), kind)
+
+
+def _check_values(raw: bytes, name: str | None = None) -> None:
+    """RequestError for what holds too many values to look at: a megabyte of numbers, each wrong,
+    would hold everybody up for a second, and the lock of the interpreter with it."""
+    count = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    if count > MAX_VALUES:
+        message = f"{count} commas and brackets; at most {MAX_VALUES} are read"
+        raise RequestError(f"{name or 'the body'}: it has {message}", name)
+
+
+@cache
+def _text_fields(kind: type[ImageBody]) -> dict[str, bool]:
+    """Which fields may be texts, by name."""
+    properties = kind.model_json_schema()["properties"]
+    return {name: _takes_text(schema) for name, schema in properties.items()}
 
 
 def _takes_text(schema: dict[str, Any]) -> bool:
@@ -362,26 +382,28 @@ ImageAnswer = create_model(
 
 
 class ModelCard(BaseModel):
-    """OpenAI's Model, then what the model can do."""
+    """OpenAI's Model, then whether it is loaded, and what it can do: known once it was loaded."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "unmask"
-    description: str
-    size: str
-    grid: tuple[int, ...]
-    parameters: int
-    codebook_size: int
-    condition: str
-    schedulers: tuple[str, ...]
-    mask_schedules: tuple[str, ...]
-    guidances: tuple[str, ...]
-    count_rules: tuple[str, ...]
-    reuse_policies: tuple[str, ...]
-    max_steps: int
-    max_n: int
-    max_prompt_characters: int
+    state: Literal["absent", "loading", "loaded", "failed"]
+    reason: str | None = Field(None, description="why it could not be loaded")
+    description: str | None = None
+    size: str | None = None
+    grid: tuple[int, ...] | None = None
+    parameters: int | None = None
+    codebook_size: int | None = None
+    condition: str | None = None
+    schedulers: tuple[str, ...] | None = None
+    mask_schedules: tuple[str, ...] | None = None
+    guidances: tuple[str, ...] | None = None
+    count_rules: tuple[str, ...] | None = None
+    reuse_policies: tuple[str, ...] | None = None
+    max_steps: int | None = None
+    max_n: int | None = None
+    max_prompt_characters: int | None = None
 
 
 class ModelList(BaseModel):

@@ -1,0 +1,180 @@
+"""The process that serves: its sockets, its signals, and how it stops."""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import resource
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import uvicorn
+
+from unmask.server.engine.engine import Engine
+from unmask.server.http.app import create_app, make_engine
+from unmask.server.http.connections import Config
+from unmask.server.http.edge import Uploads
+from unmask.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 64  # so many connections may be accepted before any of them is counted
+OTHER_DESCRIPTORS = 64  # for files, pipes and listening sockets
+FLUSH_SECONDS = 1.0  # of the grace, for the last answers to be written
+
+
+class Server(uvicorn.Server):
+    """A server of one engine.
+
+    On SIGTERM, SIGINT or SIGHUP it becomes unready first, refuses what is new after a delay, lets
+    running requests end, fails those that do not with 503 (streams: an ``error`` event), and is
+    gone when the grace is over at the latest. A second signal ends the grace.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.engine = engine or make_engine(settings)
+        self.uploads = Uploads(settings.read_timeout_seconds)
+        app = create_app(settings, self.engine, self.uploads)
+        config = Config(
+            app,
+            max_connections=_usable_connections(settings.max_connections),
+            read_seconds=settings.read_timeout_seconds,
+            host=settings.host,
+            port=settings.port,
+            backlog=BACKLOG,
+            log_config=None,
+            log_level=settings.log_level,
+            server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies,
+        )
+        super().__init__(config)
+        self._hurry: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def bound_port(self) -> int:
+        """The port that a started server listens on."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the engine and listen."""
+        self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as the class says."""
+        assert self._loop is not None
+        log.info("stopping: requests may end within %d s", self.settings.shutdown_timeout_seconds)
+        end = self._loop.time() + self.settings.shutdown_timeout_seconds
+        self.engine.leave()
+        delay = asyncio.create_task(asyncio.sleep(self.settings.shutdown_delay_seconds))
+        await self._wait({delay}, end)
+        delay.cancel()
+        self.engine.refuse()
+        self.uploads.close()
+        # New ones are answered too, but nobody waits for them: they are refused at once.
+        if running := set(self.server_state.tasks):
+            await self._wait(running, end - FLUSH_SECONDS)
+        stopping = asyncio.create_task(self.engine.stop())
+        for server in self.servers:
+            server.close()
+        if running := set(self.server_state.tasks):
+            await asyncio.wait(running, timeout=FLUSH_SECONDS / 2)
+        if running := set(self.server_state.tasks):
+            log.error("%d requests did not end: cancelling them", len(running))
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=FLUSH_SECONDS / 2)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0)
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+        await stopping
+        await self.lifespan.shutdown()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Begin to stop; the second time, stop now."""
+        if self.should_exit and self._loop is not None and self._hurry is not None:
+            self._loop.call_soon_threadsafe(self._hurry.set)
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear the signals that end a server; SIGUSR1 shows what all threads do."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            heard.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self.handle_exit) for number in heard}
+        faulthandler.register(signal.SIGUSR1)
+        try:
+            yield
+        finally:
+            faulthandler.unregister(signal.SIGUSR1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def _wait(self, tasks: "set[asyncio.Task[None]]", until: float) -> None:
+        """Wait for all of the tasks, but not beyond a time of the loop, nor when a second signal
+        has come."""
+        assert self._hurry is not None
+        assert self._loop is not None
+        waits = [asyncio.create_task(self._hurry.wait()), asyncio.create_task(asyncio.wait(tasks))]
+        seconds = max(0.0, until - self._loop.time())
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+
+
+class OncePerSecond(logging.Filter):
+    """Lets a warning or an error pass once a second, and then says how often it came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until: dict[tuple[object, ...], float] = {}
+        self._dropped: Counter[tuple[object, ...]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = record.exc_info[0] if record.exc_info else None
+        fault = (record.name, record.levelno, record.msg if record.args else record.lineno, kind)
+        now = time.monotonic()
+        if now < self._until.get(fault, 0.0):
+            self._dropped[fault] += 1
+            return False
+        self._until[fault] = now + 1
+        if dropped := self._dropped.pop(fault, 0):
+            record.msg = f"{record.getMessage()} (and {dropped} more like this)"
+            record.args = None
+        return True
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes."""
+    logging.basicConfig(level=settings.log_level.upper())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OncePerSecond())
+    Server(settings).run()
+
+
+def _usable_connections(wanted: int) -> int:
+    """So many connections as this process may have descriptors for, raised as far as allowed."""
+    needed = wanted + BACKLOG + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, soft - BACKLOG - OTHER_DESCRIPTORS))
