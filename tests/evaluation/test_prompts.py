@@ -41,12 +41,14 @@ def true_sight(scenes: Scenes, row: int, nouns: tuple[str, ...], size: int = 64)
 
 
 def _unseen(prompt: Prompt, percent: int) -> bool:
-    pairs = [(t.colour, t.noun) for t in prompt.things if t.colour]
+    combinations: list[tuple[str, ...]] = [
+        (thing.colour, thing.noun) for thing in prompt.things if thing.colour
+    ]
     if prompt.position:
         relation, turned = POSITIONS[prompt.position]
-        a, b = (t.noun for t in prompt.things[:: -1 if turned else 1])
-        pairs.append((a, relation, b))  # type: ignore[arg-type]
-    return any(held_out(percent, *pair) for pair in pairs)  # type: ignore[arg-type]
+        a, b = (thing.noun for thing in prompt.things[:: -1 if turned else 1])
+        combinations.append((a, relation, b))
+    return any(held_out(percent, *words) for words in combinations)
 
 
 @given(seed=st.integers(0, 10**6), percent=st.integers(5, 60))

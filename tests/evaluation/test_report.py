@@ -95,4 +95,6 @@ def test_the_report_holds_the_table_and_two_plots(tmp_path: Path) -> None:
     for name in ("score.png", "distance.png"):
         with Image.open(tmp_path / "made" / name) as image:
             assert min(image.size) > 300
-            assert len(image.convert("RGB").getcolors(10**6)) > 10  # more than an empty frame
+            colours = image.convert("RGB").getcolors(10**6)
+            assert colours is not None
+            assert len(colours) > 10  # more than an empty frame

@@ -8,6 +8,7 @@ import pytest
 from unmask import config
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
+from unmask.evaluation.drawing import draw_prompts
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.search import (
     Journal,
@@ -76,7 +77,7 @@ def test_every_round_asks_for_all_categories_alike(unseen: bool) -> None:
 
 def test_of_equal_candidates_the_preset_stays() -> None:
     options = [PlanOptions(temperature=value) for value in (0.5, 0.1, 0.9)]
-    best = halve(options, SETTINGS, lambda each, count: Trial(each, (0.5,) * count))
+    best = halve(options, SETTINGS, lambda candidate, count: Trial(candidate, (0.5,) * count))
     assert best.options == options[0]
 
 
@@ -86,19 +87,18 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
     whole = search(pipeline, judge, SETTINGS, tmp_path / "whole")
     assert [trial.options.steps for trial in whole] == [2, 3]
     drawn: list[int] = []
-    draw = rooms.draw_prompts
 
     def stops(*arguments: object, **named: object) -> object:
         if len(drawn) == 9:
             raise KeyboardInterrupt
         drawn.append(1)
-        return draw(*arguments, **named)  # type: ignore[arg-type]
+        return draw_prompts(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rooms, "draw_prompts", stops)
     with pytest.raises(KeyboardInterrupt):
         search(pipeline, judge, SETTINGS, tmp_path / "parts")
     drawn.clear()
-    monkeypatch.setattr(rooms, "draw_prompts", draw)
+    monkeypatch.setattr(rooms, "draw_prompts", draw_prompts)
     with (tmp_path / "parts" / "trials.jsonl").open("a") as file:
         file.write('{"options": {"st')  # killed while it wrote
     assert search(pipeline, judge, SETTINGS, tmp_path / "parts") == whole

@@ -230,9 +230,12 @@ def test_a_checkpoint_of_another_model_or_a_cut_one_is_named(tmp_path: Path) -> 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_its_checkpoint(tmp_path: Path) -> None:
     task = _Task()
-    task.at_step = lambda step: (
-        step == 6 and nn.init.constant_(task.module.get_parameter("0.weight"), torch.nan)
-    )
+
+    def spoil(step: int) -> None:
+        if step == 6:
+            nn.init.constant_(task.module.get_parameter("0.weight"), torch.nan)
+
+    task.at_step = spoil
     with pytest.raises(ConfigError, match="step 8: the loss is nan; lower the learning rate"):
         _run(tmp_path, task)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4

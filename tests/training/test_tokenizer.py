@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -91,7 +92,9 @@ def test_a_size_that_the_patch_does_not_divide_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fsq", "vq"])
-def test_a_decoder_is_trained_on_while_the_tokens_stay(tmp_path: Path, kind: str) -> None:
+def test_a_decoder_is_trained_on_while_the_tokens_stay(
+    tmp_path: Path, kind: Literal["fsq", "vq"]
+) -> None:
     quantizer = QuantizerConfig(kind, levels=(5, 5, 5) if kind == "fsq" else (), codes=32)
     config = replace(
         CONFIG,
