@@ -38,11 +38,11 @@ class _Outer:
 
 
 def test_values_become_nested_dataclasses() -> None:
-    made = config.from_mapping(
+    loaded = config.from_mapping(
         _Outer, {"inner": {"kind": "b", "parts": [1, 2]}, "rate": 2, "many": [{"kind": "a"}]}
     )
-    assert made == _Outer(_Inner("b", (1, 2)), rate=2.0, many=(_Inner("a"),))
-    assert isinstance(made.rate, float)
+    assert loaded == _Outer(_Inner("b", (1, 2)), rate=2.0, many=(_Inner("a"),))
+    assert isinstance(loaded.rate, float)
 
 
 @pytest.mark.parametrize(

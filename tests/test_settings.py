@@ -1,3 +1,5 @@
+from ipaddress import ip_address
+
 import pytest
 
 from unmask.errors import ConfigError
@@ -26,12 +28,12 @@ def test_a_bad_option_is_named() -> None:
 
 
 def test_the_server_listens_to_this_machine_alone_unless_told() -> None:
-    assert load_settings().host == "127.0.0.1"
+    assert ip_address(load_settings().host).is_loopback
 
 
 def test_forms_may_be_larger_than_other_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
-    assert settings.max_upload_bytes == 20 << 20 > settings.max_body_bytes
+    assert settings.max_upload_bytes > settings.max_body_bytes
     monkeypatch.setenv("UNMASK_MAX_UPLOAD_BYTES", "0")
     with pytest.raises(ConfigError, match="UNMASK_MAX_UPLOAD_BYTES"):
         load_settings()

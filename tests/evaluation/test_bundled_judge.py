@@ -47,7 +47,7 @@ def test_it_finds_what_the_model_draws_well(
     sights = bundled.look(_draw(painter, prompt, 8))
     right = [
         len(sight.objects) == count
-        and all(each.noun == noun and each.colours == (colour,) for each in sight.objects)
+        and all(thing.noun == noun and thing.colours == (colour,) for thing in sight.objects)
         for sight in sights
     ]
     assert sum(right) >= 3  # 8, 5 and 4 when it was shipped; a blind judge has none

@@ -34,8 +34,8 @@ def test_a_cell_is_grey_until_it_is_revealed(pipeline: Pipeline) -> None:
 
 def test_the_animation_shows_the_pictures_side_by_side(pipeline: Pipeline, tmp_path: Path) -> None:
     requests = [pipeline.request(PROMPT, seed=1, scheduler="halton", steps=n) for n in (2, 5)]
-    save_reveal(pipeline, requests, tmp_path / "made" / "reveal.gif")
-    with Image.open(tmp_path / "made" / "reveal.gif") as film:
+    save_reveal(pipeline, requests, tmp_path / "out" / "reveal.gif")
+    with Image.open(tmp_path / "out" / "reveal.gif") as film:
         assert sum(1 for _ in ImageSequence.Iterator(film)) == 6
         film.seek(0)
         assert film.size == (4 * (16 + 2 + 16), 4 * 16)

@@ -50,8 +50,8 @@ def test_an_evaluation_leaves_a_table_plots_and_an_animation(model: Path, tmp_pa
     text = run_evaluation(str(model), tmp_path / "eval.toml", tmp_path / "out", data=bank)
     assert CEILING in text
     assert "halton-2" in text
-    made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert made == {
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
         "table.md",
         "score.png",
         "distance.png",

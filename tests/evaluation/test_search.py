@@ -39,15 +39,15 @@ SETTINGS = SearchConfig(
 
 def test_candidates_vary_what_is_searched_and_nothing_else() -> None:
     preset = PlanOptions(scheduler="halton", steps=8, reuse=2)
-    made = candidates(SETTINGS, preset)
-    assert made[0] == preset
-    assert len(set(made)) == 6
-    for each in made:
+    options = candidates(SETTINGS, preset)
+    assert options[0] == preset
+    assert len(set(options)) == 6
+    for option in options:
         same = {"choice_temperature", "reuse", "steps", "scheduler", "guidance"}
-        assert all(getattr(each, name) == getattr(preset, name) for name in same)
-    assert made == candidates(SETTINGS, preset)
+        assert all(getattr(option, name) == getattr(preset, name) for name in same)
+    assert options == candidates(SETTINGS, preset)
     chosen = candidates(replace(SETTINGS, candidates=500), replace(preset, scheduler="confidence"))
-    assert {each.choice_temperature for each in chosen} == {4.5, 1.0, 2.0, 4.0, 8.0}
+    assert {option.choice_temperature for option in chosen} == {4.5, 1.0, 2.0, 4.0, 8.0}
 
 
 def test_halving_finds_the_best_with_few_draws() -> None:
@@ -70,9 +70,9 @@ def test_every_round_asks_for_all_categories_alike(unseen: bool) -> None:
     nouns = ("apple", "ball", "cat", "dog", "house", "kite", "star", "tree")
     prompts = searched_prompts(nouns, settings)
     for count in settings.prompts:
-        asked = prompts[: count * len(CATEGORIES)]
-        assert set(Counter(prompt.category for prompt in asked).values()) == {count}
-        assert sum(prompt.held_out for prompt in asked) == (count // 2) * 6 * unseen
+        drawn = prompts[: count * len(CATEGORIES)]
+        assert set(Counter(prompt.category for prompt in drawn).values()) == {count}
+        assert sum(prompt.held_out for prompt in drawn) == (count // 2) * 6 * unseen
 
 
 def test_of_equal_candidates_the_preset_stays() -> None:
@@ -128,7 +128,7 @@ def test_presets_take_the_place_of_those_of_their_scheduler_and_steps(tmp_path: 
     assert set(card.presets) == {kept, *new}
     assert card.preset("halton", 11).temperature == 0.9
     assert (card.name, card.description, card.scheduler) == ("tiny", "What it is.", "halton")
-    short = next(each for each in json.loads(path.read_text())["presets"] if each["steps"] == 4)
+    short = next(row for row in json.loads(path.read_text())["presets"] if row["steps"] == 4)
     assert short == {
         "steps": 4,
         "scheduler": "halton",

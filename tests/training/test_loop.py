@@ -140,11 +140,8 @@ def test_muon_moves_matrices_and_resumes_as_it_was(tmp_path: Path) -> None:
     muon, whole, killed = replace(CONFIG, optimizer="muon"), tmp_path / "whole", tmp_path / "killed"
     loop = _run(whole, config=muon)
     # No other matrix is left, four gains and biases, and the two matrices of Muon.
-    assert [len(group["params"]) for each in loop.optimizers for group in each.param_groups] == [
-        0,
-        4,
-        2,
-    ]
+    groups = [group for optimizer in loop.optimizers for group in optimizer.param_groups]
+    assert [len(group["params"]) for group in groups] == [0, 4, 2]
     with pytest.raises(_Killed):
         _run(killed, _Task(_kill_at(10)), muon)
     _run(killed, config=muon, resume=True)

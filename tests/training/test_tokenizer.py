@@ -123,6 +123,6 @@ def test_batches_take_the_rasters_in_turn() -> None:
         task = TokenizerTask(replace(CONFIG, rasters=rasters), "cpu")
         return [float(task.loss(task.module, index)[0].detach()) for index in range(2)]
 
-    own, aligned, both = losses(), losses(8), losses(1, 8)
-    assert own != aligned
-    assert both == [own[0], aligned[1]]
+    unaligned, aligned, in_turn = losses(), losses(8), losses(1, 8)
+    assert unaligned != aligned
+    assert in_turn == [unaligned[0], aligned[1]]
