@@ -23,6 +23,7 @@ from unmask.sampling.methods import (
 from unmask.sampling.planned import MAX_STEPS
 from unmask.sampling.reuse import ReusePolicy
 from unmask.sampling.scheduler import Scheduler
+from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
 from unmask.sampling.zigzag import Zigzag
 
@@ -31,7 +32,7 @@ _COLDEST = 0.01  # of temperatures that others lead to or come from
 KINDS: dict[str, Kind[Any]] = {
     kind.param: kind
     for kind in (
-        Kind("scheduler", Scheduler.registry, "halton", "which positions a step reveals"),
+        Kind("scheduler", SCHEDULERS, "halton", "which positions a step reveals"),
         Kind(
             "guidance",
             Guidance.registry,
