@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "tokenizers": {"checkpoint", "devices", "published"},
     "sampling": set[str](),
     "models": {"checkpoint", "devices", "published", "sampling", "tokenizers"},
-    "families": {"checkpoint", "devices", "models", "published", "sampling", "tokenizers"},
+    "families": {"card", "checkpoint", "devices", "models", "published", "sampling", "tokenizers"},
     "scenes": {"checkpoint", "tokenizers"},
 }
 TOP = {"commands", "__main__"}  # nothing imports these
