@@ -17,35 +17,59 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UNMASK_", frozen=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 = any free one")
-    model: str | None = Field(None, description="bundled name or folder; unset = the default model")
-    more_models: list[str] = Field([], description="served beside it, loaded when asked for")
-    device: str = Field("cpu", min_length=1, description="torch device")
-    precision: Precision = Field("fp32", description="of the backbone: fp32, bf16 or fp16")
-    more_devices: list[str] = Field([], description="a worker on each of them too")
-    threads: int = Field(0, ge=0, description="torch threads; 0 = torch's own choice")
-    max_queue: int = Field(64, ge=1, description="requests that may wait for a worker")
-    max_wait_seconds: float = Field(120, gt=0, description="refuse if what waits takes longer")
-    max_rows: int = Field(16, ge=1, le=1024, description="images that a worker steps at a time")
-    memory_bytes: int = Field(0, ge=0, description="of all weights together; 0 = no bound")
-    pad: bool | None = Field(None, description="batches to powers of two; unset = not on a CPU")
-    on_death: OnDeath = Field("restart", description="of a worker: restart it, exit, or stay")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 = any free one"
+    )
+    model: str | None = Field(
+        default=None, description="bundled name or folder; unset = the default model"
+    )
+    more_models: list[str] = Field(
+        default=[], description="served beside it, loaded when asked for"
+    )
+    device: str = Field(default="cpu", min_length=1, description="torch device")
+    precision: Precision = Field(default="fp32", description="of the backbone: fp32, bf16 or fp16")
+    more_devices: list[str] = Field(default=[], description="a worker on each of them too")
+    threads: int = Field(default=0, ge=0, description="torch threads; 0 = torch's own choice")
+    max_queue: int = Field(default=64, ge=1, description="requests that may wait for a worker")
+    max_wait_seconds: float = Field(
+        default=120, gt=0, description="refuse if what waits takes longer"
+    )
+    max_rows: int = Field(
+        default=16, ge=1, le=1024, description="images that a worker steps at a time"
+    )
+    memory_bytes: int = Field(default=0, ge=0, description="of all weights together; 0 = no bound")
+    pad: bool | None = Field(
+        default=None, description="batches to powers of two; unset = not on a CPU"
+    )
+    on_death: OnDeath = Field(
+        default="restart", description="of a worker: restart it, exit, or stay"
+    )
     max_connections: int = Field(
-        512, ge=1, description="at a time; beyond them one that asks for nothing makes room"
+        default=512, ge=1, description="at a time; beyond them one that asks for nothing makes room"
     )
     read_timeout_seconds: float = Field(
-        10, gt=0, description="longest wait for a request, and between parts of its body"
+        default=10, gt=0, description="longest wait for a request, and between parts of its body"
     )
     trusted_proxies: list[str] = Field(
-        [], description="addresses whose X-Forwarded-For is believed"
+        default=[], description="addresses whose X-Forwarded-For is believed"
     )
-    max_body_bytes: int = Field(1 << 20, ge=1, description="largest request body that is no form")
-    max_upload_bytes: int = Field(20 << 20, ge=1, description="largest form, its files included")
-    request_timeout_seconds: float = Field(300, gt=0, description="longest wait for one request")
-    shutdown_timeout_seconds: int = Field(30, ge=0, description="grace for running requests")
+    max_body_bytes: int = Field(
+        default=1 << 20, ge=1, description="largest request body that is no form"
+    )
+    max_upload_bytes: int = Field(
+        default=20 << 20, ge=1, description="largest form, its files included"
+    )
+    request_timeout_seconds: float = Field(
+        default=300, gt=0, description="longest wait for one request"
+    )
+    shutdown_timeout_seconds: int = Field(
+        default=30, ge=0, description="grace for running requests"
+    )
     shutdown_delay_seconds: float = Field(
-        0, ge=0, description="of that, how long a server that is unready takes requests still"
+        default=0,
+        ge=0,
+        description="of that, how long a server that is unready takes requests still",
     )
     log_level: LogLevel = "info"
 

@@ -10,8 +10,9 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
+import httpx2
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -44,6 +45,17 @@ SECONDS = 10.0  # nothing here takes so long
 COPY_BYTES = 100  # of a fake pipeline's weights
 
 Load = Callable[[str, str], Pipeline]
+Until = Callable[[Callable[[], bool]], None]
+Serve = Callable[..., contextlib.AbstractContextManager[TestClient]]
+Fault = dict[str, Any]  # what is in the envelope of an error
+
+
+class CheckFault(Protocol):
+    """Checks that an answer is a refusal in the envelope, and gives what is in it."""
+
+    def __call__(
+        self, answer: httpx2.Response, status: int | None = None, param: str | None = None
+    ) -> Fault: ...
 
 
 class AnyWords:

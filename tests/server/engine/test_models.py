@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -176,8 +177,8 @@ async def test_a_broken_model_harms_nobody_else_and_is_tried_again(
         assert (one.state, two.state) == (ModelState.LOADED, ModelState.FAILED)
         assert "OSError" in two.reason
         broken = False
-        clock = models.time.monotonic
-        monkeypatch.setattr(models.time, "monotonic", lambda: clock() + 31)
+        clock = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 31)
         assert (await engine.open("two")).key == "two"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import os
 import resource
 import signal
 import socket
@@ -168,6 +169,11 @@ def serve(settings: Settings) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerSecond())
     Server(settings).run()
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A worker is still in a step, or a model being loaded, and its time is over. The end of the
+        # interpreter would take torch away under that thread, which aborts the process.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _usable_connections(wanted: int) -> int:
