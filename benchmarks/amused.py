@@ -27,9 +27,9 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
 
+from unmask.checkpoint import DTYPES
 from unmask.devices import Precision, keep_freed_memory
 from unmask.families.amused import AMUSED
-from unmask.families.base import DTYPES
 from unmask.models.amused import AmusedConfig, AmusedTransformer
 from unmask.models.clip import ClipCondition
 from unmask.models.clip_backbone import ClipBackbone

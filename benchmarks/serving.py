@@ -31,8 +31,8 @@ from typing import Any
 
 import httpx2
 
+from unmask.checkpoint import DTYPES
 from unmask.devices import Precision
-from unmask.families.base import DTYPES
 from unmask.store import default_model
 
 SERVERS = ("engine", "batches", "lock", "diffusers")

@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
 def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(precision: Precision) -> None:
     pipeline = Pipeline.load(default_model(), precision=precision)
     kinds: list[dict[str, object]] = [
-        *({"scheduler": scheduler} for scheduler in sorted(SCHEDULERS)),
+        *[dict[str, object](scheduler=scheduler) for scheduler in sorted(SCHEDULERS)],
         {"scheduler": "halton", "reuse": 1, "reuse_after": 0.0},
         {
             "scheduler": "confidence",

@@ -38,11 +38,11 @@ class _Outer:
 
 
 def test_values_become_nested_dataclasses() -> None:
-    made = config.from_mapping(
+    loaded = config.from_mapping(
         _Outer, {"inner": {"kind": "b", "parts": [1, 2]}, "rate": 2, "many": [{"kind": "a"}]}
     )
-    assert made == _Outer(_Inner("b", (1, 2)), rate=2.0, many=(_Inner("a"),))
-    assert isinstance(made.rate, float)
+    assert loaded == _Outer(_Inner("b", (1, 2)), rate=2.0, many=(_Inner("a"),))
+    assert isinstance(loaded.rate, float)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_null_stands_for_an_absent_option() -> None:
     )
 )
 def test_json_gives_back_what_was_saved(
-    tmp_path_factory: pytest.TempPathFactory, made: _Outer
+    tmp_path_factory: pytest.TempPathFactory, outer: _Outer
 ) -> None:
     path = tmp_path_factory.mktemp("config") / "config.json"
-    config.save_json(_Saved(made.inner, made.rate, made.name), path)
-    assert config.load(_Saved, path) == _Saved(made.inner, made.rate, made.name)
+    config.save_json(_Saved(outer.inner, outer.rate, outer.name), path)
+    assert config.load(_Saved, path) == _Saved(outer.inner, outer.rate, outer.name)
 
 
 @dataclass(frozen=True)
@@ -140,5 +140,5 @@ def test_every_field_of_a_training_is_documented(training: type) -> None:
 def _leaves(kind: type) -> list[str]:
     names = []
     for name, inner in get_type_hints(kind).items():
-        names += _leaves(inner) if is_dataclass(inner) else [name]
+        names += _leaves(inner) if isinstance(inner, type) and is_dataclass(inner) else [name]
     return names

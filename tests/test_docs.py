@@ -14,9 +14,12 @@ from typing import NamedTuple
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
-from unmask.commands import commands
+from typer.testing import CliRunner
 
+from unmask.commands import commands
+from unmask.sampling.options import flat_options
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.server.http.schemas import EditBody, GenerationBody, OutpaintBody, VariationBody
 from unmask.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -217,3 +220,16 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         r"`((?:unmask|tests|benchmarks|configs|docs)/[\w./-]*)`", page.read_text(encoding="utf-8")
     )
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_table_of_options_is_the_one_that_the_command_prints() -> None:
+    printed = CliRunner().invoke(commands, ["options", "--markdown"]).output
+    assert printed in (ROOT / "docs" / "schedulers.md").read_text(encoding="utf-8")
+
+
+def test_every_field_of_the_api_stands_in_its_page() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([a-z_]+)`", page))
+    bodies = (GenerationBody, EditBody, OutpaintBody, VariationBody)
+    fields = {name for body in bodies for name in body.model_fields} - flat_options().keys()
+    assert fields - told == set()

@@ -49,7 +49,7 @@ def refusal(data: bytes, limits: ImageLimits = LIMITS) -> str:
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("png", "RGBA"), ("png", "P"), ("webp", "RGB")])
-def test_a_lossless_picture_is_read_as_it_is(kind, mode):
+def test_a_lossless_picture_is_read_as_it_is(kind: str, mode: str) -> None:
     image = noise(mode)
     read = read_image(saved(image, kind, lossless=True), "image", LIMITS)
     assert read.mode == ("RGBA" if mode == "RGBA" else "RGB")
@@ -57,56 +57,56 @@ def test_a_lossless_picture_is_read_as_it_is(kind, mode):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_jpegs_of_all_colours_are_read(mode):
+def test_jpegs_of_all_colours_are_read(mode: str) -> None:
     assert read_image(saved(noise(mode), "jpeg"), "image", LIMITS).mode == "RGB"
 
 
-def test_a_colour_that_stands_for_transparency_becomes_alpha():
+def test_a_colour_that_stands_for_transparency_becomes_alpha() -> None:
     palette = saved(noise("P"), "png", transparency=b"\0\x80")  # Pillow warns when it converts it
     for data in (palette, saved(noise("L"), "png", transparency=7)):
         assert read_image(data, "image", LIMITS).mode == "RGBA"
 
 
-def test_a_picture_is_turned_as_its_exif_says():
+def test_a_picture_is_turned_as_its_exif_says() -> None:
     image = noise()
     exif = image.getexif()
     exif[0x0112] = 6
     assert read_image(saved(image, "jpeg", exif=exif), "image", LIMITS).size == (40, 60)
     turned = read_image(saved(image, "png", exif=exif), "image", LIMITS)
-    assert turned.tobytes() == image.transpose(Image.ROTATE_270).tobytes()
+    assert turned.tobytes() == image.transpose(Image.Transpose.ROTATE_270).tobytes()
 
 
 @pytest.mark.parametrize("mode", ["I", "F", "I;16"])
-def test_more_than_eight_bits_a_channel_are_refused(mode):
+def test_more_than_eight_bits_a_channel_are_refused(mode: str) -> None:
     with pytest.raises(RequestError, match="8 bits") as error:
         upright(Image.new(mode, (3, 2)), "image")
     assert error.value.param == "image"
 
 
 @pytest.mark.parametrize("colour", [0, 2])
-def test_a_png_of_sixteen_bits_is_refused(colour):
+def test_a_png_of_sixteen_bits_is_refused(colour: int) -> None:
     assert "16 bits" in refusal(png(30, 20, bits=16, colour=colour))
 
 
-def test_only_three_formats_are_read():
+def test_only_three_formats_are_read() -> None:
     for kind in ("gif", "tiff", "bmp", "ico", "ppm"):
         assert "png, jpeg or webp" in refusal(saved(noise(), kind))
     assert "png, jpeg or webp" in refusal(b"<svg/>")
     assert "png, jpeg or webp" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n")
 
 
-def test_an_empty_file_is_told_to_be_empty():
+def test_an_empty_file_is_told_to_be_empty() -> None:
     assert "empty" in refusal(b"")
 
 
-def test_a_file_of_too_many_bytes_is_refused():
+def test_a_file_of_too_many_bytes_is_refused() -> None:
     data = saved(noise(), "png")
     message = refusal(data, ImageLimits(len(data) - 1, 100_000))
     assert f"{len(data)} bytes; the bound is {len(data) - 1}" in message
     assert read_image(data, "image", ImageLimits(len(data), 100_000)).size == (60, 40)
 
 
-def test_a_picture_of_too_many_pixels_is_refused():
+def test_a_picture_of_too_many_pixels_is_refused() -> None:
     assert "60x40 pixels; the bound is 2399" in refusal(
         saved(noise(), "png"), ImageLimits(1 << 20, 2399)
     )
@@ -144,7 +144,7 @@ def webp(width: int, height: int) -> bytes:
         webp(9_000, 9_000),
     ],
 )
-def test_pixels_are_counted_before_any_is_decoded(data):
+def test_pixels_are_counted_before_any_is_decoded(data: bytes) -> None:
     assert len(data) < 50_000
     command = [sys.executable, "-W", "error", "-c", BOMB]
     result = subprocess.run(command, input=data, capture_output=True, check=True)
@@ -154,7 +154,7 @@ def test_pixels_are_counted_before_any_is_decoded(data):
     assert result.stderr == b""
 
 
-def test_what_unfolds_to_more_than_it_should_is_refused():
+def test_what_unfolds_to_more_than_it_should_is_refused() -> None:
     folded = zlib.compress(b"\0" * (40 << 20), 9)
     assert len(folded) < 50_000
     for bomb in (chunk(b"zTXt", b"a\0\0" + folded), chunk(b"iCCP", b"a\0\0" + folded)):
@@ -164,14 +164,14 @@ def test_what_unfolds_to_more_than_it_should_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
-def test_animations_are_refused(kind):
+def test_animations_are_refused(kind: str) -> None:
     frames = [noise(), Image.new("RGB", (60, 40))]
     data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
     assert "2 frames" in refusal(data)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_a_file_that_is_cut_short_is_refused(kind):
+def test_a_file_that_is_cut_short_is_refused(kind: str) -> None:
     data = saved(noise(), kind)
     for length in (30, len(data) // 2, len(data) - 40):
         refusal(data[:length])
@@ -184,7 +184,7 @@ PICTURES = [saved(noise(), kind) for kind in ("png", "jpeg", "webp")]
     st.sampled_from(PICTURES),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=9),
 )
-def test_a_damaged_file_is_read_or_refused(data, changes):
+def test_a_damaged_file_is_read_or_refused(data: bytes, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(data)
     for place, value in changes:
         damaged[place % len(data)] = value

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
+from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
-from unmask.families.base import ModelCard
 from unmask.models.base import Condition
 from unmask.models.native import Prefix
 from unmask.pipeline import Generated, Pipeline, read_card

@@ -1,7 +1,9 @@
+from ipaddress import ip_address
+
 import pytest
 
 from unmask.errors import ConfigError
-from unmask.settings import Settings, load_settings
+from unmask.settings import load_settings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,11 +28,12 @@ def test_a_bad_option_is_named() -> None:
 
 
 def test_the_server_listens_to_this_machine_alone_unless_told() -> None:
-    assert Settings().host == "127.0.0.1"
+    assert ip_address(load_settings().host).is_loopback
 
 
 def test_forms_may_be_larger_than_other_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Settings().max_upload_bytes == 20 << 20 > Settings().max_body_bytes
+    settings = load_settings()
+    assert settings.max_upload_bytes > settings.max_body_bytes
     monkeypatch.setenv("UNMASK_MAX_UPLOAD_BYTES", "0")
     with pytest.raises(ConfigError, match="UNMASK_MAX_UPLOAD_BYTES"):
         load_settings()

@@ -10,9 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unmask.devices import Precision
 from unmask.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:

@@ -29,8 +29,8 @@ def test_the_distance_is_the_same_from_either_side() -> None:
 
 
 def test_fewer_pictures_make_the_distance_larger() -> None:
-    few, many = (frechet_distance(_normal(n), _normal(n, seed=1)) for n in (20, 2000))
-    assert few > 10 * many
+    small, large = (frechet_distance(_normal(n), _normal(n, seed=1)) for n in (20, 2000))
+    assert small > 10 * large
 
 
 def test_a_distance_needs_two_pictures_a_side() -> None:

@@ -41,12 +41,14 @@ def true_sight(scenes: Scenes, row: int, nouns: tuple[str, ...], size: int = 64)
 
 
 def _unseen(prompt: Prompt, percent: int) -> bool:
-    pairs = [(t.colour, t.noun) for t in prompt.things if t.colour]
+    combinations: list[tuple[str, ...]] = [
+        (thing.colour, thing.noun) for thing in prompt.things if thing.colour
+    ]
     if prompt.position:
         relation, turned = POSITIONS[prompt.position]
-        a, b = (t.noun for t in prompt.things[:: -1 if turned else 1])
-        pairs.append((a, relation, b))  # type: ignore[arg-type]
-    return any(held_out(percent, *pair) for pair in pairs)  # type: ignore[arg-type]
+        a, b = (thing.noun for thing in prompt.things[:: -1 if turned else 1])
+        combinations.append((a, relation, b))
+    return any(held_out(percent, *words) for words in combinations)
 
 
 @given(seed=st.integers(0, 10**6), percent=st.integers(5, 60))
@@ -60,10 +62,10 @@ def test_held_out_prompts_hold_what_training_never_draws_and_others_do_not(
 
 @given(seed=st.integers(0, 10**6))
 def test_fewer_prompts_are_the_first_of_more(seed: int) -> None:
-    few, many = make_prompts(NOUNS, 8, seed, 2), make_prompts(NOUNS, 8, seed, 5)
+    first, more = make_prompts(NOUNS, 8, seed, 2), make_prompts(NOUNS, 8, seed, 5)
     for i, category in enumerate(CATEGORIES):
-        assert few[2 * i : 2 * i + 2] == many[5 * i : 5 * i + 2]
-        assert {prompt.category for prompt in many[5 * i : 5 * i + 5]} == {category}
+        assert first[2 * i : 2 * i + 2] == more[5 * i : 5 * i + 2]
+        assert {prompt.category for prompt in more[5 * i : 5 * i + 5]} == {category}
 
 
 def test_another_seed_asks_for_other_pictures() -> None:
@@ -104,11 +106,11 @@ def test_a_fitting_scene_shows_just_what_its_prompt_asks_for(
         assert verdict.right, prompt.text
         assert verdict.tags == ()
         assert verdict.background in (None, True)
-        asked = [thing.colour for thing in prompt.things for _ in range(prompt.count)]
+        colours = [thing.colour for thing in prompt.things for _ in range(prompt.count)]
         shown = [
             int(c) for c, n in zip(scenes.colours[row], scenes.nouns[row], strict=True) if n >= 0
         ]
-        expected = [-1 if colour is None else list(COLOURS).index(colour) for colour in asked]
+        expected = [-1 if colour is None else list(COLOURS).index(colour) for colour in colours]
         assert sorted(shown) == sorted(expected)
 
 

@@ -78,7 +78,9 @@ def test_shares_are_of_pictures() -> None:
     assert tag_share(records, "extra") == 0.5
     assert tag_share(records, "missing") == 0
     assert background_share(records) == 1
-    assert background_share([replace(each, background=(None, None)) for each in records]) is None
+    assert (
+        background_share([replace(record, background=(None, None)) for record in records]) is None
+    )
 
 
 def test_a_table_without_ceiling_or_distance_leaves_them_empty() -> None:
@@ -89,9 +91,11 @@ def test_a_table_without_ceiling_or_distance_leaves_them_empty() -> None:
 
 
 def test_the_report_holds_the_table_and_two_plots(tmp_path: Path) -> None:
-    text = write_report(RESULTS, tmp_path / "made")
-    assert (tmp_path / "made" / "table.md").read_text() == text
+    text = write_report(RESULTS, tmp_path / "out")
+    assert (tmp_path / "out" / "table.md").read_text() == text
     for name in ("score.png", "distance.png"):
-        with Image.open(tmp_path / "made" / name) as image:
+        with Image.open(tmp_path / "out" / name) as image:
             assert min(image.size) > 300
-            assert len(image.convert("RGB").getcolors(10**6)) > 10  # more than an empty frame
+            colours = image.convert("RGB").getcolors(10**6)
+            assert colours is not None
+            assert len(colours) > 10  # more than an empty frame

@@ -5,17 +5,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import presets
+from tests.worlds.native import save_pipeline
 from unmask import config
+from unmask.card import ModelCard
 from unmask.errors import ConfigError
 from unmask.evaluation.run import run_evaluation, run_search
 from unmask.evaluation.settings import CEILING
-from unmask.families.base import ModelCard
-from unmask.models.folder import save_native
 from unmask.pipeline import Pipeline
 from unmask.sampling.options import choose_options
 from unmask.scenes.judge import Judge, save_judge
 from unmask.scenes.sprites import SpriteBank
-from unmask.tokenizers.folder import save_tokenizer
 
 EVALUATION = """
 schedulers = ["halton"]
@@ -39,10 +38,7 @@ precision = "fp32"
 
 @pytest.fixture(name="model")
 def _model(pipeline: Pipeline, judge: Judge, tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    save_tokenizer(pipeline.tokenizer, folder / "tokenizer")
-    save_native(pipeline.backbone, pipeline.condition, folder / "transformer")
-    config.save_json(pipeline.card, folder / "model.json")
+    folder = save_pipeline(pipeline, tmp_path / "model")
     save_judge(judge, folder / "judge")
     (tmp_path / "eval.toml").write_text(EVALUATION)
     (tmp_path / "search.toml").write_text(SEARCH)
@@ -55,8 +51,8 @@ def test_an_evaluation_leaves_a_table_plots_and_an_animation(model: Path, tmp_pa
     text = run_evaluation(str(model), tmp_path / "eval.toml", tmp_path / "out", data=bank)
     assert CEILING in text
     assert "halton-2" in text
-    made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert made == {
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
         "table.md",
         "score.png",
         "distance.png",

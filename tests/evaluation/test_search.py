@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from unmask import config
+from unmask.card import ModelCard
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
+from unmask.evaluation.drawing import draw_prompts
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.search import (
     Journal,
@@ -20,7 +22,6 @@ from unmask.evaluation.search import (
     searched_prompts,
     write_presets,
 )
-from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.options import plan_options
 from unmask.scenes.judge import Judge
@@ -71,14 +72,14 @@ def test_every_round_asks_for_all_categories_alike(unseen: bool) -> None:
     nouns = ("apple", "ball", "cat", "dog", "house", "kite", "star", "tree")
     prompts = searched_prompts(nouns, settings)
     for count in settings.prompts:
-        asked = prompts[: count * len(CATEGORIES)]
-        assert set(Counter(prompt.category for prompt in asked).values()) == {count}
-        assert sum(prompt.held_out for prompt in asked) == (count // 2) * 6 * unseen
+        drawn = prompts[: count * len(CATEGORIES)]
+        assert set(Counter(prompt.category for prompt in drawn).values()) == {count}
+        assert sum(prompt.held_out for prompt in drawn) == (count // 2) * 6 * unseen
 
 
 def test_of_equal_candidates_the_preset_stays() -> None:
     options: list[Options] = [{"temperature": value} for value in (0.5, 0.1, 0.9)]
-    best = halve(options, SETTINGS, lambda each, count: Trial(each, (0.5,) * count))
+    best = halve(options, SETTINGS, lambda candidate, count: Trial(candidate, (0.5,) * count))
     assert best.options == options[0]
 
 
@@ -88,19 +89,18 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(
     whole = search(pipeline, judge, SETTINGS, tmp_path / "whole")
     assert [trial.options["steps"] for trial in whole] == [2, 3]
     drawn: list[int] = []
-    draw = rooms.draw_prompts
 
     def stops(*arguments: object, **named: object) -> object:
         if len(drawn) == 9:
             raise KeyboardInterrupt
         drawn.append(1)
-        return draw(*arguments, **named)  # type: ignore[arg-type]
+        return draw_prompts(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rooms, "draw_prompts", stops)
     with pytest.raises(KeyboardInterrupt):
         search(pipeline, judge, SETTINGS, tmp_path / "parts")
     drawn.clear()
-    monkeypatch.setattr(rooms, "draw_prompts", draw)
+    monkeypatch.setattr(rooms, "draw_prompts", draw_prompts)
     with (tmp_path / "parts" / "trials.jsonl").open("a") as file:
         file.write('{"options": {"st')  # killed while it wrote
     assert search(pipeline, judge, SETTINGS, tmp_path / "parts") == whole
@@ -133,7 +133,7 @@ def test_presets_take_the_place_of_those_of_their_scheduler_and_steps(tmp_path: 
     assert kept in card.presets
     assert card.preset("halton", 11)["temperature"] == 0.9
     assert (card.name, card.description, card.scheduler) == ("tiny", "What it is.", "halton")
-    short = next(each for each in json.loads(path.read_text())["presets"] if each["steps"] == 4)
+    short = next(row for row in json.loads(path.read_text())["presets"] if row["steps"] == 4)
     assert short == {
         "steps": 4,
         "scheduler": "halton",

@@ -15,7 +15,7 @@ RED_APPLE, BLUE_BOOK = Thing("apple", "red"), Thing("book", "blue")
 def _found(noun: str, *colours: str, x: float = 16, y: float = 16, second: str = "") -> Found:
     """An object; ``second`` is another noun that it could be as well."""
     likely = {noun: 1.0} if not second else {noun: 0.6, second: 0.4}
-    return Found(x, y, 24, 1.0, noun, tuple(likely.get(each, 0.0) for each in NOUNS), colours)
+    return Found(x, y, 24, 1.0, noun, tuple(likely.get(name, 0.0) for name in NOUNS), colours)
 
 
 def _sight(*objects: Found, broken: tuple[Found, ...] = ()) -> Sight:
@@ -75,9 +75,11 @@ def test_the_verdict_follows_the_rule_of_its_category(
     assert _verdict(prompt, sight) == (right, tags)
 
 
-@pytest.mark.parametrize(("asked", "told"), [(None, None), ("white", True), ("black", False)])
-def test_the_background_is_told_but_does_not_count(asked: str | None, told: bool | None) -> None:
-    verdict = judge_picture(replace(SINGLE, background=asked), _sight(RED), NOUNS)
+@pytest.mark.parametrize(("background", "told"), [(None, None), ("white", True), ("black", False)])
+def test_the_background_is_told_but_does_not_count(
+    background: str | None, told: bool | None
+) -> None:
+    verdict = judge_picture(replace(SINGLE, background=background), _sight(RED), NOUNS)
     assert (verdict.right, verdict.background) == (True, told)
 
 

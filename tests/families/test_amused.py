@@ -19,21 +19,25 @@ from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, vari
 from unmask.errors import ConfigError, RequestError
 from unmask.families.amused import AMUSED
 from unmask.models.linear import Linear, pack
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
+from unmask.sampling.backbone import Pair
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
-from unmask.sampling.plan import PlanOptions, make_plan
+from unmask.sampling.options import PlanOptions, plan_options
+from unmask.sampling.plan import make_plan
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
 
 CELLS = SIDE * SIDE
 PIXELS = SIDE * PATCH
 MASK = VOCABULARY - 1
 PROMPTS = ("a red cat and a blue dog", "two boats")
 # What the reference fixes, and our preset for its scheduler says.
-GUIDED = PlanOptions(
-    scheduler="confidence", mask_schedule="cosine", choice_temperature=2.0, guidance_scale=10.0
-)
+GUIDED: dict[str, object] = {
+    "scheduler": "confidence",
+    "choice_temperature": 2.0,
+    "guidance_scale": 10.0,
+}
 
 Reference = Any  # diffusers is imported quietly, in functions
 Feed = Callable[[Tensor], None]
@@ -102,7 +106,7 @@ def _noise(steps: int, *seeds: int) -> Tensor:
     return torch.stack([request_noise(seed, 0, steps, CELLS) for seed in seeds], 1)
 
 
-def _tokens(pipeline: Pipeline, requests: list[Request]) -> Tensor:
+def _tokens(pipeline: Pipeline, requests: list[DrawRequest]) -> Tensor:
     """What the requests draw, (requests, cells)."""
     plans = [pipeline.plan(request) for request in requests]
     blank = all_masked(len(requests), CELLS, MASK, pipeline.device)
@@ -114,11 +118,11 @@ def _finish(
 ) -> Tensor:
     """Tokens (2, cells) whose masked ones are drawn from ``PROMPTS``."""
     plans = [
-        make_plan(own, (SIDE, SIDE), seed, unknown=int((row == MASK).sum()))
-        for own, seed, row in zip(options, seeds, start, strict=True)
+        make_plan(chosen, (SIDE, SIDE), seed, unknown=int((row == MASK).sum()))
+        for chosen, seed, row in zip(options, seeds, start, strict=True)
     ]
     prefix = pipeline.encode_prompts([*PROMPTS, "", ""])
-    return generate_tokens(pipeline.backbone, prefix, plans, start)
+    return generate_tokens(pipeline.backbone, Pair.of(prefix), plans, start)
 
 
 def _images(count: int = 2) -> Tensor:
@@ -184,7 +188,7 @@ def test_inpainting_draws_the_tokens_of_the_reference(folder: Path, feed: Feed, 
     cells[0, 1:6, 2:7], cells[1, 3:8, :5] = True, True
     masks = cells.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)[:, None].float()
     start = ours.tokenizer.encode(images).masked_fill(cells, MASK).flatten(1)
-    options = PlanOptions(**vars(GUIDED) | {"steps": steps, "mask_schedule": "linear"})
+    options = plan_options(**GUIDED, steps=steps, mask_schedule="linear")
     for seed in range(3):
         feed(_noise(steps, seed, seed + 100))
         expected = theirs(
@@ -239,8 +243,8 @@ def _half_way(steps: int, left: int, unknown: int) -> PlanOptions:
         after = max(1, min(int(CELLS * share), after - 1))
         shares.append((after + 0.5) / unknown)
     temperature = 2.0 * (1 - (steps - left) / (steps - 1))
-    return PlanOptions(
-        **vars(GUIDED) | {"mask_shares": (*shares, 0.0), "choice_temperature": temperature}
+    return plan_options(
+        **GUIDED | {"mask_shares": (*shares, 0.0), "choice_temperature": temperature}
     )
 
 
@@ -253,8 +257,8 @@ def test_strength_1_draws_everything_anew(folder: Path) -> None:
     )[0]
     assert (made.flatten(1) == _encoded(ours)).float().mean() > 0.9
     edit = image_to_image(_picture(), 1.0)
-    window = next(ours.drawing(ours.request(PROMPTS[0], edit=edit, seed=1), 0))
-    assert bool(window.unknown.all())
+    prepared = ours.prepare(ours.request(PROMPTS[0], edit=edit, seed=1))
+    assert all(bool(start.unknown.all()) for start in ours.drawing(prepared, 0).start())
 
 
 def test_pictures_of_any_size_are_inpainted(folder: Path) -> None:
@@ -300,12 +304,12 @@ def test_a_picture_does_not_depend_on_its_place_in_the_batch(folder: Path) -> No
 
     assert not torch.equal(draw(PROMPTS[0]), draw(PROMPTS[1], PROMPTS[0]))
     requests = [
-        ours.request(prompt, seed=1, steps=6, reuse=reuse, reuse_after=0.0, guidance=guidance)
+        ours.request(prompt, seed=1, steps=6, guidance=guidance, **reuse)
         for prompt, reuse, guidance in (
-            (PROMPTS[0], 0, "constant"),
-            (PROMPTS[1], 2, "constant"),
-            (PROMPTS[0], 3, "interval"),
-            (PROMPTS[0], 2, "constant"),
+            (PROMPTS[0], {}, "constant"),
+            (PROMPTS[1], {"reuse": 2, "reuse_after": 0.0}, "constant"),
+            (PROMPTS[0], {"reuse": 3, "reuse_after": 0.0}, "interval"),
+            (PROMPTS[0], {"reuse": 2, "reuse_after": 0.0}, "constant"),
         )
     ]
     together = ours.draw_batch(requests)
@@ -329,7 +333,7 @@ def test_every_kind_of_request_is_served(folder: Path) -> None:
         pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0]
         for options in (
             *({"scheduler": name} for name in SCHEDULERS),
-            *({"guidance": name} for name in GUIDANCE_SCHEDULES),
+            *({"guidance": name} for name in GUIDANCES),
             {"reuse": 2, "reuse_after": 0.0},
             {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
         )

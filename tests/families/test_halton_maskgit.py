@@ -29,11 +29,12 @@ from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, vari
 from unmask.errors import ConfigError, RequestError
 from unmask.families.halton_maskgit import HALTON, explains
 from unmask.models.halton_maskgit import HaltonConfig
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
+from unmask.sampling.options import choose_options
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
 from unmask.sampling.step import draw_values
 
 GRID, MASK = TRANSFORMER.grid, TRANSFORMER.codebook_size
@@ -60,7 +61,7 @@ def _pipeline(folder: Path, precision: Precision = "fp32") -> Pipeline:
     return Pipeline(HALTON.card(folder, "tiny"), *HALTON.load(folder, "cpu", precision))
 
 
-def _tokens(pipeline: Pipeline, requests: list[Request]) -> Tensor:
+def _tokens(pipeline: Pipeline, requests: list[DrawRequest]) -> Tensor:
     """What the requests draw, (requests, cells)."""
     plans = [pipeline.plan(request) for request in requests]
     blank = all_masked(len(requests), CELLS, MASK, pipeline.device)
@@ -217,19 +218,19 @@ def test_defaults_are_the_published_ones(folder: Path, copy: Path) -> None:
         config.save_json(settings, copy / "transformer" / "config.json")
         card = HALTON.card(copy, "any")
         assert (card.name, card.scheduler, card.steps) == ("any", "halton", 32)
-        options = card.preset("halton")
-        assert (options.steps, options.mask_schedule) == (32, "arccos")
-        assert (options.temperature, options.guidance_scale) == (1.0, 1 + w)
-        assert options.temperature_warmup == 1
-    baseline = HALTON.card(folder, "any").preset("confidence", 12)
-    assert (baseline.mask_schedule, baseline.choice_temperature) == ("arccos", 4.5)
-    assert (baseline.guidance, baseline.guidance_scale) == ("linear", 4.0)
+        options = choose_options({}, card.preset("halton"))
+        assert (options.steps, options["mask_schedule"]) == (32, "arccos")
+        assert (options["temperature"], options["guidance_scale"]) == (1.0, 1 + w)
+        assert options["temperature_warmup"] == 1
+    baseline = choose_options({}, HALTON.card(folder, "any").preset("confidence", 12))
+    assert (baseline["mask_schedule"], baseline["choice_temperature"]) == ("arccos", 4.5)
+    assert (baseline["guidance"], baseline["guidance_scale"]) == ("linear", 4.0)
 
 
 @pytest.mark.parametrize("scheduler", TEXTLESS)
 def test_every_scheduler_draws(pipeline: Pipeline, scheduler: str) -> None:
     request = pipeline.request("tabby", scheduler=scheduler, steps=4, seed=1)
-    assert request.options.guidance_scale > 1
+    assert request.options["guidance_scale"] > 1
     tokens = _tokens(pipeline, [request])
     assert ((tokens >= 0) & (tokens < MASK)).all()
 
@@ -244,7 +245,8 @@ def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
     drawn = [
         pipeline.generate("tabby", steps=6, seed=1, guidance_scale=5.0, **options).images[0]
         for options in (
-            *({"guidance": name, "guidance_interval": (0, 0.5)} for name in GUIDANCE_SCHEDULES),
+            *({"guidance": name} for name in GUIDANCES if name != "interval"),
+            {"guidance": "interval", "guidance_interval": (0, 0.5)},
             {"reuse": 2, "reuse_after": 0.0},
         )
     ]
@@ -254,12 +256,12 @@ def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
 
 def test_pictures_do_not_depend_on_their_batch(pipeline: Pipeline) -> None:
     requests = [
-        pipeline.request(label, seed=1, steps=6, reuse=reuse, reuse_after=0.0, guidance=guidance)
+        pipeline.request(label, seed=1, steps=6, guidance=guidance, **reuse)
         for label, reuse, guidance in (
-            ("tabby", 0, "constant"),
-            ("tench", 2, "constant"),
-            ("tabby", 3, "interval"),
-            ("drake", 2, "constant"),
+            ("tabby", {}, "constant"),
+            ("tench", {"reuse": 2, "reuse_after": 0.0}, "constant"),
+            ("tabby", {"reuse": 3, "reuse_after": 0.0}, "interval"),
+            ("drake", {"reuse": 2, "reuse_after": 0.0}, "constant"),
         )
     ]
     together = pipeline.draw_batch(requests)

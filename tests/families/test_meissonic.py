@@ -28,11 +28,12 @@ from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, vari
 from unmask.errors import ConfigError
 from unmask.families.meissonic import MEISSONIC
 from unmask.models.meissonic import MeissonicTransformer
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import request_noise
+from unmask.sampling.options import choose_options
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import GUIDANCE_SCHEDULES
 from unmask.sampling.step import draw_values
 
 CELLS = SIDE * SIDE
@@ -60,7 +61,7 @@ def _pipeline(folder: Path, precision: Precision = "fp32") -> Pipeline:
     return Pipeline(MEISSONIC.card(folder, "tiny"), *MEISSONIC.load(folder, "cpu", precision))
 
 
-def _tokens(pipeline: Pipeline, requests: list[Request]) -> Tensor:
+def _tokens(pipeline: Pipeline, requests: list[DrawRequest]) -> Tensor:
     """What the requests draw, (requests, cells)."""
     plans = [pipeline.plan(request) for request in requests]
     blank = all_masked(len(requests), CELLS, MASK, pipeline.device)
@@ -90,7 +91,7 @@ def test_tokens_are_those_that_the_published_scheduler_chooses(
             pipeline.request(prompt, seed=own, steps=steps)
             for prompt, own in zip(PROMPTS, seeds, strict=True)
         ]
-        prefix = pipeline.encode(requests)
+        prefix = pipeline.encode(requests).both
         for i, left in enumerate(scheduler.timesteps):
             tokens = expected.repeat(2, 1)
             logits = pipeline.backbone.full(tokens, prefix, steps_left=left.expand(4)).logits
@@ -123,25 +124,27 @@ def test_the_network_is_told_the_size_of_the_picture(
 def test_the_card_has_the_published_defaults(folder: Path) -> None:
     card = MEISSONIC.card(folder, "tiny")
     assert (card.name, card.scheduler, card.steps) == ("tiny", "confidence", 48)
-    own = card.preset("confidence")
-    assert (own.steps, own.guidance_scale, own.choice_temperature) == (48, 9.0, 2.0)
-    assert (own.mask_schedule, own.temperature) == ("cosine", 1.0)
-    assert card.preset("halton").mask_schedule == "arccos"
-    uncage = card.preset("uncage", 64)
-    assert (uncage.uncage_weight, uncage.uncage_share, uncage.uncage_blur) == (3.0, 0.25, 2.0)
-    assert uncage.steps == 64
+    options = choose_options({}, card.preset("confidence"))
+    assert (options.steps, options["guidance_scale"]) == (48, 9.0)
+    assert (options["choice_temperature"], options["temperature"]) == (2.0, 1.0)
+    assert options["mask_schedule"] == "cosine"
+    halton = choose_options({}, card.preset("halton"))
+    assert (halton["mask_schedule"], halton["guidance_scale"]) == ("arccos", 9.0)
+    uncage = choose_options({}, card.preset("uncage", 64))
+    assert (uncage["uncage_weight"], uncage["uncage_share"]) == (3.0, 0.25)
+    assert (uncage["uncage_blur"], uncage.steps) == (2.0, 64)
 
 
 def test_a_picture_does_not_depend_on_its_place_in_the_batch(folder: Path) -> None:
     """Nor on the steps of its neighbours, which the network is told of each row."""
     pipeline = _pipeline(folder)
     requests = [
-        pipeline.request(prompt, seed=1, reuse_after=0.0, **options)
+        pipeline.request(prompt, seed=1, **options)
         for prompt, options in (
             (PROMPTS[0], {"steps": 3}),
-            (PROMPTS[1], {"steps": 6, "reuse": 2}),
-            (PROMPTS[0], {"steps": 7, "reuse": 3, "guidance": "interval"}),
-            (PROMPTS[0], {"steps": 6, "reuse": 2}),
+            (PROMPTS[1], {"steps": 6, "reuse": 2, "reuse_after": 0.0}),
+            (PROMPTS[0], {"steps": 7, "reuse": 3, "reuse_after": 0.0, "guidance": "interval"}),
+            (PROMPTS[0], {"steps": 6, "reuse": 2, "reuse_after": 0.0}),
         )
     ]
     together = pipeline.draw_batch(requests)
@@ -165,7 +168,7 @@ def test_every_kind_of_request_is_served(folder: Path) -> None:
         pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0]
         for options in (
             *({"scheduler": name} for name in SCHEDULERS),
-            *({"guidance": name} for name in GUIDANCE_SCHEDULES),
+            *({"guidance": name} for name in GUIDANCES),
             {"reuse": 2, "reuse_after": 0.0},
             {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
         )

@@ -29,9 +29,10 @@ from unmask.models.linear import Linear
 from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer, Memory, Prefix
 from unmask.models.meissonic.blocks import Attention, SingleBlock, TimeTextEmbedding
 from unmask.models.meissonic.rotary import rotate
-from unmask.sampling.backbone import Pass
+from unmask.sampling.backbone import Pair, Pass
 from unmask.sampling.generate import all_masked, generate_tokens
-from unmask.sampling.plan import PlanOptions, make_plan
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import make_plan
 
 FIXTURE = Path(__file__).parent / "fixtures" / "meissonic.safetensors"
 CELLS = SIDE**2
@@ -126,7 +127,7 @@ def test_half_precision_rounds_where_the_published_network_does(kind: str) -> No
 def test_tokens_are_those_that_the_published_pipeline_draws(world: World, steps: int) -> None:
     """Network, guidance, schedule and choice, from the first step to the last."""
     grid = (SIDE, SIDE)
-    options = PlanOptions(
+    options = plan_options(
         scheduler="confidence",
         mask_schedule="cosine",
         steps=steps,
@@ -138,7 +139,7 @@ def test_tokens_are_those_that_the_published_pipeline_draws(world: World, steps:
     for seed, expected in zip(SEEDS, world.published[f"tokens.{steps}"], strict=True):
         plans = [make_plan(options, grid, own) for own in (seed, seed + 100)]
         blank = all_masked(2, CELLS, MASK, torch.device("cpu"))
-        drawn = generate_tokens(world.model, prefix, plans, blank)
+        drawn = generate_tokens(world.model, Pair.of(prefix), plans, blank)
         assert torch.equal(drawn, expected.long())
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unmask.sampling.methods import option
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.scheduler import Scheduler, ScoreContext
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.worlds.sampling import FixedLogits, begin, plan, run, states
 from unmask.sampling.plan import Plan
-from unmask.sampling.schedulers.base import ScoreContext
+from unmask.sampling.scheduler import ScoreContext
 from unmask.sampling.schedulers.remdm import Confidences, RemdmCap, RemdmConf, RemdmRescale
 
 KINDS = {"cap": RemdmCap, "rescale": RemdmRescale, "conf": RemdmConf}

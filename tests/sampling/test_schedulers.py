@@ -10,8 +10,8 @@ from torch import Tensor
 from unmask.errors import RequestError
 from unmask.sampling.noise import gumbel
 from unmask.sampling.options import choose_options
+from unmask.sampling.scheduler import ScoreContext
 from unmask.sampling.schedulers import SCHEDULERS, Scheduler
-from unmask.sampling.schedulers.base import ScoreContext
 from unmask.sampling.schedulers.halton import halton_order, radical_inverse
 
 

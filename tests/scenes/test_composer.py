@@ -29,7 +29,7 @@ def test_objects_of_one_kind_look_alike_and_do_not_overlap() -> None:
     for row in range(300):
         present = scenes.nouns[row] >= 0
         for truth in (scenes.nouns, scenes.colours, scenes.sprites):
-            assert len(truth[row][present].unique()) == 1
+            assert len(torch.unique(truth[row][present])) == 1
         boxes = scenes.boxes[row][present]
         for i, a in enumerate(boxes):
             for b in boxes[i + 1 :]:

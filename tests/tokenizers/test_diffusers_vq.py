@@ -36,14 +36,14 @@ def test_tokens_and_pixels_are_those_of_diffusers(folder: Path) -> None:
     with quiet():
         from diffusers import VQModel
 
-        reference = VQModel.from_pretrained(folder)
+        reference = VQModel.from_pretrained(folder)  # type: ignore[no-untyped-call]
     ours = DiffusersVQ.load(folder)
     images = torch.rand(3, 3, 32, 48)
     latents = reference.encode(images).latents
     expected = reference.quantize(latents)[2][2].view(3, 8, 12)
     tokens = ours.encode(images)
     assert torch.equal(tokens, expected)
-    assert len(tokens.unique()) > 4
+    assert len(torch.unique(tokens)) > 4
     anything = torch.randint(ours.codebook_size, (3, 8, 12))
     decoded = reference.decode(anything, force_not_quantize=True, shape=(3, 8, 12, 8)).sample
     assert decoded.std() > 0.05

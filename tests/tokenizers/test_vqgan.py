@@ -28,9 +28,9 @@ def test_a_round_trip_keeps_the_shape_and_the_range(quantizer: QuantizerConfig) 
 
 def test_the_differentiable_round_trip_agrees_with_encode_and_decode() -> None:
     tokenizer, images = VQGAN(CONFIG), torch.rand(2, 3, 16, 16)
-    made = tokenizer(images)
-    assert torch.equal(made.indices, tokenizer.encode(images))
-    assert torch.allclose(made.images.clamp(0, 1), tokenizer.decode(made.indices), atol=1e-5)
+    decoded = tokenizer(images)
+    assert torch.equal(decoded.indices, tokenizer.encode(images))
+    assert torch.allclose(decoded.images.clamp(0, 1), tokenizer.decode(decoded.indices), atol=1e-5)
 
 
 def test_every_weight_receives_a_gradient() -> None:

@@ -140,11 +140,8 @@ def test_muon_moves_matrices_and_resumes_as_it_was(tmp_path: Path) -> None:
     muon, whole, killed = replace(CONFIG, optimizer="muon"), tmp_path / "whole", tmp_path / "killed"
     loop = _run(whole, config=muon)
     # No other matrix is left, four gains and biases, and the two matrices of Muon.
-    assert [len(group["params"]) for each in loop.optimizers for group in each.param_groups] == [
-        0,
-        4,
-        2,
-    ]
+    groups = [group for optimizer in loop.optimizers for group in optimizer.param_groups]
+    assert [len(group["params"]) for group in groups] == [0, 4, 2]
     with pytest.raises(_Killed):
         _run(killed, _Task(_kill_at(10)), muon)
     _run(killed, config=muon, resume=True)
@@ -230,9 +227,12 @@ def test_a_checkpoint_of_another_model_or_a_cut_one_is_named(tmp_path: Path) -> 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_its_checkpoint(tmp_path: Path) -> None:
     task = _Task()
-    task.at_step = lambda step: (
-        step == 6 and nn.init.constant_(task.module.get_parameter("0.weight"), torch.nan)
-    )
+
+    def spoil(step: int) -> None:
+        if step == 6:
+            nn.init.constant_(task.module.get_parameter("0.weight"), torch.nan)
+
+    task.at_step = spoil
     with pytest.raises(ConfigError, match="step 8: the loss is nan; lower the learning rate"):
         _run(tmp_path, task)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4

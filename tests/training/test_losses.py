@@ -14,9 +14,9 @@ def test_psnr_of_a_constant_error(off: float, decibels: float) -> None:
 
 def test_psnr_is_told_for_each_picture() -> None:
     target = torch.rand(3, 3, 8, 8)
-    made = target + torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1, 1)
+    images = target + torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1, 1)
     expected = [-20 * math.log10(off) for off in (0.1, 0.2, 0.3)]
-    assert psnr(made, target).tolist() == pytest.approx(expected, abs=1e-3)
+    assert psnr(images, target).tolist() == pytest.approx(expected, abs=1e-3)
 
 
 def test_gradient_difference_minds_edges_and_not_brightness() -> None:

@@ -26,24 +26,24 @@ def test_equal_pictures_are_no_distance_apart(perceptual: Perceptual) -> None:
 def test_a_blurred_picture_is_nearer_than_another_picture(perceptual: Perceptual) -> None:
     images = _images()
     blurred = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
-    distances = [float(perceptual(made, images)) for made in (blurred, images.flip(0))]
+    distances = [float(perceptual(other, images)) for other in (blurred, images.flip(0))]
     assert 0 < distances[0] < distances[1] < 4
 
 
 def test_gradients_reach_the_picture_and_no_weight(perceptual: Perceptual) -> None:
-    made = torch.rand(1, 3, 32, 32, requires_grad=True)
-    perceptual(made, torch.rand(1, 3, 32, 32)).backward()
-    assert made.grad is not None
-    assert made.grad.abs().sum() > 0
+    other = torch.rand(1, 3, 32, 32, requires_grad=True)
+    perceptual(other, torch.rand(1, 3, 32, 32)).backward()
+    assert other.grad is not None
+    assert other.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in perceptual.parameters())
 
 
 def test_it_stays_in_evaluation_and_fp32(perceptual: Perceptual) -> None:
-    images, made = _images(), _images().flip(0)
-    plain = perceptual(made, images)
+    images, other = _images(), _images().flip(0)
+    plain = perceptual(other, images)
     perceptual.train()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(perceptual(made, images), plain)
+        assert torch.equal(perceptual(other, images), plain)
 
 
 def test_large_pictures_are_not_resized(perceptual: Perceptual) -> None:

@@ -132,7 +132,7 @@ def test_transparent_pictures_lie_on_white(tmp_path: Path, alpha: int, shade: fl
     _paint(tmp_path / "a.png", (0, 0, 0, alpha))
     (tmp_path / "a.txt").write_text("glass")
     images = _open(tmp_path).batch(1, 0).images
-    assert images.unique().tolist() == pytest.approx([shade], abs=0.01)
+    assert torch.unique(images).tolist() == pytest.approx([shade], abs=0.01)
 
 
 def test_a_picture_without_a_caption_is_named(tmp_path: Path) -> None:

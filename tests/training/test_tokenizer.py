@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -91,7 +92,9 @@ def test_a_size_that_the_patch_does_not_divide_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fsq", "vq"])
-def test_a_decoder_is_trained_on_while_the_tokens_stay(tmp_path: Path, kind: str) -> None:
+def test_a_decoder_is_trained_on_while_the_tokens_stay(
+    tmp_path: Path, kind: Literal["fsq", "vq"]
+) -> None:
     quantizer = QuantizerConfig(kind, levels=(5, 5, 5) if kind == "fsq" else (), codes=32)
     config = replace(
         CONFIG,
@@ -120,6 +123,6 @@ def test_batches_take_the_rasters_in_turn() -> None:
         task = TokenizerTask(replace(CONFIG, rasters=rasters), "cpu")
         return [float(task.loss(task.module, index)[0].detach()) for index in range(2)]
 
-    own, aligned, both = losses(), losses(8), losses(1, 8)
-    assert own != aligned
-    assert both == [own[0], aligned[1]]
+    unaligned, aligned, in_turn = losses(), losses(8), losses(1, 8)
+    assert unaligned != aligned
+    assert in_turn == [unaligned[0], aligned[1]]

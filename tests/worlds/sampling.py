@@ -13,7 +13,7 @@ from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.options import choose_options
 from unmask.sampling.plan import Plan, make_plan
 from unmask.sampling.row import Batch, Row
-from unmask.sampling.schedulers.base import Subjects
+from unmask.sampling.scheduler import Subjects
 from unmask.sampling.step import step
 
 

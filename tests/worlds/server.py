@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from torch import Tensor
 
-from unmask.families.base import ModelCard
+from unmask.card import ModelCard
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.pipeline import (

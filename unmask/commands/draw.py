@@ -132,7 +132,7 @@ class Drawing:
 def draws(command: Callable[..., None]) -> Callable[..., None]:
     """Put the options of Drawing after the command's own, and hand them over as ``drawing``."""
     parameters = signature(command, eval_str=True).parameters
-    own = [parameter for name, parameter in parameters.items() if name != "drawing"]
+    arguments = [parameter for name, parameter in parameters.items() if name != "drawing"]
     shared = signature(Drawing, eval_str=True).parameters
 
     @wraps(command)
@@ -141,7 +141,8 @@ def draws(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, drawing=drawing)
 
     keyword = [
-        parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in (*arguments, *shared.values())
     ]
     run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
     return run

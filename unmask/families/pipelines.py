@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unmask.checkpoint import weights_file
+from unmask.checkpoint import DTYPES, weights_file
 from unmask.devices import Precision
 from unmask.errors import ConfigError
-from unmask.families.base import DTYPES
 from unmask.models.clip import ClipCondition, load_text_encoder
 from unmask.published import read_published
 from unmask.tokenizers.diffusers_vq import DiffusersVQ

@@ -14,6 +14,8 @@ from unmask.models.attention import attention_backend
 from unmask.models.linear import Linear, Pointwise
 from unmask.numerics import channels_last
 
+MICRO_CONDITIONS = 5  # what a network is told of the picture: width, height, crop, aesthetic score
+
 
 class RMSNorm(nn.Module):
     """RMS norm over the last axis, its mean of squares in fp32."""

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unmask.card import ModelCard
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, PreparedEdit, Window, prepare
 from unmask.families import family_of
-from unmask.families.base import ModelCard
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack

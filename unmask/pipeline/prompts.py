@@ -8,7 +8,7 @@ import torch
 from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder
 from unmask.sampling.backbone import RowTensors
-from unmask.sampling.schedulers.base import Subjects
+from unmask.sampling.scheduler import Subjects
 
 KEPT_BYTES = 256 << 20  # of encoded prompts
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.card import ModelCard
 from unmask.config import convert
 from unmask.editing import Edit
 from unmask.errors import ConfigError, RequestError
-from unmask.families.base import ModelCard
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.sampling.methods import check_range

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from unmask.sampling.schedulers.base import Scheduler
+from unmask.sampling.scheduler import Scheduler
 
 MAX_STEPS = 256
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from unmask.sampling.inversion import Inversion
 from unmask.sampling.methods import option
 from unmask.sampling.planned import PlannedStep
-from unmask.sampling.schedulers.inversion import Inversion
 
 
 @dataclass(frozen=True)

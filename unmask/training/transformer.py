@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from unmask.card import ModelCard
 from unmask.config import save_json
 from unmask.errors import ConfigError
-from unmask.families.base import ModelCard
 from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.folder import save_native

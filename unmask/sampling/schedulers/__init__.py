@@ -1,6 +1,6 @@
 """Schedulers: which positions are revealed at a step. A new one is a file here and a line below."""
 
-from unmask.sampling.schedulers.base import Scheduler as Scheduler
+from unmask.sampling.scheduler import Scheduler as Scheduler
 from unmask.sampling.schedulers.confidence import Confidence as Confidence
 from unmask.sampling.schedulers.entropy import Entropy as Entropy
 from unmask.sampling.schedulers.halton import Halton as Halton

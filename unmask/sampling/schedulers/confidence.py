@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import NoisyScheduler, ScoreContext
+from unmask.sampling.scheduler import NoisyScheduler, ScoreContext
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.methods import option
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.scheduler import Scheduler, ScoreContext
 
 # By the number of axes, slowest first. Rows and columns have the same base in a picture and in a
 # clip, so the order within a clip of one frame is that of a picture.

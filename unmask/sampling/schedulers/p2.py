@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import NoisyScheduler, ScoreContext, eagerness
+from unmask.sampling.scheduler import NoisyScheduler, ScoreContext, eagerness
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.noise import gumbel
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext, eagerness
+from unmask.sampling.scheduler import Scheduler, ScoreContext, eagerness
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unmask.sampling.schedulers.base import Scheduler, ScoreContext
+from unmask.sampling.scheduler import Scheduler, ScoreContext
 
 
 @dataclass(frozen=True)
