@@ -337,11 +337,11 @@ async def stop_under_load(port: int, chance: random.Random) -> Counter[str]:
             ends["not connected"] += 1  # it came when nobody listened any more
 
     async with process(port, grace) as server, client(port) as asking:
-        asked = [asyncio.create_task(ask(asking)) for _ in range(USERS)]
+        tasks = [asyncio.create_task(ask(asking)) for _ in range(USERS)]
         await asyncio.sleep(0.2 + chance.random())
         began = time.perf_counter()
         server.send_signal(signal.SIGTERM)
-        await asyncio.gather(*asked)
+        await asyncio.gather(*tasks)
         assert await asyncio.wait_for(server.wait(), grace + 3) == 0
         assert time.perf_counter() - began < grace + 3
     return ends

@@ -417,9 +417,9 @@ async def test_progress_and_previews_are_heard_in_order(pipeline: FakePipeline) 
     assert {event.total for event in progress} == {16}
     previews = [event for event in heard if isinstance(event, Preview)]
     for index in (0, 1):
-        own = [event for event in previews if event.image_index == index]
-        assert [event.number for event in own] == [0, 1, 2]
-        masked = [event.image.tobytes()[0] for event in own]
+        shown = [event for event in previews if event.image_index == index]
+        assert [event.number for event in shown] == [0, 1, 2]
+        masked = [event.image.tobytes()[0] for event in shown]
         assert 64 > masked[0] > masked[1] > masked[2] > 0
 
 
