@@ -83,7 +83,7 @@ class Pipeline:
         )
         self.device = next(backbone.parameters()).device
         self.prompts = EncodedPrompts(
-            condition, lambda encoded: self.backbone.encode(encoded), self.device
+            condition, lambda encoded: backbone.encode(encoded), self.device
         )
         rows, columns = backbone.grid[-2:]
         self.info = ModelInfo(

@@ -6,8 +6,7 @@ from PIL import Image
 from tests.worlds.native import PROMPT, write_native
 from unmask.editing import image_to_image
 from unmask.pipeline import Pipeline
-from unmask.server.engine.costs import Cost, weigh
-from unmask.server.engine.models import OpenedModel
+from unmask.server.engine.costs import Cost, OpenedModel, weigh
 
 
 @pytest.fixture(name="model", scope="module")

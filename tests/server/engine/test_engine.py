@@ -14,7 +14,8 @@ from tests.worlds.server import SECONDS, FakePipeline, Gate, Prompts, ask, runni
 from unmask.errors import DrawingError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.sampling.backbone import Pass
-from unmask.server.engine.engine import Engine, QueueFullError
+from unmask.server.engine.engine import Engine
+from unmask.server.engine.queue import QueueFullError
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress
 from unmask.server.engine.worker import Worker
 

@@ -15,7 +15,7 @@ from unmask.errors import (
     RequestError,
     UnavailableError,
 )
-from unmask.server.engine.engine import QueueFullError
+from unmask.server.engine.queue import QueueFullError
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 
