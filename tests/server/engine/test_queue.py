@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from unmask.pipeline import Pipeline, PreparedRequest
 from unmask.server.engine import queue as queues
-from unmask.server.engine.costs import Cost, WeighedRequest
-from unmask.server.engine.models import OpenedModel
+from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Priority, Ticket
 

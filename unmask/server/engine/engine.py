@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
 
-from unmask.errors import RequestError, UnavailableError
+from unmask.errors import QueueFullError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
-from unmask.server.engine.costs import Cost, WeighedRequest, weigh
+from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
     ModelSource,
     ModelStatus,
     ModelStore,
-    OpenedModel,
 )
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.threads import run_in_thread_that_ends
@@ -52,14 +51,6 @@ class EngineState(Enum):
     DEAD = auto()  # no worker is left
     LEAVING = auto()  # it will stop soon, and says so to whoever spreads requests over replicas
     STOPPING = auto()
-
-
-class QueueFullError(UnavailableError):
-    """As much waits as may wait; ``retry_after`` says in how many seconds there may be room."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(f"{message}: try again in {retry_after} s")
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
