@@ -32,9 +32,8 @@ from unmask.pipeline import (
 )
 from unmask.sampling.backbone import Pass, Positions, RowTensors
 from unmask.sampling.planned import MAX_STEPS
-from unmask.server.engine.costs import weigh
+from unmask.server.engine.costs import OpenedModel, weigh
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
-from unmask.server.engine.costs import OpenedModel
 from unmask.server.http.app import create_app
 from unmask.server.http.server import Server
 from unmask.settings import Settings

@@ -11,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from tests.worlds.server import SECONDS, FakePipeline, Gate, Prompts, ask, running, until
-from unmask.errors import DrawingError, RequestError, UnavailableError
+from unmask.errors import DrawingError, QueueFullError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.sampling.backbone import Pass
 from unmask.server.engine.engine import Engine
-from unmask.server.engine.queue import QueueFullError
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress
 from unmask.server.engine.worker import Worker
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
 
-from unmask.errors import RequestError, UnavailableError
+from unmask.errors import QueueFullError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
@@ -26,7 +26,7 @@ from unmask.server.engine.models import (
     ModelStatus,
     ModelStore,
 )
-from unmask.server.engine.queue import FairQueue, QueueFullError
+from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Ticket
 from unmask.server.engine.worker import Worker

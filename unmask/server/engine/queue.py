@@ -3,18 +3,9 @@
 import threading
 from collections import deque
 
-from unmask.errors import UnavailableError
 from unmask.server.engine.tickets import Priority, Ticket
 
 MOST_KEYS = 1000  # that are remembered while they have nothing in the queue
-
-
-class QueueFullError(UnavailableError):
-    """As much waits as may wait; ``retry_after`` says in how many seconds there may be room."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(f"{message}: try again in {retry_after} s")
-        self.retry_after = retry_after
 
 
 class FairQueue:

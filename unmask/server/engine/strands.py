@@ -19,20 +19,21 @@ class Group:
     def __init__(self, key: str, pipeline: Pipeline, pad: bool) -> None:
         self.key, self.pipeline = key, pipeline
         self.backbone = Padded(pipeline.backbone, pad)
-        self._batch: Batch | None = None
+        self._batches: dict[tuple[int, ...], Batch] = {}  # by grid, for a batch has one
 
     def batch(self, runs: Sequence["Run"]) -> Batch:
         """The rows as a batch, made anew when one has come or gone."""
         rows = [run.row for run in runs]
-        known = [] if self._batch is None else self._batch.rows
-        same = len(known) == len(rows) and all(map(_same, known, rows))
-        if self._batch is None or not same:
-            self._batch = Batch(self.backbone, rows, Pair.join([run.strand.pair for run in runs]))
-        return self._batch
+        grid = rows[0].plan.grid
+        batch = self._batches.get(grid)
+        if batch is None or len(batch.rows) != len(rows) or not all(map(_same, batch.rows, rows)):
+            pair = Pair.join([run.strand.pair for run in runs])
+            batch = self._batches[grid] = Batch(self.backbone, rows, pair)
+        return batch
 
-    def forget_batch(self) -> None:
-        """Let go of a batch that may be half a step further than its rows."""
-        self._batch = None
+    def forget_batches(self) -> None:
+        """Let go of batches, of which one may be half a step further than its rows."""
+        self._batches.clear()
 
 
 class Strand:

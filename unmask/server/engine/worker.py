@@ -26,7 +26,7 @@ NAP_SECONDS = 0.25  # how long an idle worker sleeps if nobody wakes it
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
-    model: a tick. Rows come and go between steps.
+    model and grid: a tick. Rows come and go between steps.
 
     ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
     other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
@@ -102,8 +102,11 @@ class Worker:
         if not self.running:
             self.rest(seen)
             return
-        for group in list(self.groups.values()):
-            self.advance(group, [run for run in self.running if run.strand.group is group])
+        together: dict[tuple[int, tuple[int, ...]], list[Run]] = {}
+        for run in self.running:
+            together.setdefault((id(run.strand.group), run.start.plan.grid), []).append(run)
+        for runs in together.values():
+            self.advance(runs[0].strand.group, runs)
         self.figures.ticked(time.perf_counter() - began)
 
     def rest(self, seen: int) -> None:
@@ -169,8 +172,6 @@ class Worker:
 
     def advance(self, group: Group, runs: list[Run]) -> None:
         """Move rows of one model on by a step; those that make it fail leave alone."""
-        if not runs:
-            return
         before = [copy.copy(run.row) for run in runs]
         backbone = group.backbone
         computed, padding = backbone.computed, backbone.padding
@@ -196,7 +197,7 @@ class Worker:
         so many only."""
         if _is_of_device(error):
             raise DeviceError("the device has failed in a step") from error
-        group.forget_batch()
+        group.forget_batches()
         for run, row in zip(runs, before, strict=True):
             run.row = row
         if len(runs) == 1:
