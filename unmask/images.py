@@ -131,7 +131,7 @@ def _read_file(path: Path, param: str, limits: ImageLimits) -> bytes:
                 raise _too_long(param, path.stat().st_size, limits)
             return data
     except OSError as error:
-        raise RequestError(f"{param} {path}: {error.strerror}", param) from None
+        raise RequestError(f"{path}: {error.strerror}", param) from None
 
 
 def _unknown(param: str) -> RequestError:

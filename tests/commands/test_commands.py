@@ -178,7 +178,7 @@ def test_pictures_are_edited(
     ("command", "message"),
     [
         (("inpaint", "none.png", PROMPT), "none.png: No such file"),
-        (("inpaint", "PICTURE", PROMPT, "--mask", "none.png"), "mask none.png: No such file"),
+        (("inpaint", "PICTURE", PROMPT, "--mask", "gone.png"), "gone.png: No such file"),
         (("restyle", "PICTURE", PROMPT, "--mask-mode", "white"), "mask_mode is white, but"),
         (("inpaint", "PICTURE", PROMPT), "mask: it is needed"),
         (("outpaint", "PICTURE", PROMPT), "all of left, right, top, bottom are 0"),
