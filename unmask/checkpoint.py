@@ -123,7 +123,8 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_whole(index: Path) -> bool:
-    """Whether all files of an index are there: on a hub's word both precisions' may lie about."""
+    """Whether all files of an index are there: from a hub comes the index of each precision, but
+    the files of one alone."""
     try:
         names = set(_weight_map(index).values())
     except ConfigError:
