@@ -178,6 +178,8 @@ def test_pictures_are_edited(
     ("command", "message"),
     [
         (("inpaint", "none.png", PROMPT), "none.png: No such file"),
+        (("inpaint", "PICTURE", PROMPT, "--mask", "gone.png"), "gone.png: No such file"),
+        (("restyle", "PICTURE", PROMPT, "--mask-mode", "white"), "mask_mode is white, but"),
         (("inpaint", "PICTURE", PROMPT), "mask: it is needed"),
         (("outpaint", "PICTURE", PROMPT), "all of left, right, top, bottom are 0"),
         (("restyle", "PICTURE", PROMPT, "--strength", 0), "strength is 0"),

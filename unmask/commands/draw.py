@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -170,6 +170,10 @@ ImagePath = Annotated[Path, typer.Argument(help="png, webp or jpg file.", metava
 MaskPath = Annotated[
     Path | None, typer.Option(help="Image of the same size: white, or alpha 0, is drawn anew.")
 ]
+MaskMode = Annotated[
+    Literal["auto", "alpha", "white"],
+    typer.Option(help="What the mask selects by; auto is alpha if it has an alpha channel."),
+]
 Feather = Annotated[int, typer.Option(help="Pixels over which the mask fades in, inside it.")]
 Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar="PIXELS")]
 
@@ -177,7 +181,13 @@ Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar
 @commands.command()
 @draws
 def inpaint(
-    image: ImagePath, prompt: str, mask: MaskPath = None, feather: Feather = 0, *, drawing: Drawing
+    image: ImagePath,
+    prompt: str,
+    mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
 ) -> None:
     """Draw PROMPT where the mask says; every other pixel of IMAGE stays as it is.
 
@@ -185,7 +195,8 @@ def inpaint(
     """
     from unmask import editing
 
-    drawing.draw(prompt, editing.inpaint(read_picture(image), read_mask(mask), feather))
+    picture, selected = read_picture(image), read_mask(mask)
+    drawing.draw(prompt, editing.inpaint(picture, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()
@@ -215,6 +226,7 @@ def restyle(
     prompt: str,
     strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
     mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
     feather: Feather = 0,
     *,
     drawing: Drawing,
@@ -222,7 +234,8 @@ def restyle(
     """Image to image: draw a share of IMAGE's tokens anew under PROMPT."""
     from unmask import editing
 
-    edit = editing.image_to_image(read_picture(image), strength, read_mask(mask), feather)
+    picture, selected = read_picture(image), read_mask(mask)
+    edit = editing.image_to_image(picture, strength, selected, feather, mask_mode=mask_mode)
     drawing.draw(prompt, edit)
 
 
@@ -248,6 +261,7 @@ def revise(
     prompt: str,
     share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.5,
     mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
     feather: Feather = 0,
     *,
     drawing: Drawing,
@@ -255,7 +269,8 @@ def revise(
     """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step."""
     from unmask import editing
 
-    drawing.draw(prompt, editing.revise(read_picture(image), share, read_mask(mask), feather))
+    picture, selected = read_picture(image), read_mask(mask)
+    drawing.draw(prompt, editing.revise(picture, share, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()

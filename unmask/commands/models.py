@@ -76,6 +76,9 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
     data: Annotated[Path | None, typer.Option(help="Captioned images or sprites.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A trained tokenizer's folder.")] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Go on without pictures that are damaged.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str | None, typer.Option(help="torch device; a GPU if there is one.")] = None,
@@ -89,6 +92,7 @@ def train(
         out,
         data=data,
         tokenizer=tokenizer,
+        skip_unreadable=skip_unreadable,
         resume=resume,
         minutes=minutes,
         device=device,

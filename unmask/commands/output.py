@@ -22,20 +22,17 @@ MAX_FILE_BYTES = 64 << 20  # of pictures to edit
 QUALITY = 95  # of webp and jpeg files; more only makes them larger
 
 
-def read_picture(path: Path) -> Image.Image:
-    """A picture file; RequestError if it cannot be read or is no picture."""
+def read_picture(path: Path, param: str = "image") -> Image.Image:
+    """A picture file; RequestError, naming ``param``, if it cannot be read or is no picture."""
     from unmask.editing import MAX_PIXELS
     from unmask.images import ImageLimits, read_image
 
-    try:
-        return read_image(path.read_bytes(), "image", ImageLimits(MAX_FILE_BYTES, MAX_PIXELS))
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", "image") from None
+    return read_image(path, param, ImageLimits(MAX_FILE_BYTES, MAX_PIXELS))
 
 
 def read_mask(path: Path | None) -> Image.Image | None:
     """A mask file, if there is one."""
-    return None if path is None else read_picture(path)
+    return None if path is None else read_picture(path, "mask")
 
 
 def check_output(path: Path) -> "ImageFormat":
