@@ -68,4 +68,6 @@ def _check_variables() -> None:
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     for variable in os.environ:
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            raise ConfigError(f"{variable}: there is no such setting; {choices(variable, known)}")
+            raise ConfigError(
+                f"{variable}: there is no such setting; {choices(variable.upper(), known)}"
+            )

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.devices import Precision, usable_device
-from unmask.errors import RequestError
 from unmask.editing import Edit, PreparedEdit, Window, prepare
+from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.families.base import ModelCard
 from unmask.models.base import ImageBackbone
@@ -154,10 +154,10 @@ class Pipeline:
         """The request with every open option filled from the model's preset for the scheduler.
 
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
-        the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object (found in the prompt if
-        None), ``sampling`` any of the options that ``unmask options`` lists; None is as good as
-        absent. RequestError tells the field, its bounds and choices. Only an edit may have no
-        prompt.
+        the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
+        (found in the prompt if None), ``sampling`` any of the options that ``unmask options``
+        lists; None is as good as absent. RequestError tells the field, its bounds and choices.
+        Only an edit may have no prompt.
         """
         check = RequestCheck(
             self.card,
