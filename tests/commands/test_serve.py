@@ -93,10 +93,3 @@ def test_ctrl_c_while_the_model_loads_is_one_line_and_130() -> None:
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
     assert _ended(process) == (130, "unmask: interrupted\n")
-
-
-def test_ctrl_c_before_there_is_a_server_is_130() -> None:
-    code = "import asyncio, os, signal, unmask.commands as commands\n"
-    code += "asyncio.run = lambda check: (check.close(), os.kill(os.getpid(), signal.SIGINT))\n"
-    process = _serve(code=code + "commands.run()")
-    assert _ended(process)[0] == 130

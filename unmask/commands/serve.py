@@ -82,7 +82,8 @@ async def _check_address(host: str, port: int) -> None:
         server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     except OSError as error:
         # Of a failed bind asyncio's own words repeat the address; the system's do not.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0  # that of an unknown host is below 0, and no error of the system
+        reason = os.strerror(number) if number > 0 else error.strerror
         raise UnavailableError(
             f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
         ) from None

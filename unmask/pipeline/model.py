@@ -235,8 +235,10 @@ class Pipeline:
     def run_all(
         self, requests: Sequence[DrawRequest], on_step: OnStep | None = None
     ) -> list[Generated]:
-        """Draw requests, as many together as a single one may ask for; ``on_step`` hears of every
-        step, and of the steps of all."""
+        """Draw requests, as many images together as a single one may ask for, each as if alone.
+
+        ``on_step`` hears of every step and of how many there are, if all take as many steps.
+        """
         batches = list(_batches(requests))
         generated = []
         for number, batch in enumerate(batches):
