@@ -1,12 +1,16 @@
 """What the operator can choose: UNMASK_* environment variables, and options put over them."""
 
+import os
+import re
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from unmask.devices import Precision
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, choices
+
+PREFIX = "UNMASK_"
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
@@ -15,7 +19,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 class Settings(BaseSettings):
     """The settings of one process; build them with :func:`load_settings`."""
 
-    model_config = SettingsConfigDict(env_prefix="UNMASK_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
@@ -77,13 +81,29 @@ class Settings(BaseSettings):
 def load_settings(**options: object) -> Settings:
     """The settings from the environment, with every option that is not None put over them.
 
-    Raises ConfigError when a value is out of bounds; the message names the variable.
+    Raises ConfigError for a variable that is no setting and a value that cannot be one; the
+    message names the variable.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    _check_variables()
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the types
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
-        source = f"option {name}" if name in given else f"UNMASK_{name.upper()}"
+        source = f"option {name}" if name in given else f"{PREFIX}{name.upper()}"
         raise ConfigError(f"{source}: {first['msg']}") from None
+    except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = f"{PREFIX}{field[1].upper()}" if field else str(error)
+        raise ConfigError(f'{variable}: give a JSON list, such as ["first", "second"]') from None
+
+
+def _check_variables() -> None:
+    """ConfigError for a variable with our prefix that nobody would read."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for variable in os.environ:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            raise ConfigError(
+                f"{variable}: there is no such setting; {choices(variable.upper(), known)}"
+            )
