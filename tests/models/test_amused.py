@@ -119,15 +119,25 @@ def _at(values: Tensor, positions: Tensor) -> Tensor:
 def test_logits_are_those_of_diffusers(
     sizes: dict[str, Any], down_up: bool, dtype: torch.dtype
 ) -> None:
-    """To the last bit."""
+    """To the last bit; but a CPU that has no fp16 convolutions replaces them by products, which sum
+    the places of the head as we lay them out in another order than those of a square. Then what the
+    head reads is equal, and its logits are but for roundings of the first of its two layers."""
     model = _model(down_up, sizes).to(dtype)
     tokens, (text, pooled, micro) = _tokens(model), _inputs(model)
-    side = model.config.sample_size
-    expected = _reference(model)(tokens.view(-1, side, side), text, pooled, micro)
-    made = model.full(tokens, model.encode(text, pooled, micro), LEFT).logits
-    assert made.isfinite().all()
-    assert made.std() > 0.5
-    assert torch.equal(made, expected.flatten(2).transpose(1, 2))
+    side, reference = model.config.sample_size, _reference(model)
+    read: list[Tensor] = []
+    for network in (reference, model):
+        network.mlm_layer.register_forward_pre_hook(lambda module, given: read.append(*given))
+    expected = reference(tokens.view(-1, side, side), text, pooled, micro)
+    expected = expected.flatten(2).transpose(1, 2)
+    logits = model.full(tokens, model.encode(text, pooled, micro), LEFT).logits
+    assert logits.isfinite().all()
+    assert logits.std() > 0.5
+    assert torch.equal(read[1], read[0].flatten(2).transpose(1, 2))
+    if dtype != torch.float16 or torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        assert torch.equal(logits, expected)
+    else:
+        assert torch.allclose(logits, expected, rtol=torch.finfo(dtype).eps, atol=4e-3)
 
 
 @pytest.mark.parametrize(
@@ -144,19 +154,27 @@ def test_it_has_the_size_and_the_tensors_that_are_published(
 
 
 def test_a_row_does_not_depend_on_its_neighbours(model: AmusedTransformer) -> None:
-    """To the last bit, in full passes and in local ones however many positions others have."""
-    tokens, prefix, kept = _kept(model)
-    positions = _some(model, 40)
-    local = model.local(tokens.gather(1, positions), positions, prefix, memory_of(kept), LEFT)
-    for row in range(ROWS):
-        own = torch.tensor([row])
-        alone = model.full(tokens[own], prefix.select(own), LEFT, remember=True)
+    """To the last bit, in full passes and in local ones however many positions others have. On some
+    CPUs this needs rows that run one by one: their fused attention sums a last block of three
+    queries or fewer in another order."""
+    backbone = ClipBackbone(model, cast(Any, None), model.config.vocab_size - 1, 16)
+    tokens, prefix = _tokens(model), model.encode(*_inputs(model))
+    kept = backbone.full(tokens, prefix, steps_left=LEFT, remember=True)
+    positions, counts = _some(model, 40), (16, 40, 35, 40)
+    for row, count in enumerate(counts):
+        positions[row, count:] = positions[row, 0]
+    here = tokens.gather(1, positions)
+    local = backbone.local(
+        here, own_places(positions, *counts), prefix, memory_of(kept), steps_left=LEFT
+    )
+    for row, count in enumerate(counts):
+        one = torch.tensor([row])
+        alone = model.full(tokens[one], prefix.select(one), LEFT, remember=True)
         assert torch.equal(alone.logits[0], kept.logits[row])
-        few = positions[own, : 16 + 5 * row]
-        here = model.local(
-            tokens[own].gather(1, few), few, prefix.select(own), memory_of(alone), LEFT
+        locally = model.local(
+            here[one, :count], positions[one, :count], prefix.select(one), memory_of(alone), LEFT
         )
-        assert torch.equal(here[0], local[row, : few.shape[1]])
+        assert torch.equal(locally[0], local[row, :count])
 
 
 def _linear_head(model: AmusedTransformer, memory: Memory, prefix: Prefix, row: int) -> Tensor:
