@@ -1,7 +1,9 @@
 """The command that serves: what cannot be is found before the server starts, and it ends alone."""
 
 import asyncio
+import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -48,31 +50,16 @@ def serve(
     )
     asyncio.run(_check_address(settings.host, settings.port))
     _check_models(settings)
-    import logging
+    from unmask.server.http.server import serve as serve_until_signal
 
-    import uvicorn
-
-    from unmask.server.http.app import create_app
-
-    logging.basicConfig(level=settings.log_level.upper())
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            log_level=settings.log_level,
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-        )
-    )
     try:
-        server.run()
-    except KeyboardInterrupt:  # which uvicorn hands on when it has stopped
+        number = serve_until_signal(settings)
+    except SystemExit:  # it has said why: a port that was taken since it was tried, and the like
+        number = None
+    if number == signal.SIGINT:
         print("unmask: interrupted", file=sys.stderr)
         _end_process(INTERRUPTED)
-    except SystemExit:  # it has said why: a port that was taken since it was tried, and the like
-        _end_process(1)
-    _end_process(0 if server.started else 1)
+    _end_process(1 if number is None else 0)
 
 
 async def _check_address(host: str, port: int) -> None:
@@ -109,6 +96,7 @@ def _check_models(settings: "Settings") -> None:
 def _end_process(code: int) -> NoReturn:
     """End now. A thread may still be loading a model: the interpreter, on its way out, would end it
     in the midst of torch's C++, which aborts the process (SIGABRT)."""
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
