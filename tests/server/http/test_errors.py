@@ -113,10 +113,10 @@ CHEAP = [
 def test_no_cheap_body_costs_more_than_it_may(body: bytes) -> None:
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()  # whatever else the machine does
         with contextlib.suppress(RequestError):
             read_body(body, GenerationBody)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.02
 
 
