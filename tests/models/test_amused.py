@@ -121,7 +121,7 @@ def _at(values: Tensor, positions: Tensor) -> Tensor:
 def test_logits_are_those_of_diffusers(
     sizes: dict[str, Any], down_up: bool, dtype: torch.dtype
 ) -> None:
-    """To the last bit where oneDNN convolves: not on one thread, and fp16 only on CPUs that know it.
+    """To the last bit where oneDNN convolves: not on one thread, and fp16 only on some CPUs.
     Elsewhere torch itself does, and sums the head's places in a square in another order than in a
     column, as we lay them out: there the published head is given a column too."""
     model = _model(down_up, sizes).to(dtype)
