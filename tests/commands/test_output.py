@@ -48,9 +48,14 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def _process(
     *arguments: object, sent: bytes = b"", out: int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "unmask", *map(os.fspath, arguments)]
     return subprocess.run(
-        command, input=sent, stdout=out, stderr=subprocess.PIPE, timeout=SECONDS, check=False
+        [sys.executable, "-m", "unmask", *map(os.fspath, arguments)],
+        input=sent,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        timeout=SECONDS,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},  # as in most locales
     )
 
 
