@@ -235,7 +235,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(
         ("stream", "yes"),
         ("priority", "high"),
         ("partial_images", 1),
-        ("seed", -1),
+        ("seed", -2),
         ("seed", 2**64),
         ("seed", 10**400),
         ("seed", 1.5),
