@@ -36,6 +36,8 @@ from unmask.store import default_model
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0  # a thread that is in a step for longer is left to die with us
+# Rows that a CPU steps at a time: more are hardly quicker together, and who comes waits for them.
+CPU_STEP_ROWS = 4
 MOST_PREPARES = 2  # edits at a time, for each takes memory and a core
 MOST_DEATHS = 5  # of one worker within a minute; then it is left dead
 STOPPING = "the server is stopping"
@@ -134,6 +136,7 @@ class Engine:
             self.figures,
             lambda model: self.store.copy(model, name),
             max_rows=options.max_rows,
+            step_rows=options.max_rows if not cpu else min(options.max_rows, CPU_STEP_ROWS),
             finisher=not cpu if options.finisher is None else options.finisher,
             pad=not cpu if options.pad is None else options.pad,
             has_most_room=lambda worker: (
