@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 500
-LONGEST_CHAIN = 23
+LONGEST_CHAIN = 24
 # The rooms and top-level modules that each room may import, beside itself and what all may.
 EVERYWHERE = {"unmask", "errors", "config", "numerics"}
 MAY_IMPORT = {
