@@ -65,7 +65,7 @@ async def test_images_are_what_was_asked_for(pipeline: FakePipeline) -> None:
 
 
 async def test_no_more_rows_than_allowed_run_at_a_time(pipeline: FakePipeline) -> None:
-    async with running(pipeline, max_rows=3) as engine:
+    async with running(pipeline, max_rows=3, step_rows=8) as engine:
         await asyncio.gather(*(ask(engine, pipeline, n=4, seed=i) for i in range(4)))
     assert max(map(len, pipeline.fake.batches)) == 3
 
@@ -255,7 +255,7 @@ async def test_out_of_memory_halves_the_batch_and_goes_on(
             raise kind("no more")
 
     pipeline.fake.during = during
-    async with running(pipeline, max_rows=12) as engine:
+    async with running(pipeline, max_rows=12, step_rows=12) as engine:
         results = await asyncio.gather(*(ask(engine, pipeline, n=6, seed=i) for i in range(4)))
         assert all(len(result.images) == 6 for result in results)
         assert engine.workers["worker-0"].max_rows <= 3

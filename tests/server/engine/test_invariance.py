@@ -72,7 +72,7 @@ async def test_a_thousand_requests_of_every_kind(
 ) -> None:
     chance = random.Random(len(devices))
     requests = [_any_request(pipeline, chance) for _ in range(500)]
-    options = EngineOptions(("tiny",), devices, max_queue=1000, max_rows=16, pad=pad)
+    options = EngineOptions(("tiny",), devices, max_queue=1000, max_rows=16, step_rows=16, pad=pad)
     engine = Engine(options, FakeSource(lambda key, device: pipeline))
     engine.start()
     await until(lambda: engine.stats().ready_workers == len(devices))

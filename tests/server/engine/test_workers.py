@@ -49,7 +49,11 @@ async def test_free_room_decides_who_takes_a_request(pipeline: FakePipeline) -> 
     gate = Gate()
     loads = iter(copies)
     async with running(
-        pipeline, devices=("cpu", "cpu"), load=lambda key, device: next(loads), max_rows=8
+        pipeline,
+        devices=("cpu", "cpu"),
+        load=lambda key, device: next(loads),
+        max_rows=8,
+        step_rows=8,
     ) as engine:
         engine.workers["worker-0"].max_rows = 1  # as lack of memory leaves it
         for copy in copies:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0  # a thread that is in a step for longer is left to die with us
 # Rows that a CPU steps at a time: more are hardly quicker together, and who comes waits for them.
-CPU_STEP_ROWS = 4
+CPU_STEP_ROWS = 2
 MOST_PREPARES = 2  # edits at a time, for each takes memory and a core
 MOST_DEATHS = 5  # of one worker within a minute; then it is left dead
 STOPPING = "the server is stopping"
@@ -66,6 +66,7 @@ class EngineOptions:
     max_rows: int = 16
     memory_bytes: int = 0
     on_death: OnDeath = "restart"
+    step_rows: int | None = None  # stepped at a time; None: all, and on a CPU ``CPU_STEP_ROWS``
     pad: bool | None = None  # batches to powers of two; None: on all devices but a CPU
     # Tokens turn into pixels beside the next step; None: on all devices but a CPU, where that
     # would only take the step's cores away.
@@ -136,7 +137,7 @@ class Engine:
             self.figures,
             lambda model: self.store.copy(model, name),
             max_rows=options.max_rows,
-            step_rows=options.max_rows if not cpu else min(options.max_rows, CPU_STEP_ROWS),
+            step_rows=options.step_rows or (CPU_STEP_ROWS if cpu else options.max_rows),
             finisher=not cpu if options.finisher is None else options.finisher,
             pad=not cpu if options.pad is None else options.pad,
             has_most_room=lambda worker: (
