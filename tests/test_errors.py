@@ -1,7 +1,7 @@
 import pytest
 
 from unmask import errors
-from unmask.errors import NotFoundError, RequestError, UnmaskError, choices, named
+from unmask.errors import NotFoundError, RequestError, UnmaskError, choices, look_up
 
 
 def test_every_error_is_an_unmask_error_and_says_when_it_is_raised() -> None:
@@ -33,10 +33,10 @@ def test_choices_lists_what_is_known_and_the_nearest_first(name: str, said: str)
 
 
 def test_unknown_names_list_the_choices() -> None:
-    assert named("size", {"big": 1}, "big") == 1
+    assert look_up("size", {"big": 1}, "big") == 1
     with pytest.raises(RequestError, match="size 'bigg': did you mean 'big'") as caught:
-        named("size", {"big": 1, "small": 2}, "bigg")
+        look_up("size", {"big": 1, "small": 2}, "bigg")
     assert caught.value.param == "size"
     with pytest.raises(RequestError) as caught:
-        named("size", {"big": 1}, "x" * 10_000)
+        look_up("size", {"big": 1}, "x" * 10_000)
     assert len(str(caught.value)) < 200

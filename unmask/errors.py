@@ -70,7 +70,7 @@ def choices(name: str, known: Iterable[str]) -> str:
     return f"{hint}choose one of: {', '.join(names)}"
 
 
-def named(param: str, known: Mapping[str, T], name: str) -> T:
+def look_up(param: str, known: Mapping[str, T], name: str) -> T:
     """``known[name]``; RequestError for ``param``, with the choices, if there is none."""
     if name not in known:
         raise RequestError(f"{param} {name[:80]!r}: {choices(name[:80], known)}", param)

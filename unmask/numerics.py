@@ -31,7 +31,7 @@ def by_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def pad_rows(x: Tensor) -> Tensor:
-    """``x`` (rows, width) with rows of zeros behind its own, up to the fewest that are multiplied
+    """``x`` (rows, width) with rows of zeros after its own, up to the fewest that are multiplied
     alike."""
     return F.pad(x, (0, 0, 0, max(FEWEST_ROWS - len(x), 0)))
 

@@ -27,7 +27,7 @@ from unmask import config
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, RequestError
-from unmask.families.halton_maskgit import HALTON, explains
+from unmask.families.halton_maskgit import HALTON, explain_pickles
 from unmask.models.halton_maskgit import HaltonConfig
 from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
@@ -333,9 +333,9 @@ def test_other_folders_are_not_recognised(copy: Path) -> None:
 
 def test_published_pickles_are_explained(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
-    assert explains(tmp_path) is None
+    assert explain_pickles(tmp_path) is None
     (tmp_path / "ImageNet_256_tiny.pth").touch()
-    why = explains(tmp_path)
+    why = explain_pickles(tmp_path)
     assert why is not None
     assert str(tmp_path) in why
     assert ".pth" in why

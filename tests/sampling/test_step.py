@@ -197,7 +197,7 @@ def test_logits_that_are_no_numbers_are_told_by_their_row_alone() -> None:
     batch = Batch(backbone, rows, Pair(RowNumbers(torch.arange(4)), 2))
     for _ in range(4):
         step(batch)
-    assert [bool(row.sound) for row in rows] == [True, False]
+    assert [bool(row.finite) for row in rows] == [True, False]
     assert torch.equal(batch.tokens[:1], run(backbone, [plan(seed=0, steps=4)]))
     backbone.logits[0, 0, 0] = float("nan")
     with pytest.raises(DrawingError, match="not numbers"):
@@ -210,11 +210,11 @@ def test_values_are_drawn_from_finite_numbers_only(bad: str, sound: bool) -> Non
     backbone.logits[0, 3, 2] = float(bad)
     batch = begin(backbone, plan(steps=1))
     step(batch)
-    assert bool(batch.rows[0].sound) == sound
+    assert bool(batch.rows[0].finite) == sound
     backbone.logits[0, 3] = float("-inf")
     batch = begin(backbone, plan(steps=1))
     step(batch)
-    assert not batch.rows[0].sound
+    assert not batch.rows[0].finite
 
 
 def test_a_temperature_next_to_nothing_takes_the_likeliest() -> None:

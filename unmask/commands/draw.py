@@ -15,7 +15,7 @@ import typer
 from unmask.commands.output import STANDARD, Output, Sheet, read_picture, read_pictures
 from unmask.commands.root import MODEL_HELP, commands
 from unmask.devices import Precision
-from unmask.errors import RequestError, named
+from unmask.errors import RequestError, look_up
 
 if TYPE_CHECKING:
     from unmask.editing import Edit
@@ -143,7 +143,7 @@ class Drawing:
         sampling = {name: value for name, value in flags.items() if value is not None}
         for text in self.set or []:
             name, value = _parse_option(text)
-            named("set", flat_options(), name)
+            look_up("set", flat_options(), name)
             if name in sampling:
                 raise RequestError(f"{name} is given twice: once is enough", name)
             sampling[name] = value

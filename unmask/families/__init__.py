@@ -5,7 +5,7 @@ from pathlib import Path
 from unmask.errors import ConfigError
 from unmask.families.amused import AMUSED
 from unmask.families.base import Family
-from unmask.families.halton_maskgit import HALTON, explains
+from unmask.families.halton_maskgit import HALTON, explain_pickles
 from unmask.families.meissonic import MEISSONIC
 from unmask.families.native import NATIVE
 
@@ -18,5 +18,5 @@ def family_of(folder: Path) -> Family:
         if family.recognises(folder):
             return family
     known = "; ".join(f"{family.name}: {family.layout}" for family in FAMILIES)
-    reason = explains(folder) or f"{folder}: holds no model of a known layout ({known})"
+    reason = explain_pickles(folder) or f"{folder}: holds no model of a known layout ({known})"
     raise ConfigError(reason)

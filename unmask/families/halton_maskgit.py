@@ -31,7 +31,7 @@ FILES = (
 _GUIDANCE = {384: 1.5, 512: 1.0, 768: 0.7, 1024: 0.5}
 
 
-def explains(folder: Path) -> str | None:
+def explain_pickles(folder: Path) -> str | None:
     """Why a folder with the published files is no model yet; None if it has none of them."""
     for path in sorted(folder.glob("*")):
         if path.suffix in (".pth", ".pt"):

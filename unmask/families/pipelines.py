@@ -51,7 +51,7 @@ def load_sides(
     mask_id = read_published(_SchedulerConfig, scheduler).mask_token_id
     if not codebook_size <= mask_id < vocab_size:
         raise ConfigError(
-            f"{scheduler}: mask_token_id is {mask_id}; expected one behind the codebook, "
+            f"{scheduler}: mask_token_id is {mask_id}; expected one after the codebook, "
             f"{codebook_size} to {vocab_size - 1}"
         )
     tokenizer = DiffusersVQ.load(folder / "vqvae", precision)

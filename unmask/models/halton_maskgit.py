@@ -256,7 +256,7 @@ class HaltonMaskGIT(ImageBackbone):
         return self._logits(x[:, :count], prefix)
 
     def _embedded(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """Tokens at their places, and the registers behind them."""
+        """Tokens at their places, and the registers after them."""
         registers = self.reg_tokens.weight.expand(len(tokens), -1, -1)
         return torch.cat([self.tok_emb(tokens) + places, registers], 1)
 

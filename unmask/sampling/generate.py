@@ -47,7 +47,7 @@ def generate_tokens(
             on_step(done, total)
         left = [i for i in running if not rows[i].done]
         running, batch = left, batch if left == running else None
-    if not all(row.sound for row in rows):
+    if not all(row.finite for row in rows):
         raise DrawingError("the model's logits are not numbers, so nothing can be drawn from them")
     return torch.stack([row.tokens for row in rows]) if rows else tokens
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_type_hints
 
-from unmask.errors import RequestError, named
+from unmask.errors import RequestError, look_up
 
 
 class Option(NamedTuple):
@@ -96,7 +96,7 @@ class Kind(Generic[M]):
 
     def method(self, name: str, param: str | None = None) -> type[M]:
         """The method of that name; RequestError lists the choices."""
-        return named(param or self.param, self.methods, name)
+        return look_up(param or self.param, self.methods, name)
 
 
 def check_range(param: str, value: float, low: float, high: float) -> None:

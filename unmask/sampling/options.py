@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unmask.config import convert
-from unmask.errors import ConfigError, RequestError, choices, named
+from unmask.errors import ConfigError, RequestError, choices, look_up
 from unmask.sampling.counts import CountRule
 from unmask.sampling.guidance import Guidance
 from unmask.sampling.logits import LOGIT_OPTIONS, LogitOption
@@ -68,7 +68,7 @@ class Length:
     )
 
     def __post_init__(self) -> None:
-        named("mask_schedule", MASK_SCHEDULES, self.mask_schedule)
+        look_up("mask_schedule", MASK_SCHEDULES, self.mask_schedule)
         if self.mask_shares is not None:
             check_range("mask_shares", len(self.mask_shares), 1, MAX_STEPS)
             listed_schedule(self.mask_shares)

@@ -30,7 +30,7 @@ class Row:
     previous: Tensor | None = None  # log probabilities of the step before, if the plan looks back
     targets: Tensor | None = None  # positions of a group of steps, in the order of revealing
     revealed_before: int = 0  # unknown tokens that were revealed before the group
-    sound: Tensor = field(default_factory=lambda: torch.tensor(True))  # all logits were numbers
+    finite: Tensor = field(default_factory=lambda: torch.tensor(True))  # all logits were numbers
 
     @classmethod
     def begin(cls, plan: Plan, tokens: Tensor, unknown: Tensor) -> "Row":
@@ -41,8 +41,8 @@ class Row:
         ).to(unknown.device)
         # With nothing to draw there is no step, and no noise to begin with.
         memory = plan.scheduler.begin(plan.grid, noise[0, 1:]) if plan.steps else None
-        sound = torch.tensor(True, device=unknown.device)
-        return cls(plan, tokens, unknown, noise, scheduler_memory=memory, sound=sound)
+        finite = torch.tensor(True, device=unknown.device)
+        return cls(plan, tokens, unknown, noise, scheduler_memory=memory, finite=finite)
 
     @property
     def now(self) -> PlannedStep:
@@ -71,7 +71,7 @@ class Batch:
         self.backbone, self.rows, self.pair = backbone, list(rows), pair
         self.tokens = torch.stack([row.tokens for row in rows])  # (rows, tokens)
         self.unknown = torch.stack([row.unknown for row in rows])  # (rows, tokens)
-        self.sound = torch.stack([row.sound for row in rows])  # (rows,)
+        self.finite = torch.stack([row.finite for row in rows])  # (rows,)
         # The steps of all rows, one row's after the other's.
         self.noise = torch.cat([row.noise for row in rows])  # (steps, 2, tokens)
         device = self.tokens.device

@@ -19,7 +19,7 @@ def step(batch: Batch) -> None:
     Rows may be at different steps of different plans, full and local ones, but must not be done.
     Known tokens never change; revealed ones only if a scheduler remasks.
     """
-    tokens, sound = batch.tokens, batch.sound
+    tokens, finite = batch.tokens, batch.finite
     for part, advance in (
         (batch.part(lambda row: not row.now.local), _full_step),
         (batch.part(lambda row: row.now.local), _local_step),
@@ -27,11 +27,11 @@ def step(batch: Batch) -> None:
         if part.rows:
             after, numbers = advance(part)
             tokens = part.put(tokens, after)
-            sound = part.put(sound, part.of(sound) & numbers)
-    batch.tokens, batch.sound = tokens, sound
+            finite = part.put(finite, part.of(finite) & numbers)
+    batch.tokens, batch.finite = tokens, finite
     batch.place = batch.place + 1
-    for row, state, row_sound in zip(batch.rows, tokens, sound, strict=True):
-        row.tokens, row.sound = state, row_sound
+    for row, state, row_finite in zip(batch.rows, tokens, finite, strict=True):
+        row.tokens, row.finite = state, row_finite
         row.step += 1
         if row.plan.count_rule is not None:
             row.ended = not bool((state == batch.backbone.mask_id).any())
@@ -43,7 +43,7 @@ def _full_step(part: Part) -> tuple[Tensor, Tensor]:
     masked = part.tokens == mask_id
     # The numbers of the protocol's step (docs/architecture.md): 1 and 2.
     logits, attention = _guided(part)
-    sound = _are_numbers(logits)
+    finite = _are_numbers(logits)
     logits = _with_logit_options(logits, part)
     noise = part.noise
     # 3. A value at every place: those that are not masked cost nothing extra, and are put back.
@@ -63,7 +63,7 @@ def _full_step(part: Part) -> tuple[Tensor, Tensor]:
     order = ranking(scores, part.unknown)
     kept = _kept(part, contexts, scores, order, revealed)
     _remember(part, contexts, kept, order)
-    return torch.where(kept, values, torch.where(part.unknown, mask_id, part.tokens)), sound
+    return torch.where(kept, values, torch.where(part.unknown, mask_id, part.tokens)), finite
 
 
 def _local_step(part: Part) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
         steps_left=part.steps_left[running],
     )
     logits = _combined(logits.float(), guided, part)
-    sound = _are_numbers(logits)
+    finite = _are_numbers(logits)
     logits = _with_logit_options(logits, part, places)
     drawn = _draw(part, logits, part.noise[:, 0].gather(1, places))
     tokens = tokens.clone()
@@ -98,7 +98,7 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
         tokens[i, places[i, new]] = drawn[i, new]
         if after - row.revealed_before == positions.counts[i]:
             row.memory = row.targets = None  # the group is done, and a memory is large
-    return tokens, sound
+    return tokens, finite
 
 
 def draw_values(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def plural(noun: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """The phrase behind ``a`` or ``an``; ``glasses`` are many and take neither."""
+    """The phrase after ``a`` or ``an``; ``glasses`` are many and take neither."""
     if phrase.endswith("glasses") and " of " not in phrase:
         return phrase
     return f"{'an' if phrase[0] in 'aeiou' and not phrase.startswith('uni') else 'a'} {phrase}"

@@ -56,7 +56,7 @@ class AmusedConfig:
             raise ValueError(f"sample_size: {self.sample_size} must be even to be compressed")
         if self.vocab_size <= self.codebook_size:
             raise ValueError(
-                f"vocab_size: {self.vocab_size} leaves no mask token behind the codebook "
+                f"vocab_size: {self.vocab_size} leaves no mask token after the codebook "
                 f"({self.codebook_size})"
             )
         if self.micro_cond_embed_dim != MICRO_CONDITIONS * self.micro_cond_encode_dim:

@@ -33,7 +33,7 @@ class Prefix(RowTensors):
 
     Keys and values are (.., heads, length, head), one entry a cross-attention; modulations
     (.., 2 x width), the scale and then the shift, one entry a norm or residual block. Those of the
-    two borders lie behind each other.
+    two borders lie after one another.
     """
 
     row_axes: ClassVar[tuple[int, ...]] = (1, 1, 1, 1, 1, 1)

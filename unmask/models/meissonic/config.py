@@ -52,7 +52,7 @@ class MeissonicConfig:
             raise ValueError(f"sample_size: {self.side} must be even to be compressed")
         if self.vocab_size <= self.codebook_size:
             raise ValueError(
-                f"vocab_size: {self.vocab_size} leaves no mask token behind the codebook "
+                f"vocab_size: {self.vocab_size} leaves no mask token after the codebook "
                 f"({self.codebook_size})"
             )
 

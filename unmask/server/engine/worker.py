@@ -233,7 +233,7 @@ class Worker:
     def finish(self, run: Run) -> None:
         """All steps are done: turn the tokens into pixels, here or beside the next step."""
         self.leave(run)
-        if not bool(run.row.sound):
+        if not bool(run.row.finite):
             error = DrawingError("the model's logits are not numbers for this request")
             self.fail(run.ticket, error)
             return
