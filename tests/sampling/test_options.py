@@ -170,8 +170,9 @@ def test_every_option_says_what_it_means_and_numbers_have_bounds() -> None:
         assert (option.low is not None) >= number
     for kind in KINDS.values():
         assert kind.default in kind.methods
-        for method in kind.methods.values():
-            assert all(declared.about.meaning for declared in declared_options(method))
+        owners: list[type] = list(kind.methods.values())
+        for owner in owners:
+            assert all(declared.about.meaning for declared in declared_options(owner))
 
 
 def test_a_base_brings_its_own_options() -> None:
