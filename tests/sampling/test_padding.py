@@ -28,6 +28,16 @@ def test_padded_batches_draw_the_same(rows: int) -> None:
     assert padded.computed == padded.padding + plain.passes + _local_rows(plans)
 
 
+def test_padded_local_passes_draw_the_same() -> None:
+    """Rows of one length, three at a time, so that a fourth fills up every local pass."""
+    plans = [plan_for(seed=seed, steps=8, reuse=1, reuse_after=0.0) for seed in range(3)]
+    plain, inner = FixedLogits(16, 9), FixedLogits(16, 9)
+    padded = Padded(inner)
+    assert torch.equal(run(padded, plans), run(plain, plans))
+    assert plain.positions > 0
+    assert inner.positions * 3 == plain.positions * 4
+
+
 def _local_rows(plans: list[Plan]) -> int:
     return sum(step.local * (1 + step.null) for plan in plans for step in plan.steps)
 
