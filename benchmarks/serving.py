@@ -108,16 +108,16 @@ def serve(name: str, model: str, precision: Precision) -> None:
     @app.post("/v1/images/generations")
     async def draw(request: Request) -> dict[str, Any]:
         body = await request.json()
-        made = pipeline.request(body.pop("prompt"), **body)
+        asking = pipeline.request(body.pop("prompt"), **body)
         if name == "lock":
             async with lock:
-                images = (await asyncio.wrap_future(drawer.submit(pipeline.run, made))).images
+                images = (await asyncio.wrap_future(drawer.submit(pipeline.run, asking))).images
         elif reference is not None:
             async with lock:
-                images = await asyncio.wrap_future(drawer.submit(reference, made))
+                images = await asyncio.wrap_future(drawer.submit(reference, asking))
         else:
             promise: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-            waiting.append((made, promise))
+            waiting.append((asking, promise))
             await asyncio.sleep(0.01)
             await drain()
             images = await promise
@@ -135,7 +135,8 @@ def _reference(model: str, precision: Precision) -> Callable[[Any], list[Any]]:
     """What draws a request as diffusers does."""
     from diffusers import AmusedPipeline
 
-    pipeline = AmusedPipeline.from_pretrained(model, torch_dtype=DTYPES[precision])
+    load: Callable[..., Any] = AmusedPipeline.from_pretrained
+    pipeline = load(model, torch_dtype=DTYPES[precision])
     pipeline.set_progress_bar_config(disable=True)
 
     def draw(request: Any) -> list[Any]:
@@ -247,16 +248,18 @@ def plot(rounds: dict[str, list[dict[str, dict[str, float]]]], path: Path) -> No
     figure, panels = pyplot.subplots(1, len(clients), figsize=(4.5 * len(clients), 3.5))
     for panel, client in zip(panels, clients, strict=True):
         for place, (name, results) in enumerate(rounds.items()):
-            values = [
-                statistics.median(each[client][cut] for each in results)
-                for cut in ("p50", "p95", "p99")
-            ]
+            values = [median_of(results, client, cut) for cut in ("p50", "p95", "p99")]
             panel.bar([i + 0.25 * place for i in range(3)], values, 0.25, label=name)
         panel.set(title=client, ylabel="seconds", xticks=[0.25, 1.25, 2.25])
         panel.set_xticklabels(["p50", "p95", "p99"])
         panel.legend()
     figure.tight_layout()
     figure.savefig(path)
+
+
+def median_of(results: list[dict[str, dict[str, float]]], client: str, figure: str) -> float:
+    """A figure of a client, the median of all rounds."""
+    return statistics.median(result[client][figure] for result in results)
 
 
 def main() -> None:
@@ -284,8 +287,8 @@ def main() -> None:
     for client in rounds[first][0]:
         for name in options.servers:
             keys = ("images_per_second", "p50", "p95", "p99")
-            ours = [statistics.median(each[client][key] for each in rounds[name]) for key in keys]
-            base = [statistics.median(each[client][key] for each in rounds[first]) for key in keys]
+            ours = [median_of(rounds[name], client, key) for key in keys]
+            base = [median_of(rounds[first], client, key) for key in keys]
             told = "  ".join(f"{a:6.2f} ({a / b:4.2f})" for a, b in zip(ours, base, strict=True))
             print(f"{client:12} {name:9} {told}")
     if options.out:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from unmask.checkpoint import load_weights, save_weights
+from unmask.checkpoint import (
+    holds_tensor,
+    load_module,
+    load_weights,
+    save_weights,
+    weights_file,
+)
 from unmask.errors import ConfigError
 
 
@@ -92,3 +99,61 @@ def test_saved_weights_can_be_read_by_others_as_any_new_file_can(tmp_path: Path)
     (tmp_path / "any").touch()
     save_weights(nn.Linear(2, 3), tmp_path / "model.safetensors")
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def _make_shards(folder: Path, half: bool = False) -> Path:
+    """The module's weights in two files and an index."""
+    variant = ".fp16" if half else ""
+    state = _make_module().state_dict()
+    names = [f"model{variant}-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    save_file({"weight": state["weight"]}, folder / names[0])
+    save_file({"bias": state["bias"], "count": state["count"]}, folder / names[1])
+    weight_map = {"weight": names[0], "bias": names[1], "count": names[1]}
+    index = folder / f"model.safetensors.index{variant}.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return index
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_weights_in_several_files_are_found_and_read(
+    half: bool, precision: str, tmp_path: Path
+) -> None:
+    index = _make_shards(tmp_path, half)
+    path = weights_file(tmp_path, "model", precision)
+    assert path == index
+    module = load_module(_make_module, path, torch.float32)
+    assert module.get_buffer("count").tolist() == [7]
+    assert holds_tensor(path, "weight")
+    assert not holds_tensor(path, "heavy")
+
+
+def test_an_index_without_its_files_gives_way_to_weights_that_are_there(tmp_path: Path) -> None:
+    index = _make_shards(tmp_path)
+    for shard in tmp_path.glob("*-of-*"):
+        shard.unlink()
+    assert weights_file(tmp_path, "model", "fp32") == index
+    with pytest.raises(ConfigError, match=r"model-00001-of-00002.safetensors: no such file"):
+        load_module(_make_module, index, torch.float32)
+    half = _make_shards(tmp_path, half=True)
+    assert weights_file(tmp_path, "model", "fp32") == half
+    assert weights_file(tmp_path, "model", "fp16") == half
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"weight_map": [1]}',
+        '{"weight_map": {"weight": 3}}',
+        '{"weight_map": {"weight": "../model.safetensors"}}',
+        '{"weight_map": {"weight": "model.bin"}}',
+    ],
+)
+def test_an_index_that_names_no_files_beside_it_is_refused(text: str, tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(text)
+    with pytest.raises(ConfigError, match=r"model.safetensors.index.json: n"):
+        load_module(_make_module, index, torch.float32)
+    assert not holds_tensor(index, "weight")

@@ -14,8 +14,14 @@ from tests.worlds.code import all_imports, all_modules, tree
 EXPORTING = ("unmask", "unmask.commands", "unmask.editing", "unmask.pipeline")
 PROGRAM = "unmask.__main__"  # it runs when it is imported, and nothing imports it
 MOST_PARAMETERS = 8
-# A worker has no choices of its own: it is told by its engine, keyword by keyword.
-MORE_PARAMETERS = {"unmask.server.engine.worker.Worker.__init__"}
+# Keyword by keyword, for what they take is a request, a run, or what an engine has of its own.
+MORE_PARAMETERS = {
+    "unmask.commands.models.train",
+    "unmask.pipeline.model.Pipeline.generate",
+    "unmask.pipeline.request.RequestCheck.make",
+    "unmask.server.engine.worker.Worker.__init__",
+    "unmask.training.run.train",
+}
 LONGEST_FUNCTION = 100
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

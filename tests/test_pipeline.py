@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
+from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
-from unmask.families.base import ModelCard
 from unmask.models.base import Condition
 from unmask.models.native import Prefix
 from unmask.pipeline import Generated, Pipeline, read_card
@@ -44,6 +44,51 @@ def test_the_first_images_of_a_request_do_not_depend_on_how_many_it_asks_for(
     many = _bytes(pipeline.generate(PROMPT, seed=3, n=4))
     assert many[:2] == _bytes(pipeline.generate(PROMPT, seed=3, n=2))
     assert len(set(many)) == 4
+
+
+def test_an_image_of_a_seed_can_be_drawn_alone(pipeline: Pipeline) -> None:
+    many = _bytes(pipeline.generate(PROMPT, seed=3, n=4))
+    alone = pipeline.generate(PROMPT, seed=3, image_index=2)
+    assert _bytes(alone) == many[2:3]
+    assert _bytes(pipeline.generate(PROMPT, seed=3, n=2, image_index=1)) == many[1:3]
+    assert pipeline.draw_batch([alone.request])[0].tobytes() == many[2]
+    edit = variation(_picture(8, 8), 0.5)
+    edits = _bytes(pipeline.generate("", seed=3, n=3, edit=edit))
+    assert _bytes(pipeline.generate("", seed=3, image_index=2, edit=edit)) == edits[2:]
+
+
+def test_a_list_of_prompts_draws_each_as_if_alone(pipeline: Pipeline) -> None:
+    prompts = [PROMPT, "two blue squares", "red", PROMPT]
+    heard: list[tuple[int, int]] = []
+    drawn = pipeline.generate(
+        prompts, seed=3, n=4, steps=2, on_step=lambda done, total: heard.append((done, total))
+    )
+    assert [generated.request.prompt for generated in drawn] == prompts
+    for generated in drawn:
+        alone = pipeline.generate(generated.request.prompt, seed=3, n=4, steps=2)
+        assert _bytes(generated) == _bytes(alone)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two times as many images as go together
+
+
+@pytest.mark.parametrize("prompts", [[], [PROMPT, ""], [PROMPT, 7], [[PROMPT]], 7, b"red"])
+def test_a_prompt_that_is_none_is_refused_before_any_is_drawn(
+    pipeline: Pipeline, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "run_all", None)
+    with pytest.raises(RequestError) as caught:
+        pipeline.generate(prompts)
+    assert caught.value.param == "prompt"
+
+
+def test_a_wrong_type_is_named(pipeline: Pipeline) -> None:
+    with pytest.raises(RequestError, match="seed: expected int, got '7'"):
+        pipeline.request(PROMPT, seed="7")  # type: ignore[arg-type]
+
+
+def test_seed_minus_one_is_random(pipeline: Pipeline) -> None:
+    seeds = {pipeline.request(PROMPT, seed=-1).seed for _ in range(3)}
+    assert len(seeds) == 3
+    assert min(seeds) >= 0
 
 
 def test_images_have_the_size_that_the_model_tells(pipeline: Pipeline) -> None:
@@ -218,7 +263,12 @@ def test_the_second_mention_of_a_word_is_the_second_object(pipeline: Pipeline) -
     [
         ("n", 0),
         ("n", 11),
-        ("seed", -1),
+        ("seed", -2),
+        ("seed", 1.5),
+        ("seed", "7"),
+        ("image_index", -1),
+        ("image_index", 2**32),
+        ("image_index", True),
         ("seed", 2**64),
         ("size", (16, 8)),
         ("steps", 0),

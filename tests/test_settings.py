@@ -37,3 +37,18 @@ def test_forms_may_be_larger_than_other_bodies(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("UNMASK_MAX_UPLOAD_BYTES", "0")
     with pytest.raises(ConfigError, match="UNMASK_MAX_UPLOAD_BYTES"):
         load_settings()
+
+
+def test_a_list_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNMASK_MORE_MODELS", "foo")
+    with pytest.raises(ConfigError, match="UNMASK_MORE_MODELS: give a JSON list"):
+        load_settings()
+
+
+@pytest.mark.parametrize("variable", ["UNMASK_PROT", "unmask_prot"])
+def test_a_misspelt_variable_is_told_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "9000")
+    with pytest.raises(ConfigError, match=f"{variable}: .* did you mean 'UNMASK_PORT'"):
+        load_settings()

@@ -1,3 +1,10 @@
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +12,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from unmask import store
+from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError
 from unmask.store import available_models, default_model, find_model, local_model
 
@@ -17,7 +26,9 @@ def _hub(
     """A hub that has one folder for every name; the list tells what was fetched."""
     fetched: list[tuple[str, str | None, tuple[str, ...]]] = []
 
-    def snapshot_download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot_download(
+        name: str, *, revision: str | None, allow_patterns: list[str], etag_timeout: float
+    ) -> str:
         fetched.append((name, revision, tuple(allow_patterns)))
         return str(folder)
 
@@ -86,3 +97,100 @@ def test_without_a_network_the_error_says_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     with pytest.raises(ConfigError, match=r"not a folder, and cannot be .*: cannot reach it"):
         find_model("a/b")
+
+
+def _hub_of_files(names: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has an aMUSEd of these files of weights; what is fetched lies in the folder."""
+    index = '{"_class_name": "AmusedPipeline"}'
+    files = {"model_index.json": index} | dict.fromkeys(names, "{}")
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], **_: Any) -> str:
+        for file, text in files.items():
+            if any(fnmatch(file, pattern) for pattern in allow_patterns):
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_text(text)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+
+
+WEIGHTS = {
+    "text_encoder": "model",
+    "transformer": "diffusion_pytorch_model",
+    "vqvae": "diffusion_pytorch_model",
+}
+
+
+def _fetched_weights(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("ending", ["fp16.safetensors", "safetensors"])
+def test_weights_of_the_other_precision_are_fetched_if_there_are_no_others(
+    precision: Precision, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{folder}/{stem}.{ending}" for folder, stem in WEIGHTS.items()]
+    _hub_of_files(names, tmp_path, monkeypatch)
+    assert find_model("a/b", precision) == (tmp_path, "a/b")
+    assert _fetched_weights(tmp_path) == set(names)
+
+
+@pytest.mark.parametrize(("precision", "half"), [("fp32", False), ("bf16", False), ("fp16", True)])
+def test_of_two_precisions_one_is_fetched(
+    precision: Precision, half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {f"{folder}/{stem}.safetensors" for folder, stem in WEIGHTS.items()}
+    halves = {name.replace(".safetensors", ".fp16.safetensors") for name in plain}
+    _hub_of_files([*plain, *halves], tmp_path, monkeypatch)
+    find_model("a/b", precision)
+    assert _fetched_weights(tmp_path) == (halves if half else plain)
+
+
+def test_weights_in_several_files_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = [f"{name}/{WEIGHTS[name]}.safetensors" for name in ("text_encoder", "vqvae")]
+    stem = "transformer/diffusion_pytorch_model"
+    shards = [f"{stem}-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    halves = [f"{stem}.fp16-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = f"{stem}.safetensors.index.json"
+    _hub_of_files([*single, *shards, *halves, index], tmp_path, monkeypatch)
+    find_model("a/b")
+    assert _fetched_weights(tmp_path) == {*single, *shards}
+    assert (tmp_path / index).is_file()
+
+
+@pytest.mark.parametrize("answer", ["nothing", "reset", "half", "rubbish"])
+def test_a_hub_that_does_not_answer_is_an_error_soon(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_answer, args=(server, answer), daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(store, "HUB_TIMEOUT_SECONDS", 0.1)
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match="'a/b': not a folder, and cannot be fetched") as told:
+            find_model("a/b")
+    assert "\n" not in str(told.value)
+    assert time.monotonic() - began < 30
+
+
+def _answer(server: socket.socket, answer: str) -> None:
+    """Accept whoever comes, and answer nothing, a reset, half an answer, or what no hub would."""
+    accepted = []
+    texts = {"half": b"Content-Length: 99\r\n\r\n{", "rubbish": b"Content-Length: 2\r\n\r\n{}"}
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            accepted.append(connection)
+            if answer in texts:
+                connection.recv(9999)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + texts[answer])
+            if answer == "reset":
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                connection.close()

@@ -1,12 +1,13 @@
 """Weights as safetensors, and nothing else: no pickle is ever read here."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -66,13 +67,76 @@ def fill_module(make: Callable[[], M], state: dict[str, Tensor], path: Path) -> 
     return module
 
 
+def holds_tensor(path: Path, name: str) -> bool:
+    """Whether a weights file, or one of those that an index names, has a tensor of that name;
+    False for what cannot be read."""
+    try:
+        if path.suffix == ".json":
+            return name in _weight_map(path)
+        with safe_open(path, "pt") as file:
+            return name in file.keys()  # noqa: SIM118  (it is no mapping)
+    except (ConfigError, OSError, SafetensorError):
+        return False
+
+
+def weights_file(folder: Path, stem: str, precision: str) -> Path:
+    """The weights of a published folder, a file or the index of several: the fp16 variant for fp16,
+    if it is there, or if it is the only one."""
+    found = [
+        folder / name
+        for half in ((True, False) if precision == "fp16" else (False, True))
+        for name in weights_names(stem, half)[:2]
+        if (folder / name).is_file()
+    ]
+    whole = [path for path in found if path.suffix != ".json" or _is_whole(path)]
+    return (whole or found or [folder / f"{stem}.safetensors"])[0]
+
+
+def weights_names(stem: str, half: bool) -> tuple[str, str, str]:
+    """How weights are named where they are published: the file, or the index of several and the
+    pattern of these."""
+    if half:
+        index = f"{stem}.safetensors.index.fp16.json"
+        return f"{stem}.fp16.safetensors", index, f"{stem}.fp16-*-of-*.safetensors"
+    index = f"{stem}.safetensors.index.json"
+    return f"{stem}.safetensors", index, f"{stem}-[0-9]*-of-*.safetensors"
+
+
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".json":
+        state: dict[str, Tensor] = {}
+        for name in sorted(set(_weight_map(path).values())):
+            state |= _read(path.with_name(name))
+        return state
     try:
         return load_file(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: not a complete safetensors file") from error
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The file beside an index that holds each tensor; ConfigError if it names any other."""
+    try:
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if all(
+            Path(name).name == name and name.endswith(".safetensors") for name in files.values()
+        ):
+            return dict(files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{index}: not an index of safetensors files") from error
+    raise ConfigError(f"{index}: names files that are no safetensors files beside it")
+
+
+def _is_whole(index: Path) -> bool:
+    """Whether all files of an index are there: from a hub comes the index of each precision, but
+    the files of one alone."""
+    try:
+        names = set(_weight_map(index).values())
+    except ConfigError:
+        return False
+    return bool(names) and all(index.with_name(name).is_file() for name in names)
 
 
 def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -93,12 +157,3 @@ def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         numbers = tensor.is_floating_point() == state_of_module[name].is_floating_point()
         if not numbers or not torch.isfinite(tensor).all():
             raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
-
-
-def weights_file(folder: Path, stem: str, precision: str) -> Path:
-    """The weights file of a published folder: the fp16 variant for fp16, if it is there, or if it
-    is the only one."""
-    plain, half = folder / f"{stem}.safetensors", folder / f"{stem}.fp16.safetensors"
-    if half.exists() and (precision == "fp16" or not plain.exists()):
-        return half
-    return plain

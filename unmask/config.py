@@ -7,6 +7,7 @@ options, and dataclasses inside dataclasses.
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ def from_mapping(cls: type[T], values: object, where: str = "") -> T:
     for name, field in fields.items():
         if name in values:
             parsed[name] = convert(hints[name], values[name], _join(where, name))
+            numbers = parsed[name] if isinstance(parsed[name], tuple) else (parsed[name],)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise ConfigError(f"{_join(where, name)}: {parsed[name]}; give finite numbers")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{_join(where, name)}: missing")
     try:
@@ -52,6 +56,16 @@ def load(cls: type[T], path: Path) -> T:
         return from_mapping(cls, values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def check_bounds(instance: object, **bounds: tuple[float, float]) -> None:
+    """ValueError naming the first field of a dataclass, or entry of one, that does not lie from the
+    least to the most that is given for it."""
+    for name, (least, most) in bounds.items():
+        value = getattr(instance, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not least <= number <= most:
+                raise ValueError(f"{name}: {number}; the bounds are {least:g} and {most:g}")
 
 
 def save_json(instance: object, path: Path) -> None:

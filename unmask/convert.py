@@ -72,16 +72,16 @@ def convert_halton(transformer: Path, tokenizer: Path, out: Path, half: bool = F
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside it, so that it comes into being by one rename.
         with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-            made = Path(scratch) / out.name
+            draft = Path(scratch) / out.name
             for name, module, narrow in (("transformer", backbone, half), ("tokenizer", vq, False)):
-                folder = made / name
+                folder = draft / name
                 folder.mkdir(parents=True)
                 config.save_json(module.config, folder / "config.json")
                 save_weights(module, folder / "model.safetensors", narrow)
-            condition.save(made)
+            condition.save(draft)
             index = json.dumps({"_class_name": CLASS}, indent=2)
-            (made / "model_index.json").write_text(index + "\n", encoding="utf-8")
-            made.rename(out)
+            (draft / "model_index.json").write_text(index + "\n", encoding="utf-8")
+            draft.rename(out)
     except OSError as error:
         raise RequestError(f"out {out}: {error.strerror}", "out") from error
     return out

@@ -7,7 +7,8 @@ UnmaskError
 ├── DataError              mend the training data
 ├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)
 ├── DeviceError            replace the worker or the process: its device has failed (HTTP 503)
-└── UnavailableError       try again later: the server is full, starting or broken (HTTP 503)
+└── UnavailableError       try again later: the server is starting, stopping or broken (HTTP 503)
+    └── QueueFullError     try again in the seconds that it tells (HTTP 429)
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,14 @@ class DeviceError(UnmaskError):
 
 class UnavailableError(UnmaskError):
     """The service cannot take this request now."""
+
+
+class QueueFullError(UnavailableError):
+    """As much waits as may wait; ``retry_after`` says in how many seconds there may be room."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"{message}: try again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 def choices(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """From a model's name to a folder: bundled, local, or on a hub."""
 
 import re
+from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, choices
@@ -9,8 +11,15 @@ from unmask.families import family_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+HUB_TIMEOUT_SECONDS = 10.0
 # What tells a family from another, and all that is small.
 SMALL_FILES = ("*.json", "*.txt")
+
+
+class HubRequest(Protocol):
+    """A request of the HTTP client, httpx or httpx2."""
+
+    extensions: dict[str, Any]
 
 
 def available_models() -> list[str]:
@@ -46,29 +55,73 @@ def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, 
     """The folder and the name of a model; OWNER/NAME is fetched from the hub if it is no folder.
 
     ``@`` and a branch, a tag or a commit may follow. What was fetched before comes from the hub's
-    cache. ConfigError if the hub cannot be reached or has no such model.
+    cache. Weights that it has in another precision alone are fetched in that, as they are read from
+    a folder. ConfigError if the hub cannot be reached, does not answer, or has no such model: to
+    try again may help.
     """
     published = HUB_ID.fullmatch(str(model))
     if str(model) in available_models() or Path(model).is_dir() or published is None:
         return local_model(model)
     name, revision = published.groups()
-    small = _fetched(name, SMALL_FILES, revision)
-    return _fetched(name, family_of(small).files(precision), revision), name
+    family = family_of(_fetched(name, SMALL_FILES, revision))
+    wanted = family.files(precision)
+    folder = _fetched(name, wanted, revision)
+    if lacking := _lacking(folder, wanted):
+        others = family.files("fp32" if precision == "fp16" else "fp16")
+        wanted = tuple(pattern for pattern in others if str(Path(pattern).parent) in lacking)
+        folder = _fetched(name, wanted, revision)
+    return folder, name
+
+
+def _lacking(folder: Path, patterns: tuple[str, ...]) -> set[str]:
+    """The folders in it for which there are patterns of weights, but no weights."""
+    weights = [pattern for pattern in patterns if pattern.endswith(".safetensors")]
+    found = {str(Path(pattern).parent) for pattern in weights if any(folder.glob(pattern))}
+    return {str(Path(pattern).parent) for pattern in weights} - found
 
 
 def _fetched(name: str, patterns: tuple[str, ...], revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
         raise ConfigError(
             f"model {name!r}: no such folder, and fetching from a hub needs huggingface_hub: "
             "pip install 'unmask[checkpoints]'"
         ) from error
+    _bound_waiting()
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=list(patterns),
+                etag_timeout=HUB_TIMEOUT_SECONDS,
+            )
+        )
+    except Exception as error:  # its own errors, those of its HTTP client, OSError, ValueError
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"model {name!r}: not a folder, and cannot be fetched from the hub: {reason}"
         ) from error
+
+
+@cache
+def _bound_waiting() -> None:
+    """Give every request of the hub's HTTP client a timeout, for connecting and between bytes.
+
+    It lists a repository without one, and says so in each request: a hub that accepts and never
+    answers would be waited for without end.
+    """
+    from huggingface_hub import get_session, set_client_factory
+
+    def bound(request: HubRequest) -> None:
+        timeouts = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            phase: HUB_TIMEOUT_SECONDS if timeouts.get(phase) is None else timeouts[phase]
+            for phase in ("connect", "read", "write", "pool")
+        }
+
+    session = get_session()
+    client, hooks = type(session), session.event_hooks
+    hooks = {**hooks, "request": [*hooks["request"], bound]}
+    set_client_factory(lambda: client(event_hooks=hooks, follow_redirects=True, timeout=None))

@@ -54,7 +54,7 @@ def test_several_images_make_a_grid_or_files(
     common = ("generate", PROMPT, "--model", model, "--n", 3, "-o", out)
     _run(monkeypatch, *common)
     with Image.open(out) as image:
-        assert image.size == (16, 16)
+        assert image.size == (24, 8)
     out.unlink()
     _run(monkeypatch, *common, "--separate")
     assert sorted(file.name for file in tmp_path.iterdir()) == [f"cats-{i}.png" for i in range(3)]
@@ -119,11 +119,14 @@ def test_training_without_its_data_is_one_line(
     assert "folder of captioned images" in capsys.readouterr().err
 
 
-def test_a_grid_is_nearly_square() -> None:
-    images = [Image.new("RGB", (4, 2), (i, 0, 0)) for i in range(5)]
-    sheet = grid(images)
-    assert sheet.size == (12, 4)
-    assert sheet.getpixel((4, 2)) == (4, 0, 0)
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (7, 7, 1), (8, 4, 2)]
+)
+def test_a_grid_has_no_empty_cell(count: int, columns: int, rows: int) -> None:
+    sheet = grid([Image.new("RGB", (4, 2), (i, 0, 0)) for i in range(count)])
+    assert sheet.size == (columns * 4, rows * 2)
+    shown = [sheet.getpixel((4 * (i % columns), 2 * (i // columns))) for i in range(count)]
+    assert shown == [(i, 0, 0) for i in range(count)]
 
 
 @pytest.fixture(name="picture")
@@ -178,6 +181,8 @@ def test_pictures_are_edited(
     ("command", "message"),
     [
         (("inpaint", "none.png", PROMPT), "none.png: No such file"),
+        (("inpaint", "PICTURE", PROMPT, "--mask", "gone.png"), "gone.png: No such file"),
+        (("restyle", "PICTURE", PROMPT, "--mask-mode", "white"), "mask_mode is white, but"),
         (("inpaint", "PICTURE", PROMPT), "mask: it is needed"),
         (("outpaint", "PICTURE", PROMPT), "all of left, right, top, bottom are 0"),
         (("restyle", "PICTURE", PROMPT, "--strength", 0), "strength is 0"),

@@ -260,10 +260,31 @@ def test_several_threads_may_draw_of_one_prepared_edit() -> None:
     assert len({image.tobytes() for image in images}) == 1
 
 
+def held_bytes(prepared: PreparedEdit) -> int:
+    """Of what is held beside the picture's own pixels."""
+    canvas, masked = prepared.canvas, prepared.masked
+    arrays = [canvas.places, canvas.colours, masked.mask, masked.places]
+    arrays += [*(prepared.feather or ()), *prepared.encoded.values()]
+    return sum(array.nbytes for array in arrays)
+
+
 def test_what_a_large_edit_holds_is_bounded() -> None:
     image = Image.new("RGB", (1448, 1448))
     mask = Image.linear_gradient("L").resize(image.size)
     prepared = prepare(inpaint(image, mask, 64), GreyTokenizer(), (64, 64))
     assert prepared.feather is not None
-    arrays = [prepared.mask, prepared.canvas, *prepared.feather, *prepared.encoded.values()]
-    assert sum(array.nbytes for array in arrays) < 40 << 20
+    assert held_bytes(prepared) < 40 << 20
+
+
+def test_a_photo_is_edited_at_its_size_where_its_mask_is() -> None:
+    size = (4000, 3000)
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
+    mask = np.zeros((3000, 4000), bool)
+    mask[20:70, 3930:] = mask[2950:, 10:60] = True
+    edit = inpaint(Image.fromarray(pixels), as_image(mask), feather=5)
+    assert held_bytes(prepare(edit, WideTokenizer(), (16, 16))) < 16 << 20  # the mask has 12
+    image = run(edit, (16, 16), WideTokenizer())
+    assert image.size == size
+    drawn = np.asarray(image)
+    assert (drawn[~mask] == pixels[~mask]).all()
+    assert (drawn[mask] != pixels[mask]).any(-1).mean() > 0.9

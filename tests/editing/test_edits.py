@@ -9,6 +9,7 @@ from tests.worlds.editing import as_image, noise, run
 from unmask.editing import (
     MAX_PIXELS,
     Edit,
+    MaskMode,
     has_transparency,
     image_to_image,
     inpaint,
@@ -77,6 +78,41 @@ def test_a_mask_that_cannot_be_meant_is_refused(mask: Image.Image | None, words:
     assert refusal.value.param == "mask"
 
 
+def test_a_mask_is_read_by_the_mode_that_was_chosen() -> None:
+    left = np.arange(16) < 8
+    painted = np.zeros((12, 16, 4), np.uint8)
+    painted[:, left, :3] = 255
+    painted[..., 3] = 255
+    opaque = Image.fromarray(painted)
+    for make in (inpaint, partial(image_to_image, strength=0.5), revise):
+        assert (make(noise(16, 12), mask=opaque, mask_mode="white").mask == left).all()
+    painted[:, left, 3] = 0  # white that nobody sees
+    cut = Image.fromarray(painted)
+    for mode in ("auto", "alpha"):
+        assert (inpaint(noise(16, 12), cut, mask_mode=mode).mask == left).all()
+    grey_mask = opaque.convert("L")
+    for mode in ("auto", "white"):
+        assert (inpaint(noise(16, 12), grey_mask, mask_mode=mode).mask == left).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "mode", "param", "words"),
+    [
+        (Image.new("L", (16, 12), 255), "alpha", "mask", "no alpha channel; make it transparent"),
+        (Image.new("RGBA", (16, 12), "white"), "alpha", "mask", "choose mask_mode white"),
+        (Image.new("RGBA", (16, 12), (255, 255, 255, 0)), "white", "mask", "opaque white pixels"),
+        (None, "white", "mask_mode", "there is no mask"),
+        (Image.new("L", (16, 12), 255), "luma", "mask_mode", "choose one of: alpha, auto, white"),
+    ],
+)
+def test_a_mode_that_does_not_suit_the_mask_is_refused(
+    mask: Image.Image | None, mode: MaskMode, param: str, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words) as refusal:
+        inpaint(noise(16, 12, "RGBA").point(lambda value: value // 200), mask, mask_mode=mode)
+    assert refusal.value.param == param
+
+
 SMALL = noise(16, 12)
 WIDE = Image.new("1", (MAX_PIXELS + 1, 1))
 
@@ -98,7 +134,7 @@ WIDE = Image.new("1", (MAX_PIXELS + 1, 1))
         (partial(revise, SMALL, 1.5), "share"),
         (partial(revise, SMALL, mask=Image.new("L", (16, 12))), "mask"),
         (partial(image_to_image, WIDE, 0.5), "image"),
-        (partial(outpaint, WIDE, top=1), "top"),
+        (partial(outpaint, Image.new("1", (2**21, 1)), top=12), "top"),
         (partial(variation, Image.new("I;16", (16, 12))), "image"),
         (partial(variation, Image.new("F", (16, 12))), "image"),
         (partial(variation, Image.new("L", (0, 12))), "mask"),
@@ -108,6 +144,19 @@ def test_a_value_out_of_bounds_is_refused_by_name(make: Callable[[], Edit], para
     with pytest.raises(RequestError) as refusal:
         make()
     assert refusal.value.param == param
+
+
+def test_of_a_photo_so_much_may_be_drawn() -> None:
+    photo = Image.new("RGB", (4000, 3000))
+    mask = Image.new("1", photo.size)
+    mask.paste(1, (1000, 1000, 2400, 2400))
+    assert inpaint(photo, mask).size == (4000, 3000)
+    mask.paste(1, (3000, 1000, 3700, 2400))
+    for make in (partial(inpaint, mask=mask), variation, revise):
+        with pytest.raises(RequestError, match="to be drawn or transparent") as refusal:
+            make(photo)
+        assert "the bound is 2097152" in str(refusal.value)
+        assert refusal.value.param == "image"
 
 
 def test_the_summary_tells_edits_apart_and_holds_no_pixels() -> None:

@@ -109,15 +109,21 @@ def test_depths_are_those_of_the_plain_path(seed: int, feather: int) -> None:
     assert (np.sqrt(squares.astype(float)) == plain_editing.depth(mask, feather)).all()
 
 
+def assert_filled_plainly(random: np.random.Generator, known: plain_editing.Mask) -> None:
+    pixels = random.integers(0, 256, (*known.shape, 3), np.uint8)
+    places = np.arange(known.size, dtype=np.int32)
+    plain = paint.Paint(pixels, places[:0], np.empty((0, 3)))
+    filled = paint.fill(plain, places[~known.ravel()])
+    expected = plain_editing.filled(pixels / 255, known)
+    assert (filled.at(places).reshape(expected.shape) == expected).all()
+
+
 @settings(max_examples=200)
 @given(st.integers(0, 2**32))
 def test_fillings_are_those_of_the_plain_path(seed: int) -> None:
     random = np.random.default_rng(seed)
     shape = random.integers(1, 40, 2)
-    colours, known = random.random((*shape, 3)), random.random(shape) < random.random() ** 4
-    expected = plain_editing.filled(colours, known)
-    paint.fill(colours, known)
-    assert (colours == expected).all()
+    assert_filled_plainly(random, random.random(shape) < random.random() ** 4)
 
 
 def test_a_wide_picture_is_filled_and_feathered_chunk_by_chunk() -> None:
@@ -126,9 +132,6 @@ def test_a_wide_picture_is_filled_and_feathered_chunk_by_chunk() -> None:
         mask = np.zeros(shape, bool)
         mask[1:, :: shape[1] // 2] = True
         mask[shape[0] // 2 :] = True
-        colours = random.random((*shape, 3))
-        expected = plain_editing.filled(colours, ~mask)
-        paint.fill(colours, ~mask)
-        assert (colours == expected).all()
+        assert_filled_plainly(random, ~mask)
         squares = paint.squared_depth(mask, 5)
         assert (np.sqrt(squares.astype(float)) == plain_editing.depth(mask, 5)).all()

@@ -7,10 +7,10 @@ import pytest
 from benchmarks import presets
 from tests.worlds.native import save_pipeline
 from unmask import config
+from unmask.card import ModelCard
 from unmask.errors import ConfigError
 from unmask.evaluation.run import run_evaluation, run_search
 from unmask.evaluation.settings import CEILING
-from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.options import choose_options
 from unmask.scenes.judge import Judge, save_judge

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unmask import config
+from unmask.card import ModelCard
 from unmask.errors import ConfigError
 from unmask.evaluation import search as rooms
 from unmask.evaluation.drawing import draw_prompts
@@ -21,7 +22,6 @@ from unmask.evaluation.search import (
     searched_prompts,
     write_presets,
 )
-from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.options import plan_options
 from unmask.scenes.judge import Judge

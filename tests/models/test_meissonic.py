@@ -22,6 +22,7 @@ from tests.models.fixtures.make_meissonic import (
 )
 from tests.models.passes import all_own, attention_of, memory_of, own_places
 from unmask.errors import ConfigError
+from unmask.models import uvit
 from unmask.models.attention import BACKENDS, sdpa
 from unmask.models.base import narrow
 from unmask.models.clip_backbone import ClipBackbone
@@ -65,8 +66,18 @@ def _network(model: ClipBackbone) -> MeissonicTransformer:
     return model.transformer
 
 
+@pytest.fixture(name="rates")
+def _rates(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The rates of sinusoids as the writer of the fixture computed them. Two kinds of processors
+    differ in the last bit of a few, which becomes 1e-3 of the logits at times of 63,000: much more
+    than all that the rest of the network may differ in."""
+    rates = load_file(FIXTURE)["rates"]
+    monkeypatch.setattr(uvit, "sinusoid_rates", lambda count, device: rates)
+    return rates
+
+
 @pytest.fixture(name="world", params=sorted(KINDS))
-def _world(request: pytest.FixtureRequest) -> World:
+def _world(request: pytest.FixtureRequest, rates: Tensor) -> World:
     published = {
         name.removeprefix(f"{request.param}."): tensor
         for name, tensor in load_file(FIXTURE).items()
@@ -112,6 +123,13 @@ def test_logits_are_those_of_the_published_network_called_as_its_pipeline_does(
     assert torch.equal(logits.argmax(-1), world.published["two"].argmax(-1))
 
 
+def test_the_rates_of_sinusoids_are_the_published_ones_to_the_last_bit_but_one() -> None:
+    published = load_file(FIXTURE)["rates"]
+    rates = uvit.sinusoid_rates(len(published), published.device)
+    assert torch.allclose(rates, published, rtol=torch.finfo(torch.float32).eps, atol=0)
+
+
+@pytest.mark.usefixtures("rates")
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_half_precision_rounds_where_the_published_network_does(kind: str) -> None:
     """At these steps the time that is not rounded first is another by up to 128."""

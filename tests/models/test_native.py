@@ -9,6 +9,7 @@ from unmask.errors import ConfigError
 from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
 from unmask.models.base import Condition, narrow
 from unmask.models.native import Memory, NativeConfig, NativeTransformer, Prefix
+from unmask.numerics import FEWEST_ROWS
 from unmask.sampling.backbone import Pass
 
 CONFIG = NativeConfig(
@@ -180,17 +181,34 @@ def test_memories_can_be_parted_and_joined(model: NativeTransformer) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("hidden", [704, 1024])
+@pytest.mark.usefixtures("threads")
 def test_a_row_is_to_the_bit_what_it_is_alone(hidden: int, dtype: torch.dtype) -> None:
+    """In full passes and in local ones, though some rows have fewer positions, of which fused
+    attention's last block is short."""
     torch.manual_seed(1)
     config = replace(CONFIG, width=256, hidden=hidden, heads=4, layers=2, grid=(8, 8))
     model = NativeTransformer(config).to(dtype).eval().requires_grad_(False)
     tokens, prefix = torch.randint(12, (9, 64)), model.encode(_condition(*range(1, 7), 4, 5, 6))
     left = torch.zeros(9, dtype=torch.long)
-    together = model.full(tokens, prefix, steps_left=left).logits
-    for row in range(9):
-        own = torch.tensor([row])
-        alone = model.full(tokens[own], prefix.select(own), steps_left=left[own]).logits
-        assert torch.equal(alone[0], together[row])
+    together = model.full(tokens, prefix, steps_left=left, remember=True)
+    counts = (33, 40, 16, 35, 40, 7, 34, 20, 33)
+    places = torch.stack([torch.randperm(64)[:40] for _ in counts])
+    for row, count in enumerate(counts):
+        places[row, count:] = places[row, 0]
+    here, memory = tokens.gather(1, places), memory_of(together)
+    local = model.local(here, own_places(places, *counts), prefix, memory, steps_left=left)
+    for row, count in enumerate(counts):
+        one, run = torch.tensor([row]), max(count, FEWEST_ROWS)
+        alone = model.full(tokens[one], prefix.select(one), steps_left=left[one])
+        assert torch.equal(alone.logits[0], together.logits[row])
+        locally = model.local(
+            here[one, :run],
+            own_places(places[one, :run], count),
+            prefix.select(one),
+            memory.select(one),
+            steps_left=left[one],
+        )
+        assert torch.equal(locally[0, :count], local[row, :count])
 
 
 def test_prefixes_can_be_parted_and_joined(model: NativeTransformer) -> None:

@@ -1,16 +1,23 @@
 """What the tests of the engine and of HTTP share; the fakes themselves are in tests.worlds."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.worlds.server import FakePipeline, Gate, live_server, serving, wait_until
-
-Fault = dict[str, str | None]
+from tests.worlds.server import (
+    CheckFault,
+    FakePipeline,
+    Fault,
+    Gate,
+    Serve,
+    Until,
+    live_server,
+    serving,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -19,7 +26,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
+def until() -> Until:
     return wait_until
 
 
@@ -31,7 +38,7 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture
-def serve() -> Callable[..., contextlib.AbstractContextManager[TestClient]]:
+def serve() -> Serve:
     """Makes a client from a load function and settings, without waiting for the model."""
     return serving
 
@@ -56,7 +63,7 @@ def live(pipeline: FakePipeline) -> Iterator[int]:
 
 
 @pytest.fixture
-def fault() -> Callable[..., Fault]:
+def fault() -> CheckFault:
     """Checks that an answer is a refusal in the envelope, and gives what is in it."""
 
     def check(

@@ -294,9 +294,13 @@ def test_matrices_decay_and_gains_biases_and_embeddings_do_not(tmp_path: Path) -
         ({"checkpoint_every": 0}, "checkpoint_every: 0"),
         ({"checkpoint_every": 6}, "multiples of log_every"),
         ({"sheet_every": 9}, "multiples of log_every"),
-        ({"learning_rate": 0.0}, r"learning_rate 0.0"),
-        ({"ema": 1.0}, r"ema 1.0"),
-        ({"warmup": -1}, "warmup -1"),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0; the bounds are 1e-09 and 10"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan; the bounds"),
+        ({"ema": 1.0}, "ema: 1.0; the bounds are 0 and 0.99999"),
+        ({"warmup": -1}, "warmup: -1; the bounds"),
+        ({"beta2": 1.0}, "beta2: 1.0; the bounds"),
+        ({"weight_decay": -0.1}, "weight_decay: -0.1; the bounds"),
+        ({"seed": -1}, "seed: -1; the bounds"),
     ],
 )
 def test_loops_that_cannot_run_are_refused(changes: dict[str, Any], said: str) -> None:

@@ -43,3 +43,36 @@ def test_what_needs_a_tokenizer_is_told_what_to_give(what: What, tmp_path: Path)
 def test_a_missing_configuration_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file"):
         train("tokenizer", tmp_path / "nowhere.toml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "after", "said"),
+    [
+        ("transformer", "heads = 4", "heads = 5", "model: heads: 5; width, 192, must be a mult"),
+        ("transformer", "heads = 4", "heads = 0", "model: heads: 0; the bounds are 1 and"),
+        ("transformer", "= 1e-3", "= nan", "loop.learning_rate: nan; give finite numbers"),
+        ("transformer", "= 1e-3", "= -1.0", "loop: learning_rate: -1.0; the bounds are 1e-09"),
+        ("transformer", "layers = 4", "layers = -4", "model: layers: -4; the bounds"),
+        ("transformer", "[loop]", "[loss]\ndrop_condition = 7\n[loop]", "loss: drop_condition: 7"),
+        ("tokenizer", "[loop]", "[loss]\nsquare = -1\n[loop]", "loss: square: -1.0; the bounds"),
+        ("tokenizer", "[model]", "rasters = [3]\n[model]", "rasters: 3 does not divide"),
+        ("judge", "[48, 96, 128]", "[8, 8, 9]", "model: channels: .*of 8"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_before_anything_is_loaded(
+    what: What, before: str, after: str, said: str, tmp_path: Path
+) -> None:
+    folder = "small" if what == "judge" else "folder"
+    text = (CONFIGS / folder / f"{what}.toml").read_text()
+    assert before in text
+    path = tmp_path / "config.toml"
+    path.write_text(text.replace(before, after, 1))
+    tokenizer = None if what == "tokenizer" else tmp_path / "never read"
+    with pytest.raises(ConfigError, match=said) as caught:
+        train(what, path, tmp_path / "out", tokenizer=tokenizer, data=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_minutes_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--minutes is nan; it must lie between 0 and"):
+        train("tokenizer", tmp_path / "c.toml", tmp_path, minutes=float("nan"))

@@ -13,6 +13,7 @@ from unmask.scenes.data import DataConfig
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig
 from unmask.scenes.vocabulary import COLOURS, held_out
+from unmask.training import sources
 from unmask.training.sources import FolderSource, SceneSource, open_source
 
 
@@ -29,16 +30,21 @@ def _make_folder(folder: Path, count: int = 5) -> Path:
     return folder
 
 
-def _open(folder: Path, seed: int = 0, flip: bool = False, size: int = 16) -> FolderSource:
-    config = DataConfig("folder", SceneConfig(size), path=str(folder), flip=flip)
-    source = open_source(config, seed, "cpu")
+def _config(folder: Path, flip: bool = False, skip_unreadable: bool = False) -> DataConfig:
+    return DataConfig(
+        "folder", SceneConfig(16), path=str(folder), flip=flip, skip_unreadable=skip_unreadable
+    )
+
+
+def _open(folder: Path, seed: int = 0, flip: bool = False) -> FolderSource:
+    source = open_source(_config(folder, flip), seed, "cpu")
     assert isinstance(source, FolderSource)
     return source
 
 
-def _write_list(folder: Path, *rows: object) -> Path:
+def _write_list(folder: Path, *rows: object, name: str = "captions.jsonl") -> Path:
     text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
-    (folder / "captions.jsonl").write_text(text, encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -186,8 +192,81 @@ def test_captions_that_are_not_text_are_named(tmp_path: Path) -> None:
 def test_a_broken_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     (tmp_path / "a.txt").write_text("broken")
-    with pytest.raises(DataError, match=r"a.png: cannot be read as an image"):
-        _open(tmp_path).batch(1, 0)
+    with pytest.raises(DataError, match=r"1 of 1 pictures cannot be read; .*\n  .*a.png: "):
+        _open(tmp_path)
+
+
+def test_a_picture_of_sixteen_bits_is_named(tmp_path: Path) -> None:
+    Image.new("I;16", (20, 20), 20_000).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("grey")
+    with pytest.raises(DataError, match=r"a.png: it has 16 bits a channel; give one with 8"):
+        _open(tmp_path)
+
+
+def test_all_broken_pictures_are_listed_at_once(tmp_path: Path) -> None:
+    _make_folder(tmp_path, 40)
+    for number in range(25):
+        (tmp_path / "deep" / f"{number}.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match="25 of 40 pictures cannot be read") as caught:
+        _open(tmp_path)
+    assert str(caught.value).count("not an image that is read") == 20
+    assert str(caught.value).endswith("and 5 more")
+
+
+def test_a_run_goes_on_without_broken_pictures_if_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _make_folder(tmp_path, 5)
+    (tmp_path / "deep" / "3.png").write_bytes(b"broken")
+    source = open_source(_config(tmp_path, skip_unreadable=True), 0, "cpu")
+    assert sorted(source.batch(4, 0).captions) == [f"number {number}" for number in (0, 1, 2, 4)]
+    assert "going on without 1 of 5 pictures" in capsys.readouterr().err
+    for number in range(5):
+        (tmp_path / "deep" / f"{number}.png").write_bytes(b"broken")
+    del source
+    with pytest.raises(DataError, match="5 of 5 pictures cannot be read"):
+        open_source(_config(tmp_path, skip_unreadable=True), 0, "cpu")
+    with pytest.raises(DataError, match=r"data.skip_unreadable: scenes"):
+        open_source(DataConfig("scenes", SceneConfig(16), skip_unreadable=True), 0, "cpu")
+
+
+def test_pictures_are_read_once_for_several_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _open(_make_folder(tmp_path))
+    monkeypatch.setattr(sources, "read_image", None)
+    assert _open(tmp_path, seed=1).pictures is first.pictures
+
+
+def test_files_of_systems_are_passed_over(tmp_path: Path) -> None:
+    _make_folder(tmp_path, 2)
+    hidden = ("._0.png", "deep/._0.png", ".thumbs/a.jpg", "__MACOSX/deep/0.png", "@eaDir/0.png")
+    for name in hidden:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"not a picture")
+    (tmp_path / "folder.png").mkdir()
+    assert sorted(_open(tmp_path).batch(2, 0).captions) == ["number 0", "number 1"]
+
+
+def test_captions_stand_in_the_metadata_of_hugging_face(tmp_path: Path) -> None:
+    for name in ("train", "more/deep"):
+        _paint(tmp_path / name / "a.png", (0, 0, 0))
+        row = {"file_name": "a.png", "text": f"of {name}", "width": 20}
+        _write_list(tmp_path / name, row, name="metadata.jsonl")
+    _paint(tmp_path / "not listed.png", (0, 0, 0))
+    assert sorted(_open(tmp_path).batch(2, 0).captions) == ["of more/deep", "of train"]
+    _write_list(tmp_path / "train", {"file": "a.png", "caption": "x"}, name="metadata.jsonl")
+    with pytest.raises(DataError, match=r'metadata.jsonl:1: expected \{"file_name": ..., "text"'):
+        sources.read_folder(tmp_path, 16)
+
+
+def test_all_pictures_without_a_caption_are_listed_at_once(tmp_path: Path) -> None:
+    for number in range(3):
+        _paint(tmp_path / f"{number}.png", (0, 0, 0))
+    (tmp_path / "2.txt").write_text("\n")
+    with pytest.raises(DataError, match="3 pictures lack a caption") as caught:
+        _open(tmp_path)
+    assert all(f"{number}.png: " in str(caught.value) for number in range(3))
 
 
 def test_a_picture_cut_short_is_named(tmp_path: Path) -> None:
@@ -195,8 +274,8 @@ def test_a_picture_cut_short_is_named(tmp_path: Path) -> None:
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) * 2 // 3])
     (tmp_path / "a.txt").write_text("cut")
-    with pytest.raises(DataError, match=r"a.png: cannot be read as an image"):
-        _open(tmp_path).batch(1, 0)
+    with pytest.raises(DataError, match=r"a.png: the file is damaged or cut short"):
+        _open(tmp_path)
 
 
 def test_folders_that_hold_nothing_are_named(tmp_path: Path) -> None:

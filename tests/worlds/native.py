@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from unmask import config
-from unmask.families.base import ModelCard
+from unmask.card import ModelCard
 from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer

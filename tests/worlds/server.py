@@ -10,14 +10,15 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
+import httpx2
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from torch import Tensor
 
-from unmask.families.base import ModelCard
+from unmask.card import ModelCard
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.pipeline import (
@@ -31,9 +32,8 @@ from unmask.pipeline import (
 )
 from unmask.sampling.backbone import Pass, Positions, RowTensors
 from unmask.sampling.planned import MAX_STEPS
-from unmask.server.engine.costs import weigh
+from unmask.server.engine.costs import OpenedModel, weigh
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
-from unmask.server.engine.models import OpenedModel
 from unmask.server.http.app import create_app
 from unmask.server.http.server import Server
 from unmask.settings import Settings
@@ -44,6 +44,17 @@ SECONDS = 10.0  # nothing here takes so long
 COPY_BYTES = 100  # of a fake pipeline's weights
 
 Load = Callable[[str, str], Pipeline]
+Until = Callable[[Callable[[], bool]], None]
+Serve = Callable[..., contextlib.AbstractContextManager[TestClient]]
+Fault = dict[str, Any]  # what is in the envelope of an error
+
+
+class CheckFault(Protocol):
+    """Checks that an answer is a refusal in the envelope, and gives what is in it."""
+
+    def __call__(
+        self, answer: httpx2.Response, status: int | None = None, param: str | None = None
+    ) -> Fault: ...
 
 
 class AnyWords:
@@ -299,11 +310,13 @@ def ask(
 
 
 @contextlib.contextmanager
-def serving(load: Callable[[], Pipeline], **options: Any) -> Iterator[TestClient]:
-    """A client of an app, without waiting for the model."""
+def serving(
+    load: Callable[[], Pipeline], address: str = "testclient", **options: Any
+) -> Iterator[TestClient]:
+    """A client of an app that sends from an address, without waiting for the model."""
     settings = Settings(model=MODEL, **options)
     engine = Engine(EngineOptions.of(settings), FakeSource(lambda key, device: load()))
-    with TestClient(create_app(settings, engine)) as client:
+    with TestClient(create_app(settings, engine), client=(address, 1)) as client:
         yield client
 
 

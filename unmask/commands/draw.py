@@ -2,19 +2,20 @@
 
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unmask.commands.output import check_output, read_mask, read_picture, write_pictures
+from unmask.commands.output import STANDARD, Output, Sheet, read_picture, read_pictures
 from unmask.commands.root import MODEL_HELP, commands
 from unmask.devices import Precision
-from unmask.errors import RequestError
+from unmask.errors import RequestError, named
 
 if TYPE_CHECKING:
     from unmask.editing import Edit
@@ -28,7 +29,10 @@ class Drawing:
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu"
     precision: Annotated[Precision, typer.Option(help="Of the backbone.")] = "fp32"
     n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1
-    seed: Annotated[int | None, typer.Option(help="Random if absent.")] = None
+    seed: Annotated[int | None, typer.Option(help="Random if absent or -1.")] = None
+    image_index: Annotated[
+        int, typer.Option(help="Of the first image: 3 alone is the fourth of a seed.")
+    ] = 0
     steps: Annotated[int | None, typer.Option(help="More take longer.")] = None
     scheduler: Annotated[str | None, typer.Option(help="Which tokens a step reveals.")] = None
     mask_schedule: Annotated[
@@ -53,43 +57,78 @@ class Drawing:
         list[str] | None,
         typer.Option(help="NAME=VALUE: any sampling option; 'unmask options' lists them."),
     ] = None
-    output: Annotated[Path, typer.Option("--output", "-o", help="png, webp or jpg file.")] = Path(
-        "out.png"
-    )
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="png, webp or jpg file; - = standard output.")
+    ] = Path("out.png")
     separate: Annotated[bool, typer.Option(help="One file an image, not one grid.")] = False
+    force: Annotated[bool, typer.Option(help="Write over files that are there.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Tell of each file in a line of JSON.")] = (
+        False
+    )
 
-    def draw(self, prompt: str, edit: "Edit | None" = None) -> None:
+    def draw(self, prompts: Sequence[str], edit: "Edit | None" = None) -> None:
         """Draw, show how far it is, and write the files."""
-        image_format = check_output(self.output)
+        if self.json and self.output == STANDARD:
+            raise RequestError("--json and -o - write to standard output: give one of them", "json")
         from tqdm import tqdm
 
-        from unmask.pipeline import Pipeline
+        from unmask.pipeline import MAX_IMAGES, Pipeline
+        from unmask.sampling.methods import check_range
         from unmask.store import default_model
 
+        check_range("n", self.n, 1, MAX_IMAGES)
+        output = Output(self.output, self.separate, self.force)
+        output.check(len(prompts), range(self.image_index, self.image_index + self.n))
         pipeline = Pipeline.load(
             self.model or default_model(), self.device, precision=self.precision
         )
-        request = pipeline.request(prompt, **self._options(edit))
-        if edit is not None and edit.keeps_alpha and image_format == "jpeg":
-            raise RequestError(
-                f"output {self.output}: jpeg has no transparency and the image does; "
-                "choose png or webp",
-                "output",
-            )
+        options = self._options(edit)
+        requests = [pipeline.request(prompt, **options) for prompt in prompts]
+        output.check_alpha(edit is not None and edit.keeps_alpha)
         # disable=None: no bar when stderr is not a terminal
-        with tqdm(total=request.options.steps, unit="step", leave=False, disable=None) as bar:
+        with tqdm(total=requests[0].options.steps, unit="step", leave=False, disable=None) as bar:
 
             def on_step(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            generated = pipeline.run(request, on_step)
-        for path in write_pictures(
-            generated, pipeline.info.name, self.output, image_format, self.separate
-        ):
-            print(f"{path}  seed {request.seed}  {generated.seconds:.2f} s")
+            began = time.perf_counter()
+            drawn = pipeline.run_all(requests, on_step)
+            seconds = time.perf_counter() - began
+        sheets = output.sheets(drawn)
+        for sheet in sheets:
+            output.write(sheet, pipeline.info.name)
+        self._tell(sheets, pipeline.info.name, seconds)
+
+    def _tell(self, sheets: Sequence[Sheet], model: str, seconds: float) -> None:
+        """What was written. Images are drawn together, so none has a time of its own: ``seconds``
+        is that of all."""
+        images = sum(sheet.request.n for sheet in sheets)
+        if self.json:
+            from unmask.encoding import parameters
+
+            for sheet in sheets:
+                told = json.loads(parameters(sheet.request, model))
+                # A name that is not UTF-8 is told with escapes, as no JSON could hold its bytes.
+                file = str(sheet.path).encode(errors="backslashreplace").decode()
+                told |= {"file": file, "seconds": seconds, "images_drawn": images}
+                print(json.dumps(told, sort_keys=True))
+            return
+        # Beside a picture on standard output, words would damage it.
+        stream = sys.stderr if self.output == STANDARD else sys.stdout
+        if len(sheets) == 1:
+            seed = sheets[0].request.seed
+            print(f"{sheets[0].path}  seed {seed}  {seconds:.2f} s", file=stream)
+            return
+        for sheet in sheets:
+            indices = sheet.request.image_indices
+            index = str(indices[0]) if len(indices) == 1 else f"{indices[0]} to {indices[-1]}"
+            print(f"{sheet.path}  seed {sheet.request.seed}  image_index {index}")
+        print(f"{images} images in {seconds:.2f} s")
 
     def _options(self, edit: "Edit | None") -> dict[str, Any]:
+        from unmask.sampling.options import flat_options
+
         scale, guidance = self._guidance()
         flags: dict[str, Any] = {
             "steps": self.steps,
@@ -104,6 +143,7 @@ class Drawing:
         sampling = {name: value for name, value in flags.items() if value is not None}
         for text in self.set or []:
             name, value = _parse_option(text)
+            named("set", flat_options(), name)
             if name in sampling:
                 raise RequestError(f"{name} is given twice: once is enough", name)
             sampling[name] = value
@@ -112,6 +152,7 @@ class Drawing:
             "negative_prompt": self.negative,
             "n": self.n,
             "seed": self.seed,
+            "image_index": self.image_index,
             "subjects": None if self.subject is None else [text.split() for text in self.subject],
             **sampling,
         }
@@ -132,7 +173,7 @@ class Drawing:
 def draws(command: Callable[..., None]) -> Callable[..., None]:
     """Put the options of Drawing after the command's own, and hand them over as ``drawing``."""
     parameters = signature(command, eval_str=True).parameters
-    own = [parameter for name, parameter in parameters.items() if name != "drawing"]
+    arguments = [parameter for name, parameter in parameters.items() if name != "drawing"]
     shared = signature(Drawing, eval_str=True).parameters
 
     @wraps(command)
@@ -141,7 +182,8 @@ def draws(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, drawing=drawing)
 
     keyword = [
-        parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in (*own, *shared.values())
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in (*arguments, *shared.values())
     ]
     run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
     return run
@@ -160,14 +202,24 @@ def _parse_option(text: str) -> tuple[str, Any]:
 
 @commands.command()
 @draws
-def generate(prompt: str, *, drawing: Drawing) -> None:
-    """Draw images from PROMPT into a file; several make a grid."""
-    drawing.draw(prompt)
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")], *, drawing: Drawing
+) -> None:
+    """Draw images from PROMPT into a file; several make a grid. Several prompts make a file each,
+    with a number in its name."""
+    drawing.draw(prompts)
 
 
-ImagePath = Annotated[Path, typer.Argument(help="png, webp or jpg file.", metavar="IMAGE")]
+ImagePath = Annotated[
+    Path, typer.Argument(help="png, webp or jpg file; - = standard input.", metavar="IMAGE")
+]
 MaskPath = Annotated[
-    Path | None, typer.Option(help="Image of the same size: white, or alpha 0, is drawn anew.")
+    Path | None,
+    typer.Option(help="Image of the same size, or -: white, or alpha 0, is drawn anew."),
+]
+MaskMode = Annotated[
+    Literal["auto", "alpha", "white"],
+    typer.Option(help="What the mask selects by; auto is alpha if it has an alpha channel."),
 ]
 Feather = Annotated[int, typer.Option(help="Pixels over which the mask fades in, inside it.")]
 Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar="PIXELS")]
@@ -176,7 +228,13 @@ Pixels = Annotated[int, typer.Option(help="Pixels to add on this side.", metavar
 @commands.command()
 @draws
 def inpaint(
-    image: ImagePath, prompt: str, mask: MaskPath = None, feather: Feather = 0, *, drawing: Drawing
+    image: ImagePath,
+    prompt: str,
+    mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
+    feather: Feather = 0,
+    *,
+    drawing: Drawing,
 ) -> None:
     """Draw PROMPT where the mask says; every other pixel of IMAGE stays as it is.
 
@@ -184,7 +242,8 @@ def inpaint(
     """
     from unmask import editing
 
-    drawing.draw(prompt, editing.inpaint(read_picture(image), read_mask(mask), feather))
+    picture, selected = read_pictures(image, mask)
+    drawing.draw([prompt], editing.inpaint(picture, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()
@@ -204,7 +263,7 @@ def outpaint(
     from unmask import editing
 
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
-    drawing.draw(prompt, editing.outpaint(read_picture(image), **sides, feather=feather))
+    drawing.draw([prompt], editing.outpaint(read_picture(image), **sides, feather=feather))
 
 
 @commands.command()
@@ -214,6 +273,7 @@ def restyle(
     prompt: str,
     strength: Annotated[float, typer.Option(help="Share of the tokens drawn anew.")] = 0.5,
     mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
     feather: Feather = 0,
     *,
     drawing: Drawing,
@@ -221,8 +281,9 @@ def restyle(
     """Image to image: draw a share of IMAGE's tokens anew under PROMPT."""
     from unmask import editing
 
-    edit = editing.image_to_image(read_picture(image), strength, read_mask(mask), feather)
-    drawing.draw(prompt, edit)
+    picture, selected = read_pictures(image, mask)
+    edit = editing.image_to_image(picture, strength, selected, feather, mask_mode=mask_mode)
+    drawing.draw([prompt], edit)
 
 
 @commands.command()
@@ -237,7 +298,7 @@ def vary(
     """Draw variations of IMAGE."""
     from unmask import editing
 
-    drawing.draw(prompt, editing.variation(read_picture(image), strength))
+    drawing.draw([prompt], editing.variation(read_picture(image), strength))
 
 
 @commands.command()
@@ -247,6 +308,7 @@ def revise(
     prompt: str,
     share: Annotated[float, typer.Option(help="Of the tokens, masked at a time.")] = 0.5,
     mask: MaskPath = None,
+    mask_mode: MaskMode = "auto",
     feather: Feather = 0,
     *,
     drawing: Drawing,
@@ -254,7 +316,8 @@ def revise(
     """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step."""
     from unmask import editing
 
-    drawing.draw(prompt, editing.revise(read_picture(image), share, read_mask(mask), feather))
+    picture, selected = read_pictures(image, mask)
+    drawing.draw([prompt], editing.revise(picture, share, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()

@@ -1,4 +1,4 @@
-"""Commands about models: list, serve, convert, train, evaluate."""
+"""Commands about models: list, convert, train, evaluate."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,40 +18,6 @@ def models() -> None:
         info = Pipeline.load(name).info
         millions = info.parameters / 1e6
         print(f"{name}  {info.width}x{info.height}  {millions:.1f}M  {info.description}")
-
-
-@commands.command()
-def serve(
-    model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP} [UNMASK_MODEL]")] = None,
-    device: Annotated[str | None, typer.Option(help="torch device [UNMASK_DEVICE]")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16 [UNMASK_PRECISION]")
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="[UNMASK_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="[UNMASK_PORT]")] = None,
-    threads: Annotated[int | None, typer.Option(help="torch threads [UNMASK_THREADS]")] = None,
-    max_queue: Annotated[int | None, typer.Option(help="[UNMASK_MAX_QUEUE]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="[UNMASK_LOG_LEVEL]")] = None,
-) -> None:
-    """Serve a model over HTTP; /docs shows the API.
-
-    An option left out is read from the environment variable in brackets, as are further settings.
-    """
-    from unmask.settings import load_settings
-
-    settings = load_settings(
-        model=model,
-        device=device,
-        precision=precision,
-        host=host,
-        port=port,
-        threads=threads,
-        max_queue=max_queue,
-        log_level=log_level,
-    )
-    from unmask.server.http.server import serve as serve_until_signal
-
-    serve_until_signal(settings)
 
 
 @commands.command()
@@ -76,6 +42,9 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
     data: Annotated[Path | None, typer.Option(help="Captioned images or sprites.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A trained tokenizer's folder.")] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Go on without pictures that are damaged.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str | None, typer.Option(help="torch device; a GPU if there is one.")] = None,
@@ -89,6 +58,7 @@ def train(
         out,
         data=data,
         tokenizer=tokenizer,
+        skip_unreadable=skip_unreadable,
         resume=resume,
         minutes=minutes,
         device=device,

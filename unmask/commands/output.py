@@ -1,8 +1,13 @@
-"""What the commands read and write: pictures as files."""
+"""What the commands read and write: pictures as files, or as standard input and output."""
 
 import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from PIL import Image
 
@@ -10,7 +15,7 @@ from unmask.errors import RequestError, choices
 
 if TYPE_CHECKING:
     from unmask.encoding import ImageFormat
-    from unmask.pipeline import Generated
+    from unmask.pipeline import DrawRequest, Generated
 
 FORMATS: "dict[str, ImageFormat]" = {
     ".png": "png",
@@ -18,62 +23,155 @@ FORMATS: "dict[str, ImageFormat]" = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
 }
+STANDARD = Path("-")  # standard input, or output
 MAX_FILE_BYTES = 64 << 20  # of pictures to edit
+TRIED_BYTES = 1 << 16  # written and taken back before drawing: a full disk has no room for them
 QUALITY = 95  # of webp and jpeg files; more only makes them larger
 
 
-def read_picture(path: Path) -> Image.Image:
-    """A picture file; RequestError if it cannot be read or is no picture."""
+def read_picture(path: Path, param: str = "image") -> Image.Image:
+    """A picture file, or standard input; RequestError, naming ``param``, if it cannot be read or is
+    no picture."""
     from unmask.editing import MAX_PIXELS
     from unmask.images import ImageLimits, read_image
 
-    try:
-        return read_image(path.read_bytes(), "image", ImageLimits(MAX_FILE_BYTES, MAX_PIXELS))
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", "image") from None
+    limits = ImageLimits(MAX_FILE_BYTES, MAX_PIXELS)
+    if path == STANDARD:
+        return read_image(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), param, limits)
+    return read_image(path, param, limits)
 
 
-def read_mask(path: Path | None) -> Image.Image | None:
-    """A mask file, if there is one."""
-    return None if path is None else read_picture(path)
+def read_pictures(image: Path, mask: Path | None) -> tuple[Image.Image, Image.Image | None]:
+    """A picture and its mask, if there is one; one of them may be standard input."""
+    if image == mask == STANDARD:
+        raise RequestError("image and mask: only one of them can come from standard input", "mask")
+    return read_picture(image), None if mask is None else read_picture(mask, "mask")
 
 
-def check_output(path: Path) -> "ImageFormat":
-    """The format that the path asks for, found before any time is spent on drawing."""
-    if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"output {path}: {choices(path.suffix, FORMATS)}", "output")
-    if not path.parent.is_dir():
-        raise RequestError(f"output {path}: there is no folder {path.parent}", "output")
-    return FORMATS[path.suffix.lower()]
+@dataclass(frozen=True)
+class Sheet:
+    """One file to write, and the request that draws what is in it."""
+
+    path: Path
+    request: "DrawRequest"
+    images: list[Image.Image]
 
 
-def write_pictures(
-    generated: "Generated", model: str, path: Path, image_format: "ImageFormat", separate: bool
-) -> list[Path]:
-    """Write all pictures into one grid, or into a file each; the files."""
-    from unmask.encoding import encode, parameters
+@dataclass(frozen=True)
+class Output:
+    """Where pictures go: one grid a prompt, or with ``separate`` a file each."""
 
-    text = parameters(generated.request, model)
-    files = {path: grid(generated.images)}
-    if separate:
-        files = {
-            path.with_stem(f"{path.stem}-{index}"): image
-            for index, image in enumerate(generated.images)
-        }
-    try:
-        for name, image in files.items():
-            name.write_bytes(encode(image, image_format, QUALITY, text))
-    except OSError as error:
-        raise RequestError(f"output {path}: {error.strerror}", "output") from None
-    return list(files)
+    path: Path
+    separate: bool
+    force: bool  # write over files that are there
+
+    @property
+    def image_format(self) -> "ImageFormat":
+        """That of the name; standard output gets png."""
+        return "png" if self.path == STANDARD else FORMATS[self.path.suffix.lower()]
+
+    def check(self, prompts: int, indices: range) -> None:
+        """RequestError for what could not be written, found before any time is spent on drawing."""
+        paths = [
+            self._path(number, index, prompts)
+            for number in range(prompts)
+            for index in (indices if self.separate else indices[:1])
+        ]
+        if self.path == STANDARD:
+            if len(paths) > 1 or self.separate:
+                self._refuse("standard output takes one picture; give a file")
+            return
+        if self.path.suffix.lower() not in FORMATS:
+            self._refuse(choices(self.path.suffix, FORMATS))
+        if not self.path.parent.is_dir():
+            self._refuse(f"there is no folder {self.path.parent}")
+        for path in paths:
+            if path.is_dir():
+                raise RequestError(f"output {path}: it is a folder", "output")
+            if path.exists() and not self.force:
+                raise RequestError(f"output {path}: it exists; --force writes over it", "output")
+        self._write(bytes(TRIED_BYTES), None)
+
+    def check_alpha(self, keeps_alpha: bool) -> None:
+        """RequestError if the pictures have transparency and the format has none."""
+        if keeps_alpha and self.image_format == "jpeg":
+            self._refuse("jpeg has no transparency and the image does; choose png or webp")
+
+    def sheets(self, drawn: Sequence["Generated"]) -> list[Sheet]:
+        """What goes into each file. A file of one picture tells how to draw that one alone."""
+        return [
+            Sheet(self._path(number, request.image_index, len(drawn)), request, images)
+            for number, generated in enumerate(drawn)
+            for request, images in self._parts(generated)
+        ]
+
+    def write(self, sheet: Sheet, model: str) -> None:
+        """Write a file, whole or not at all."""
+        from unmask.encoding import encode, parameters
+
+        text = parameters(sheet.request, model)
+        data = encode(grid(sheet.images), self.image_format, QUALITY, text)
+        if self.path != STANDARD:
+            self._write(data, sheet.path)
+            return
+        try:
+            # Not through sys.stdout, which would try again at the end of the process.
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            self._refuse(error.strerror)
+
+    def _parts(self, generated: "Generated") -> list[tuple["DrawRequest", list[Image.Image]]]:
+        request, images = generated.request, generated.images
+        if not self.separate:
+            return [(request, images)]
+        pairs = zip(request.image_indices, images, strict=True)
+        return [(request.alone(index), [image]) for index, image in pairs]
+
+    def _path(self, number: int, image_index: int, prompts: int) -> Path:
+        """The file of a prompt, or of one image of it: out-PROMPT-IMAGE.png."""
+        numbers = [number] * (prompts > 1) + [image_index] * self.separate
+        return self.path.with_stem("-".join([self.path.stem, *map(str, numbers)]))
+
+    def _write(self, data: bytes, path: Path | None) -> None:
+        """Write into the folder under another name, then rename; None only tries."""
+        target = self.path if path is None else path.resolve()  # a link stays one
+        draft = None
+        try:
+            handle, draft = tempfile.mkstemp(".part", f".{target.stem}-", target.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            if path is not None:
+                os.chmod(draft, 0o666 & ~_umask())  # as any new file, where mkstemp's is private
+                os.replace(draft, target)
+                draft = None
+        except OSError as error:
+            self._refuse(error.strerror)
+        finally:
+            if draft is not None:
+                os.unlink(draft)
+
+    def _refuse(self, reason: str | None) -> NoReturn:
+        raise RequestError(f"output {self.path}: {reason}", "output")
 
 
-def grid(images: list[Image.Image]) -> Image.Image:
-    """One image that shows all of them, row by row, in a near square; one alone is itself."""
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
+def _umask() -> int:
+    """The bits that new files of this process lack; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def grid(images: Sequence[Image.Image]) -> Image.Image:
+    """One image that shows all of them, row by row, with no cell left empty and as near to a square
+    as that allows: primes make one row. One alone is itself."""
+    count = len(images)
+    rows = max(rows for rows in range(1, math.isqrt(count) + 1) if count % rows == 0)
+    columns = count // rows
     width, height = images[0].size
-    sheet = Image.new(images[0].mode, (columns * width, rows * height), "white")
+    sheet = Image.new(images[0].mode, (columns * width, rows * height))
     for index, image in enumerate(images):
         sheet.paste(image, (index % columns * width, index // columns * height))
     return sheet

@@ -5,13 +5,14 @@ torch, the web framework and the trainers are imported in the commands that need
 """
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from unmask import __version__
 from unmask.devices import keep_freed_memory
-from unmask.errors import UnmaskError
+from unmask.errors import UnavailableError, UnmaskError
 
 commands = typer.Typer(
     help="Draw images with masked generative transformers.",
@@ -25,12 +26,19 @@ MODEL_HELP = "Bundled name, folder, or OWNER/NAME[@REVISION] of a hub."
 
 
 def run() -> None:
-    """Run the command line; an UnmaskError becomes one line on stderr and exit code 2."""
+    """Run the command line.
+
+    An UnmaskError becomes one line on stderr, and exit code 2, or 1 if the same command may work
+    another time. Ctrl-C is exit code 130.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # The name of a file need not be UTF-8: its bytes are told as they are.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         commands()
     except UnmaskError as error:
         print(f"unmask: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, UnavailableError) else 2)
 
 
 def _print_version(wanted: bool) -> None:

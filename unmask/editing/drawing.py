@@ -15,8 +15,11 @@ from torch import Tensor
 
 from unmask.editing.edits import Edit, Mask
 from unmask.editing.paint import (
+    Area,
     Feather,
     Floats,
+    MaskedPixels,
+    Paint,
     compose,
     feather_of,
     hide,
@@ -25,8 +28,6 @@ from unmask.editing.paint import (
 )
 from unmask.editing.windows import Grid, Indices, WindowPlan, pad_to_tokens, window_plan
 from unmask.tokenizers.base import Tokenizer
-
-Area = tuple[slice, slice]  # of pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,8 @@ class PreparedEdit:
     tokenizer: Tokenizer
     device: torch.device | str
     plan: WindowPlan
-    mask: Mask  # (height, width) of the padded picture
-    canvas: NDArray[np.float32]  # (height, width, 3): what windows see before any is drawn
+    masked: MaskedPixels  # of the padded picture
+    canvas: Paint  # what windows see before any is drawn
     feather: Feather | None
     say: Floats  # (height, width, 1) of a window
     encoded: dict[int, Indices]  # the tokens (rows, columns) of windows that wait for no other
@@ -86,26 +87,24 @@ def prepare(
     RequestError if the grid is not of two axes.
     """
     patch, plan = tokenizer.patch, window_plan(edit, tokenizer.patch, grid)
-    colours = seen_colours(edit)
-    feather = feather_of(edit, colours)
-    if edit.blind:
-        hide(edit, colours)
+    seen = seen_colours(edit)
     prepared = PreparedEdit(
         edit,
         tokenizer,
         device,
         plan,
-        pad_to_tokens(edit.mask, patch, grid),
-        # In fp32, as the tokenizer reads it: what is drawn replaces these colours, and is never
-        # summed with them.
-        pad_to_tokens(colours.astype(np.float32), patch, grid),
-        feather,
+        MaskedPixels(pad_to_tokens(edit.mask, patch, grid)),
+        # What is drawn replaces these colours, and is never summed with them.
+        (hide(edit, seen) if edit.blind else seen).narrowed(),
+        feather_of(edit, seen),
         say_of_window(plan.grid[0] * patch, plan.grid[1] * patch),
         {},
     )
     for window, waits in enumerate(plan.waits):
         if not waits:
-            prepared.encoded[window] = prepared.encode(prepared.canvas[prepared.area(window)])
+            prepared.encoded[window] = prepared.encode(
+                prepared.canvas.window(prepared.area(window))
+            )
     return prepared
 
 
@@ -122,10 +121,11 @@ class EditedImage:
         self._tokens = np.zeros(plan.masked.shape, np.int64)
         self._waits = list(plan.waits)
         self._unfinished = set(range(len(plan.corners)))
-        # Of all decoded windows, by pixel, in float64 and in the order of the plan: so the bytes do
-        # not tell in which order windows were finished. Fresh zeros take no memory until written.
-        self._sums = np.zeros(prepared.canvas.shape)
-        self._says = np.zeros((*prepared.mask.shape, 1), np.int32)
+        # Of all decoded windows, by masked pixel, in float64 and in the order of the plan: so the
+        # bytes do not tell in which order windows were finished. Fresh zeros take no memory until
+        # they are written.
+        self._sums = np.zeros((len(prepared.masked.places), 3))
+        self._says = np.zeros((len(prepared.masked.places), 1), np.int32)
 
     def start(self) -> list[Window]:
         """All windows that can be drawn now."""
@@ -161,10 +161,12 @@ class EditedImage:
         if part in self._prepared.encoded:
             return self._prepared.encoded[part]
         area = self._prepared.area(part)
-        sums, says = self._sums[area], self._says[area]
-        drawn = self._prepared.mask[area] & (says[..., 0] > 0)
-        colours = self._prepared.canvas[area].copy()
-        colours[drawn] = sums[drawn] / says[drawn]
+        colours = self._prepared.canvas.window(area)
+        masked, numbers = self._prepared.masked.within(area)
+        says = self._says[numbers]
+        drawn = says[:, 0] > 0
+        rows, columns = (places[drawn] for places in np.nonzero(masked))
+        colours[rows, columns] = self._sums[numbers[drawn]] / says[drawn]
         return self._prepared.encode(colours)
 
     def _close(self, part: int, tokens: Indices) -> list[int]:
@@ -175,10 +177,14 @@ class EditedImage:
         self._unfinished.remove(part)
         self._tokens[prepared.plan.cells(part)] = tokens
         decoded = prepared.tokenizer.decode(torch.from_numpy(tokens)[None].to(prepared.device))[0]
-        self._sums[area] += prepared.say * decoded.permute(1, 2, 0).cpu().double().numpy()
-        self._says[area] += prepared.say.astype(np.int32)
+        masked, numbers = prepared.masked.within(area)
+        colours = decoded.permute(1, 2, 0).cpu().double().numpy()
+        self._sums[numbers] += (prepared.say * colours)[masked]
+        self._says[numbers] += prepared.say[masked].astype(np.int32)
         if not self._unfinished:
-            self.image = compose(prepared.edit, prepared.feather, self._sums, self._says)
+            self.image = compose(
+                prepared.edit, prepared.feather, prepared.masked, self._sums, self._says
+            )
             del self._sums, self._says
         followers = prepared.plan.followers[part]
         for follower in followers:

@@ -2,21 +2,28 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unmask.errors import RequestError
-from unmask.images import upright
+from unmask.errors import RequestError, choices
+from unmask.images import check_size, upright
 
-MAX_PIXELS = 1 << 21  # of a result: each window of it is a run of the model
+MAX_PIXELS = 24 << 20  # of a result
+# Of a result that is drawn, as each window is a run of the model. In a larger one no more may be
+# drawn or seen through, counted in blocks of so many pixels across and down.
+MAX_DRAWN_PIXELS = 1 << 21
+BLOCK = 32
 MAX_FEATHER = 256
 DEFAULT_SHARE = 0.5
 DEFAULT_STRENGTH = 0.5
 OPAQUE = 255
+WHITE = 128  # and more, of a mask
 
+MaskMode = Literal["auto", "alpha", "white"]  # what a mask image selects by
+MASK_MODES: tuple[MaskMode, ...] = get_args(MaskMode)
 Kind = Literal["inpaint", "outpaint", "image_to_image", "variation", "revise"]
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -50,6 +57,13 @@ class Edit:
             )
         if not self.mask.any():
             raise RequestError("mask: it selects nothing, so there is nothing to draw", "mask")
+        if width * height > MAX_DRAWN_PIXELS and (drawn := self._drawn_pixels()) > MAX_DRAWN_PIXELS:
+            raise RequestError(
+                f"image: of {width}x{height} pixels {drawn} are to be drawn or transparent, "
+                f"counted in blocks of {BLOCK}x{BLOCK}; the bound is {MAX_DRAWN_PIXELS} for a "
+                "result that has more: mask less of it, or make it smaller",
+                "image",
+            )
         if not 0 <= self.feather <= MAX_FEATHER:
             raise RequestError(
                 f"feather is {self.feather}; it must lie between 0 and {MAX_FEATHER}", "feather"
@@ -74,10 +88,19 @@ class Edit:
         """Whether nothing that lies under the mask may be seen in the result."""
         return self.share is None and self.strength == 1
 
+    def _drawn_pixels(self) -> int:
+        """Those of all blocks that hold a masked or a transparent pixel."""
+        concerned = self.mask | _transparent(self.pixels)
+        for axis in (0, 1):
+            starts = np.arange(0, concerned.shape[axis], BLOCK)
+            concerned = np.logical_or.reduceat(concerned, starts, axis=axis)
+        return int(concerned.sum()) * BLOCK**2
+
     def summary(self) -> dict[str, Any]:
         """What tells this edit from another, without its pixels: for logs, answers and files."""
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
-        digest.update(self.pixels.tobytes() + self.mask.tobytes())
+        for array in (self.pixels, self.mask):
+            digest.update(np.ascontiguousarray(array).data)
         values = {"kind": self.kind, "feather": self.feather, "sha256": digest.hexdigest()}
         return values | (
             {"strength": self.strength} if self.share is None else {"share": self.share}
@@ -89,19 +112,27 @@ def has_transparency(image: Image.Image) -> bool:
     return bool(_transparent(_pixels(image)).any())
 
 
-def inpaint(image: Image.Image, mask: Image.Image | None = None, feather: int = 0) -> Edit:
+def inpaint(
+    image: Image.Image,
+    mask: Image.Image | None = None,
+    feather: int = 0,
+    *,
+    mask_mode: MaskMode = "auto",
+) -> Edit:
     """Draw anew what the mask selects, unseen; None: where the image itself has alpha 0, which the
     other edits but ``outpaint`` take for their mask too, if there is any such pixel.
 
-    A mask with an alpha channel selects where alpha is 0; one without, where it is white (128 and
-    more of 255). So a mask with an alpha channel that is opaque selects nothing, and is refused.
+    By mode ``alpha`` a mask selects where its alpha is 0; by ``white`` where it is white and not
+    transparent (128 and more of 255); by ``auto`` as the first if it has an alpha channel, else as
+    the second. So a mask with an alpha channel that is opaque selects nothing by ``auto``, and is
+    refused.
     """
     pixels = _pixels(image)
     if mask is None and not _transparent(pixels).any():
         raise RequestError(
             "mask: it is needed, as the image has no pixel of alpha 0 to be drawn", "mask"
         )
-    return Edit("inpaint", pixels, _selected(mask, pixels), feather)
+    return Edit("inpaint", pixels, _selected(mask, pixels, mask_mode), feather)
 
 
 def outpaint(
@@ -137,13 +168,19 @@ def outpaint(
 
 
 def image_to_image(
-    image: Image.Image, strength: float, mask: Image.Image | None = None, feather: int = 0
+    image: Image.Image,
+    strength: float,
+    mask: Image.Image | None = None,
+    feather: int = 0,
+    *,
+    mask_mode: MaskMode = "auto",
 ) -> Edit:
     """Draw anew so large a share of the masked tokens, chosen at random. Without a mask the pixels
-    of alpha 0 are masked, and if there is none, the whole image.
+    of alpha 0 are masked, and if there is none, the whole image. The mask is read as by
+    ``inpaint``.
     """
     pixels = _pixels(image)
-    return Edit("image_to_image", pixels, _selected(mask, pixels), feather, strength)
+    return Edit("image_to_image", pixels, _selected(mask, pixels, mask_mode), feather, strength)
 
 
 def variation(image: Image.Image, strength: float = DEFAULT_STRENGTH) -> Edit:
@@ -157,17 +194,20 @@ def revise(
     share: float = DEFAULT_SHARE,
     mask: Image.Image | None = None,
     feather: int = 0,
+    *,
+    mask_mode: MaskMode = "auto",
 ) -> Edit:
     """Change the image towards the prompt without a mask: its tokens are the start, and so large
     a share of them is masked and drawn again at every step. A mask bounds where, and so do the
-    pixels of alpha 0 if there are any.
+    pixels of alpha 0 if there are any. The mask is read as by ``inpaint``.
     """
     pixels = _pixels(image)
-    return Edit("revise", pixels, _selected(mask, pixels), feather, share=share)
+    return Edit("revise", pixels, _selected(mask, pixels, mask_mode), feather, share=share)
 
 
 def _pixels(image: Image.Image) -> Bytes:
     """(height, width, 3), or 4 if any pixel is not opaque."""
+    check_size(image, "image", MAX_PIXELS)
     pixels = np.asarray(upright(image, "image"))
     return pixels[..., :3] if pixels.shape[2] == 4 and (pixels[..., 3] == OPAQUE).all() else pixels
 
@@ -180,20 +220,35 @@ def _transparent(pixels: Bytes) -> Mask:
     return transparent
 
 
-def _selected(mask: Image.Image | None, pixels: Bytes) -> Mask:
+def _selected(mask: Image.Image | None, pixels: Bytes, mode: MaskMode = "auto") -> Mask:
     """Where a mask image lets pixels change; without one where alpha is 0, else everywhere."""
+    if mode not in MASK_MODES:
+        raise RequestError(f"mask_mode {mode!r}: {choices(str(mode), MASK_MODES)}", "mask_mode")
     if mask is None:
+        if mode != "auto":
+            raise RequestError(f"mask_mode is {mode}, but there is no mask to read", "mask_mode")
         transparent = _transparent(pixels)
         return transparent if transparent.any() else np.ones_like(transparent)
+    check_size(mask, "mask", MAX_PIXELS)
     upright_mask = upright(mask, "mask")
-    if upright_mask.mode == "RGBA":
-        selected: Mask = np.asarray(upright_mask)[..., 3] == 0
+    if mode == "alpha" and upright_mask.mode != "RGBA":
+        raise RequestError(
+            "mask: mask_mode is alpha, but it has no alpha channel; make it transparent where to "
+            "draw, or choose mask_mode white",
+            "mask",
+        )
+    if mode != "white" and upright_mask.mode == "RGBA":
+        selected: Mask = np.asarray(upright_mask.getchannel("A")) == 0
         rule = "it has an alpha channel, and so selects the pixels of alpha 0, but has none; "
-        remedy = "make them transparent, or send white pixels without an alpha channel"
+        remedy = "make them transparent, or choose mask_mode white if they are painted white"
     else:
-        selected = np.asarray(upright_mask.convert("L")) >= 128
-        rule = "it has no alpha channel, and so selects the white pixels, but has none; "
-        remedy = "paint them white, or send it with an alpha channel that is 0 there"
+        selected = np.asarray(upright_mask.convert("L")) >= WHITE
+        if upright_mask.mode == "RGBA":
+            selected &= np.asarray(upright_mask.getchannel("A")) >= WHITE
+            rule = "mask_mode is white, and so it selects opaque white pixels, but has none; "
+        else:
+            rule = "it has no alpha channel, and so selects the white pixels, but has none; "
+        remedy = "paint them white, or give it an alpha channel that is 0 there"
     if not selected.any():
         raise RequestError(f"mask: {rule}{remedy}", "mask")
     return selected

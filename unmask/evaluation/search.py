@@ -17,12 +17,12 @@ from typing import Any
 from tqdm import tqdm
 
 from unmask import config
+from unmask.card import ModelCard
 from unmask.errors import ConfigError
 from unmask.evaluation.drawing import draw_prompts
 from unmask.evaluation.prompts import CATEGORIES, Prompt, make_prompts
 from unmask.evaluation.results import judge_prompts, weights_hash
 from unmask.evaluation.settings import Precision
-from unmask.families.base import ModelCard
 from unmask.pipeline import Pipeline
 from unmask.sampling.options import choose_options
 from unmask.scenes.judge import Judge

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from unmask import config
+from unmask.card import ModelCard
 from unmask.checkpoint import DTYPES, load_module
 from unmask.devices import Precision
 from unmask.errors import ConfigError
-from unmask.families.base import Family, ModelCard, Parts
+from unmask.families.base import Family, Parts
 from unmask.models.conditions import LabelCondition
 from unmask.models.halton_maskgit import HaltonConfig, HaltonMaskGIT
 from unmask.tokenizers.llamagen import LlamaGenConfig, LlamaGenVQ

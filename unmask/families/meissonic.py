@@ -7,9 +7,10 @@ the one published beside the network; we read what is in the folder, where anoth
 import json
 from pathlib import Path
 
+from unmask.card import ModelCard
 from unmask.checkpoint import DTYPES, load_module
 from unmask.devices import Precision
-from unmask.families.base import Family, ModelCard, Parts
+from unmask.families.base import Family, Parts
 from unmask.families.pipelines import CONFIG, files, halton_preset, load_sides, published_options
 from unmask.models.clip_backbone import ClipBackbone
 from unmask.models.meissonic import MeissonicConfig, MeissonicTransformer

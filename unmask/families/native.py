@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from unmask import config
+from unmask.card import ModelCard
 from unmask.checkpoint import DTYPES
 from unmask.devices import Precision
 from unmask.errors import ConfigError
-from unmask.families.base import Family, ModelCard, Parts
+from unmask.families.base import Family, Parts
 from unmask.models.folder import load_native
 from unmask.tokenizers.folder import load_tokenizer
 

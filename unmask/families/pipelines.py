@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unmask.checkpoint import DTYPES, weights_file
+from unmask.checkpoint import DTYPES, weights_file, weights_names
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.models.clip import ClipCondition, load_text_encoder
@@ -93,12 +93,15 @@ def halton_preset(guidance_scale: float, steps: int) -> dict[str, object]:
 
 def files(precision: Precision) -> tuple[str, ...]:
     """The patterns of what is read."""
-    ending = "fp16.safetensors" if precision == "fp16" else "safetensors"
     return (
         "model_index.json",
         "scheduler/scheduler_config.json",
         "tokenizer/*.json",
         "tokenizer/merges.txt",
         *(f"{folder}/config.json" for folder, _ in _WEIGHTS),
-        *(f"{folder}/{stem}.{ending}" for folder, stem in _WEIGHTS),
+        *(
+            f"{folder}/{name}"
+            for folder, stem in _WEIGHTS
+            for name in weights_names(stem, precision == "fp16")
+        ),
     )

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from unmask.models.rows import full_by_rows, local_by_rows
+from unmask.models.rows import full_by_rows, lengthen, local_by_rows
 from unmask.sampling.backbone import Pass, Positions, RowTensors
 
 ConditionKind = Literal["text", "label", "none"]
@@ -39,7 +39,7 @@ class ImageBackbone(nn.Module):
     @property
     def rows_per_pass(self) -> int | None:
         """How many rows run together on a CPU: no more than leave each other's numbers alone, to
-        the bit; None for any number, even where they differ in how many places are their own."""
+        the bit; None for any number."""
         return 1
 
     def layer_place_count(self, places: Tensor) -> int:
@@ -82,18 +82,20 @@ class ImageBackbone(nn.Module):
         steps_left: Tensor,
     ) -> Tensor:
         """A pass over some positions: see ``sampling.backbone.Backbone``."""
-        if tokens.device.type == "cpu" and self.rows_per_pass:
-            return local_by_rows(
-                self.local_pass,
-                tokens,
-                positions,
-                prefix,
-                memory,
-                steps_left,
-                self.rows_per_pass,
-                self.layer_place_count,
-            )
-        return self.local_pass(tokens, positions.places, prefix, memory, steps_left)
+        if tokens.device.type != "cpu":
+            return self.local_pass(tokens, positions.places, prefix, memory, steps_left)
+        if self.rows_per_pass is None:
+            positions = lengthen(positions)
+        return local_by_rows(
+            self.local_pass,
+            tokens,
+            positions,
+            prefix,
+            memory,
+            steps_left,
+            self.rows_per_pass or len(tokens),
+            self.layer_place_count,
+        )
 
     def full_pass(
         self,

@@ -12,10 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from unmask.checkpoint import load_module, weights_file
+from unmask.checkpoint import holds_tensor, load_module, weights_file
 from unmask.errors import ConfigError, RequestError
 from unmask.models.base import Condition
 
@@ -116,7 +115,7 @@ def load_text_encoder(
         )
     weights = weights_file(folder, "model", precision)
     # Files of old versions hold the positions 0, 1, 2 ... too.
-    old = _holds(weights, _POSITIONS)
+    old = holds_tensor(weights, _POSITIONS)
 
     def make() -> "CLIPTextModelWithProjection":
         try:
@@ -149,15 +148,6 @@ def _set_positions(encoder: "CLIPTextModelWithProjection", persistent: bool) -> 
     encoder.text_model.embeddings.register_buffer(
         "position_ids", torch.arange(LENGTH)[None], persistent=persistent
     )
-
-
-def _holds(path: Path, name: str) -> bool:
-    """Whether a safetensors file has a tensor of that name; False for what is no such file."""
-    try:
-        with safe_open(path, "pt") as file:
-            return name in file.keys()  # noqa: SIM118  (it is no mapping)
-    except (OSError, SafetensorError):
-        return False
 
 
 def _transformers() -> ModuleType:

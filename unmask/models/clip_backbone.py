@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # Micro-conditions: what the picture is told to be, beside its size.
 CROP = (0.0, 0.0)
 AESTHETIC_SCORE = 6.0  # a high one
-MICRO_CONDITIONS = 5  # width, height, crop, aesthetic score
 
 
 class ClipNetwork(nn.Module):

@@ -2,7 +2,8 @@
 
 How its matrix products sum depends on how many rows they have (``unmask.numerics``): run together,
 what a row of a wide backbone comes to would depend on its neighbours. Its hundreds of tokens fill a
-CPU by themselves, so one by one is no slower; packed weights allow some at a time.
+CPU by themselves, so one by one is no slower; packed weights allow some at a time, and a narrow
+backbone any number.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unmask.numerics import FEWEST_ROWS
 from unmask.sampling.backbone import Pass, Positions, RowTensors
 
 FullPass = Callable[[Tensor, RowTensors, Tensor, bool, Tensor | None], Pass]
@@ -46,6 +48,13 @@ def full_by_rows(
         memory=type(memories[0]).join(memories) if memories else None,
         attention=torch.cat([maps[row] for row in reading]) if reading else None,
     )
+
+
+def lengthen(positions: Positions) -> Positions:
+    """The positions, the fewest that a CPU multiplies alike being each row's own: what fills a row
+    up to them runs with it, alone too."""
+    fewest = min(FEWEST_ROWS, positions.places.shape[1])
+    return Positions(positions.places, tuple(max(count, fewest) for count in positions.counts))
 
 
 def local_by_rows(

@@ -14,6 +14,8 @@ from unmask.models.attention import attention_backend
 from unmask.models.linear import Linear, Pointwise
 from unmask.numerics import channels_last
 
+MICRO_CONDITIONS = 5  # what a network is told of the picture: width, height, crop, aesthetic score
+
 
 class RMSNorm(nn.Module):
     """RMS norm over the last axis, its mean of squares in fp32."""
@@ -31,11 +33,14 @@ class RMSNorm(nn.Module):
         return scaled * self.weight
 
 
+def sinusoid_rates(count: int, device: torch.device) -> Tensor:
+    """By how much the angles of ``sinusoids`` turn with a number, (count,) fp32, falling from 1."""
+    return torch.exp(-math.log(10000) * torch.arange(count, device=device) / count)
+
+
 def sinusoids(values: Tensor, width: int = 256) -> Tensor:
     """The embedding (..., width) of numbers (...): cosines, then sines, of falling rates, fp32."""
-    half = width // 2
-    rates = torch.exp(-math.log(10000) * torch.arange(half, device=values.device) / half)
-    angles = values.float()[..., None] * rates
+    angles = values.float()[..., None] * sinusoid_rates(width // 2, values.device)
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 

@@ -2,20 +2,23 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from unmask.card import ModelCard
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, PreparedEdit, Window, prepare
+from unmask.errors import RequestError
 from unmask.families import family_of
-from unmask.families.base import ModelCard
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
@@ -45,7 +48,7 @@ from unmask.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True)
 class Generated:
-    """The pictures of a request, and how long drawing them took."""
+    """The pictures of a request, and how long it took to draw them and all drawn together."""
 
     images: list[Image.Image]
     request: DrawRequest
@@ -83,7 +86,7 @@ class Pipeline:
         )
         self.device = next(backbone.parameters()).device
         self.prompts = EncodedPrompts(
-            condition, lambda encoded: self.backbone.encode(encoded), self.device
+            condition, lambda encoded: backbone.encode(encoded), self.device
         )
         rows, columns = backbone.grid[-2:]
         self.info = ModelInfo(
@@ -142,6 +145,7 @@ class Pipeline:
         negative_prompt: str | None = None,
         n: int | None = None,
         seed: int | None = None,
+        image_index: int | None = None,
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
@@ -149,10 +153,11 @@ class Pipeline:
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
 
-        ``size`` is (width, height), ``subjects`` the words of each object (found in the prompt if
-        None), ``sampling`` any of the options that ``unmask options`` lists; None is as good as
-        absent. RequestError tells the field, its bounds and choices. Only an edit may have no
-        prompt.
+        ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
+        the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
+        (found in the prompt if None), ``sampling`` any of the options that ``unmask options``
+        lists; None is as good as absent. RequestError tells the field, its bounds and choices.
+        Only an edit may have no prompt.
         """
         check = RequestCheck(
             self.card,
@@ -166,12 +171,14 @@ class Pipeline:
             negative_prompt=negative_prompt,
             n=n,
             seed=seed,
+            image_index=image_index,
             size=size,
             edit=edit,
             subjects=subjects,
             sampling=sampling,
         )
 
+    @overload
     def generate(
         self,
         prompt: str,
@@ -180,33 +187,73 @@ class Pipeline:
         negative_prompt: str | None = None,
         n: int | None = None,
         seed: int | None = None,
+        image_index: int | None = None,
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         **sampling: object,
-    ) -> Generated:
-        """Check and draw in one call; the options are those of ``request``."""
-        request = self.request(
-            prompt,
-            negative_prompt=negative_prompt,
-            n=n,
-            seed=seed,
-            size=size,
-            edit=edit,
-            subjects=subjects,
-            **sampling,
-        )
-        return self.run(request, on_step)
+    ) -> Generated: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        on_step: OnStep | None = None,
+        negative_prompt: str | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        image_index: int | None = None,
+        size: tuple[int, int] | None = None,
+        edit: Edit | None = None,
+        subjects: Sequence[Sequence[str]] | None = None,
+        **sampling: object,
+    ) -> list[Generated]: ...
+
+    def generate(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
+        *,
+        on_step: OnStep | None = None,
+        **options: Any,
+    ) -> Generated | list[Generated]:
+        """Check and draw in one call; the options are those of ``request``.
+
+        Of a list of prompts all are checked before the first is drawn, and what comes back is a
+        list: the pictures of each prompt, as it would have drawn them by itself.
+        """
+        if not isinstance(prompt, list | tuple):
+            return self.run(self.request(prompt, **options), on_step)
+        if not prompt:
+            raise RequestError("the list of prompts is empty", "prompt")
+        return self.run_all([self.request(text, **options) for text in prompt], on_step)
 
     def run(self, request: DrawRequest, on_step: OnStep | None = None) -> Generated:
         """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
-        began = time.perf_counter()
-        images = self._draw([(request, i) for i in range(request.n)], on_step)
-        return Generated(images, request, time.perf_counter() - began)
+        return self.run_all([request], on_step)[0]
+
+    def run_all(
+        self, requests: Sequence[DrawRequest], on_step: OnStep | None = None
+    ) -> list[Generated]:
+        """Draw requests, as many images together as a single one may ask for, each as if alone.
+
+        ``on_step`` hears of every step and of how many there are, if all take as many steps.
+        """
+        batches = list(_batches(requests))
+        generated = []
+        for number, batch in enumerate(batches):
+            began = time.perf_counter()
+            wanted = [(request, index) for request in batch for index in request.image_indices]
+            images = iter(self._draw(wanted, _part(on_step, number, len(batches))))
+            seconds = time.perf_counter() - began
+            generated += [
+                Generated(list(islice(images, request.n)), request, seconds) for request in batch
+            ]
+        return generated
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first image of each request, all drawn together: the same bytes as one by one."""
-        return self._draw([(request, 0) for request in requests])
+        return self._draw([(request, request.image_index) for request in requests])
 
     @torch.inference_mode()
     def prepare(self, request: DrawRequest) -> PreparedRequest:
@@ -310,6 +357,25 @@ class Pipeline:
         grey = masked.view(rows, columns).cpu().numpy()
         image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
         return Image.fromarray(image)
+
+
+def _batches(requests: Sequence[DrawRequest]) -> Iterator[list[DrawRequest]]:
+    """The requests in their order, in groups of no more images than a request may have."""
+    batch: list[DrawRequest] = []
+    for request in requests:
+        if sum(member.n for member in batch) + request.n > MAX_IMAGES and batch:
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
+
+
+def _part(on_step: OnStep | None, number: int, parts: int) -> OnStep | None:
+    """``on_step`` for one of several parts that have as many steps each."""
+    if on_step is None:
+        return None
+    return lambda done, total: on_step(number * total + done, parts * total)
 
 
 class _Progress:

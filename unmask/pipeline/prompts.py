@@ -10,7 +10,7 @@ from unmask.models.conditions import ConditionEncoder
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.scheduler import Subjects
 
-KEPT_BYTES = 256 << 20  # of encoded prompts
+KEPT_BYTES = 64 << 20  # of encoded prompts
 
 
 class EncodedPrompts:

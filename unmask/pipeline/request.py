@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from unmask.card import ModelCard
 from unmask.config import convert
 from unmask.editing import Edit
 from unmask.errors import ConfigError, RequestError
-from unmask.families.base import ModelCard
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.sampling.methods import check_range
@@ -16,8 +16,10 @@ from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
 from unmask.sampling.plan import make_plan
 
+RANDOM_SEED = -1  # asks for one that is picked here
 MAX_IMAGES = 10
 MAX_PROMPT_CHARACTERS = 1000
+MAX_IMAGE_INDEX = 2**32 - 1
 MAX_SUBJECTS = 16
 MAX_SUBJECT_WORDS = 16
 REVISER = "remdm-rescale"  # with eta 1 it masks any tokens alike, as many as it has just revealed
@@ -47,7 +49,10 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """A checked request with nothing left open. Image i is drawn from (seed, i)."""
+    """A checked request with nothing left open.
+
+    Image i of a seed is drawn from (seed, i); a request wants ``n``, from ``image_index`` on.
+    """
 
     prompt: str
     negative_prompt: str | None
@@ -57,6 +62,16 @@ class DrawRequest:
     options: PlanOptions
     subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
     edit: Edit | None = None  # what is drawn over; a blank if None
+    image_index: int = 0  # of its first image
+
+    @property
+    def image_indices(self) -> range:
+        """The indices of its images, in the order in which they come back."""
+        return range(self.image_index, self.image_index + self.n)
+
+    def alone(self, image_index: int) -> "DrawRequest":
+        """The request that draws one of its images by itself."""
+        return replace(self, n=1, image_index=image_index)
 
     @property
     def revises(self) -> bool:
@@ -81,6 +96,7 @@ class RequestCheck:
         negative_prompt: str | None,
         n: int | None,
         seed: int | None,
+        image_index: int | None,
         size: tuple[int, int] | None,
         edit: Edit | None,
         subjects: Sequence[Sequence[str]] | None,
@@ -91,8 +107,10 @@ class RequestCheck:
         drawn_size = self._check_size(size, edit)
         n = _checked("n", int, 1 if n is None else n)
         check_range("n", n, 1, MAX_IMAGES)
-        if seed is not None:
-            check_range("seed", _checked("seed", int, seed), 0, SEED_BOUND - 1)
+        image_index = _checked("image_index", int, 0 if image_index is None else image_index)
+        check_range("image_index", image_index, 0, MAX_IMAGE_INDEX)
+        seed = _checked("seed", int, RANDOM_SEED if seed is None else seed)
+        check_range("seed", seed, RANDOM_SEED, SEED_BOUND - 1)
         _checked("prompt", str, prompt)
         if edit is None or prompt.strip():
             self._check_prompt(prompt, "prompt")
@@ -111,11 +129,12 @@ class RequestCheck:
             prompt=prompt,
             negative_prompt=negative_prompt,
             n=n,
-            seed=secrets.randbits(32) if seed is None else seed,
+            seed=secrets.randbits(32) if seed == RANDOM_SEED else seed,
             size=drawn_size,
             options=options,
             subjects=self._check_subjects(prompt, subjects),
             edit=edit,
+            image_index=image_index,
         )
 
     def _options(self, sampling: Mapping[str, object], edit: Edit | None) -> PlanOptions:

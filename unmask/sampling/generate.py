@@ -36,7 +36,7 @@ def generate_tokens(
     running = [i for i, row in enumerate(rows) if not row.done]
     done, batch = 0, None
     while running:
-        if batch is None:
+        if batch is None:  # at the first step, and whenever a row has ended
             index = torch.tensor(running, device=tokens.device)
             whole = len(running) == len(rows)
             conditions = pair if whole else pair.select(index)

@@ -52,13 +52,14 @@ def declared_options(owner: type) -> tuple[DeclaredOption, ...]:
     hints = get_type_hints(owner)
     return tuple(
         DeclaredOption(
-            name=each.name,
-            type=str if about.kind else hints[each.name],
-            default=about.default or each.default,
+            name=field_.name,
+            # What a request gives for a method is its name.
+            type=str if about.kind else hints[field_.name],
+            default=about.default or field_.default,
             about=about,
         )
-        for each in fields(owner)
-        if isinstance(about := each.metadata.get("option"), Option)
+        for field_ in fields(owner)
+        if isinstance(about := field_.metadata.get("option"), Option)
     )
 
 

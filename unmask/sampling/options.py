@@ -23,6 +23,7 @@ from unmask.sampling.methods import (
 from unmask.sampling.planned import MAX_STEPS
 from unmask.sampling.reuse import ReusePolicy
 from unmask.sampling.scheduler import Scheduler
+from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
 from unmask.sampling.zigzag import Zigzag
 
@@ -31,7 +32,7 @@ _COLDEST = 0.01  # of temperatures that others lead to or come from
 KINDS: dict[str, Kind[Any]] = {
     kind.param: kind
     for kind in (
-        Kind("scheduler", Scheduler.registry, "halton", "which positions a step reveals"),
+        Kind("scheduler", SCHEDULERS, "halton", "which positions a step reveals"),
         Kind(
             "guidance",
             Guidance.registry,
@@ -128,7 +129,7 @@ class PlanOptions:
 
     def _refuse(self, why: str, but: str = "") -> None:
         """RequestError if anything is on that cannot live with revealing in a fixed order."""
-        looks_back = any(each.on and each.looks_back for each in self.logit_options)
+        looks_back = any(method.on and method.looks_back for method in self.logit_options)
         on = {
             "reuse": self.reuse_policy.active,
             "count_rule": not self.count_rule.follows_plan,
@@ -157,8 +158,8 @@ class PlanOptions:
                 continue  # it is off, whatever its kind
             flat |= _flat_method(param, getattr(self, param))
         flat |= _fields(self.zigzag)
-        for each in self.logit_options:
-            flat |= _fields(each)
+        for logit_option in self.logit_options:
+            flat |= _fields(logit_option)
         return flat
 
     def __getitem__(self, name: str) -> Any:
@@ -194,6 +195,7 @@ def choose_options(given: Mapping[str, object], preset: Mapping[str, object]) ->
     nothing are passed over."""
     known = flat_options()
     given = {name: value for name, value in given.items() if value is not None}
+    # A preset may hold what is idle here, but no slip of the pen.
     for name in (*given, *preset):
         if name not in known:
             raise RequestError(f"option {name[:64]!r}: {choices(name[:64], known)}", name[:64])
@@ -215,8 +217,9 @@ def choose_options(given: Mapping[str, object], preset: Mapping[str, object]) ->
             for param, kind in KINDS.items()
         },
         zigzag=_build(Zigzag, values),
-        logit_options=tuple(_build(each, values) for each in LOGIT_OPTIONS.values()),
+        logit_options=tuple(_build(method, values) for method in LOGIT_OPTIONS.values()),
     )
+    # Of what was given nothing may be lost without a word.
     acting = options.flat()
     for name in given:
         if name not in acting:
@@ -237,17 +240,18 @@ def flat_options() -> dict[str, FlatOption]:
     found: dict[str, FlatOption] = {}
     owners: tuple[type, ...] = (Length, Values, Scale)
     for owner in owners:
-        found |= {each.name: each for each in _declared(owner, ())}
+        found |= {flat.name: flat for flat in _declared(owner, ())}
     for kind in KINDS.values():
         found[kind.param] = FlatOption(
             kind.param, str, kind.default, kind.meaning, None, None, tuple(kind.methods), ()
         )
         for name, method in kind.methods.items():
-            for each in _declared(method, (f"{kind.param} {name}",)):
-                found[each.name] = _joined(found[each.name], each) if each.name in found else each
+            for flat in _declared(method, (f"{kind.param} {name}",)):
+                other = found.get(flat.name)
+                found[flat.name] = flat if other is None else _joined(other, flat)
     owners = (Zigzag, *LOGIT_OPTIONS.values())
     for owner in owners:
-        found |= {each.name: each for each in _declared(owner, ())}
+        found |= {flat.name: flat for flat in _declared(owner, ())}
     return found
 
 
@@ -333,7 +337,7 @@ def _checked(name: str, hint: Any, about: Option, value: object) -> object:
 
 def _fields(part: Any) -> dict[str, Any]:
     owner: type = type(part)
-    return {each.name: getattr(part, each.name) for each in declared_options(owner)}
+    return {name: getattr(part, name) for name, *_ in declared_options(owner)}
 
 
 def _flat_method(param: str, method: Method) -> dict[str, Any]:

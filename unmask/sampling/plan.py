@@ -71,6 +71,7 @@ def make_plan(
         _check_remasks(scheduler)
         totals = _revising(options.length, unknown, revise)
     planned: Sequence[PlannedStep] = _steps(options, totals, subjects)
+    # One at most of the two changes anything: options refuse both together.
     for arrangement in (options.reuse_policy, options.zigzag):
         planned = arrangement.arrange(planned)
     rule = options.count_rule
@@ -101,8 +102,8 @@ def _steps(options: PlanOptions, totals: Sequence[int], subjects: Subjects) -> l
             temperature=warmth[i],
             choice_temperature=choice[i],
             guidance_scale=scales[i],
-            null=scales[i] != 1,
-            logit_noise=sum(each.noise_scale(i, steps) for each in options.logit_options),
+            null=scales[i] != 1,  # at a scale of 1 the null condition has no say, and is not run
+            logit_noise=sum(option.noise_scale(i, steps) for option in options.logit_options),
         )
         for i in range(steps)
     ]

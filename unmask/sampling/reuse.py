@@ -50,6 +50,7 @@ class Recap(ReusePolicy, name="recap"):
         alone = round(len(steps) * self.reuse_after)
         arranged = list(steps[:alone])
         for start in range(alone, len(steps), self.reuse + 1):
+            # The last group may be shorter, even a full step alone.
             full, *local = steps[start : start + self.reuse + 1]
             before = steps[start - 1].total if start else 0
             if local:

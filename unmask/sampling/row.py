@@ -39,6 +39,7 @@ class Row:
         noise = request_noise(
             plan.seed, plan.image_index, len(plan.steps), plan.tokens, plan.window
         ).to(unknown.device)
+        # With nothing to draw there is no step, and no noise to begin with.
         memory = plan.scheduler.begin(plan.grid, noise[0, 1:]) if plan.steps else None
         sound = torch.tensor(True, device=unknown.device)
         return cls(plan, tokens, unknown, noise, scheduler_memory=memory, sound=sound)
@@ -88,6 +89,7 @@ class Batch:
         begun = torch.tensor([row.step for row in rows])
         self.place = (ends - lengths + begun).to(device)  # (rows,) where each row's next step is
         self.last = (ends - 1).to(device)  # (rows,) where its last is
+        # Which rows are guided or local repeats from step to step, and so do their indices.
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
     @property

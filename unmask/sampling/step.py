@@ -41,21 +41,25 @@ def _full_step(part: Part) -> tuple[Tensor, Tensor]:
     """A step over the whole grid: tokens (rows, tokens), and which rows had numbers (rows,)."""
     rows, mask_id = part.rows, part.batch.backbone.mask_id
     masked = part.tokens == mask_id
+    # The numbers of the protocol's step (docs/architecture.md): 1 and 2.
     logits, attention = _guided(part)
     sound = _are_numbers(logits)
     logits = _with_logit_options(logits, part)
     noise = part.noise
+    # 3. A value at every place: those that are not masked cost nothing extra, and are put back.
     drawn = _draw(part, logits, noise[:, 0])
     values = torch.where(masked, drawn, part.tokens)
     revealed = part.unknown & ~masked
+    # 4. Each scheduler scores its rows at once; what it may not take back stays on top.
     contexts = _contexts(part, logits, values, revealed, noise[:, 1], attention)
     scores = torch.empty_like(noise[:, 1])
     for places, context in contexts:
         scheduler = rows[places[0]].now.scheduler
         found = scheduler.score(context)
-        if not scheduler.remasks:
+        if not scheduler.remasks:  # revealed once is revealed for good
             found = found.masked_fill(context.revealed, float("inf"))
         scores = _put(part, scores, places, found)
+    # 5. Each row its own number of the highest.
     order = ranking(scores, part.unknown)
     kept = _kept(part, contexts, scores, order, revealed)
     _remember(part, contexts, kept, order)
@@ -72,7 +76,7 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     memories = [row.memory for row in rows if row.memory is not None]
     assert len(memories) == len(rows), "a full step came before"
     first, second = part.batch.index([0]), part.batch.index([1])
-    memory = [each.select(first) for each in memories]
+    memory = [kept.select(first) for kept in memories]
     memory += [memories[i].select(second) for i in guided]
     places = positions.places
     logits = part.batch.backbone.local(
@@ -89,10 +93,11 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     tokens = tokens.clone()
     for i, row in enumerate(rows):
         before, after = row.plan.steps[row.step - 1].total, row.now.total
+        # The targets stand in the order of revealing, so a step takes the next ones.
         new = slice(before - row.revealed_before, after - row.revealed_before)
         tokens[i, places[i, new]] = drawn[i, new]
         if after - row.revealed_before == positions.counts[i]:
-            row.memory = row.targets = None
+            row.memory = row.targets = None  # the group is done, and a memory is large
     return tokens, sound
 
 
@@ -123,6 +128,7 @@ def _guided(part: Part) -> tuple[Tensor, Tensor | None]:
     rows, batch = part.rows, part.batch
     guided = part.where(lambda row: row.now.null)
     reading = part.where(lambda row: row.now.scheduler.reads_attention)
+    # Conditions first, then the nulls of those that are guided at this step.
     running = batch.index([*range(len(rows)), *guided])
     found = batch.backbone.full(
         torch.cat([part.tokens, part.tokens[batch.index(guided)]]),
@@ -255,6 +261,7 @@ def _kept(
     revealed: Tensor,
 ) -> Tensor:
     """Which unknown tokens are revealed after the step, (rows, tokens) bool."""
+    # The inverse of the order: the rank of each position.
     places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(-1, order, places)
     kept = ranks < part.total

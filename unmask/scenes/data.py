@@ -12,7 +12,8 @@ from unmask.scenes.truth import SceneConfig
 @dataclass(frozen=True)
 class DataConfig:
     """``scenes`` renders sprites of an archive or bank at ``path`` (plain shapes if there is none);
-    ``folder`` reads captioned images below ``path``. Empty ``nouns`` and ``styles`` take all."""
+    ``folder`` reads captioned images below ``path``, without those that cannot be read if
+    ``skip_unreadable``. Empty ``nouns`` and ``styles`` take all."""
 
     kind: Literal["scenes", "folder"]
     scenes: SceneConfig = field(default_factory=lambda: SceneConfig(size=64))
@@ -20,6 +21,7 @@ class DataConfig:
     nouns: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     flip: bool = False
+    skip_unreadable: bool = False
 
 
 def open_bank(config: DataConfig) -> SpriteBank:

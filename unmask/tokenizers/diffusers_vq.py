@@ -214,10 +214,10 @@ class DiffusersVQ(Tokenizer):
         malformed, or cannot be computed."""
         settings = read_published(DiffusersVQConfig, folder / "config.json")
         weights = weights_file(folder, "diffusion_pytorch_model", precision)
-        made = load_module(lambda: cls(settings), weights, torch.float32)
+        model = load_module(lambda: cls(settings), weights, torch.float32)
         if precision == "bf16":
-            made.decoder.use_bf16()
-        return made
+            model.decoder.use_bf16()
+        return model
 
     @property
     def codebook_size(self) -> int:

@@ -153,11 +153,11 @@ class Encoder(nn.Module):
 
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
-        widths = [config.channels * each for each in (1, *config.multipliers)]
+        widths = [config.channels * multiplier for multiplier in (1, *config.multipliers)]
         levels = list(pairwise(widths))
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
         self.conv_blocks = nn.Sequential(
-            *(Level(each, config.blocks, lowest=False, downsamples=True) for each in levels[:-1]),
+            *(Level(pair, config.blocks, lowest=False, downsamples=True) for pair in levels[:-1]),
             Level(levels[-1], config.blocks, lowest=True),
         )
         self.mid = _middle(widths[-1])
@@ -175,14 +175,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
-        widths = [config.channels * each for each in reversed(config.multipliers)]
+        widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
         levels = list(pairwise([widths[0], *widths]))
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid = _middle(widths[0])
         self.conv_blocks = nn.Sequential(
             *(
-                Level(each, config.blocks + 1, lowest=i == 0, upsamples=i < len(levels) - 1)
-                for i, each in enumerate(levels)
+                Level(pair, config.blocks + 1, lowest=i == 0, upsamples=i < len(levels) - 1)
+                for i, pair in enumerate(levels)
             )
         )
         self.norm_out = _norm(widths[-1])

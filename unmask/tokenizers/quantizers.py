@@ -119,11 +119,11 @@ class LookupFree(Quantizer):
         signs = torch.where(latents > 0, 1.0, -1.0)
         logits = 2 * latents.reshape(-1, self.width) @ self.codebook.T / 0.1
         probabilities = logits.softmax(-1)
-        each = -(probabilities * logits.log_softmax(-1)).sum(-1).mean()
+        entropy = -(probabilities * logits.log_softmax(-1)).sum(-1).mean()
         mean = probabilities.mean(0)
         together = -(mean * mean.clamp_min(1e-9).log()).sum()
         commitment = F.mse_loss(latents, signs)
-        loss = self.config.commitment * commitment + self.config.entropy * (each - together)
+        loss = self.config.commitment * commitment + self.config.entropy * (entropy - together)
         indices = ((signs > 0) * self.bit_values).sum(-1)
         return Quantized(latents + (signs - latents).detach(), indices, loss)
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from unmask.config import check_bounds
 from unmask.errors import ConfigError
 from unmask.scenes.data import DataConfig
 from unmask.scenes.judge import Found, Judge, JudgeConfig, save_judge
@@ -20,6 +21,7 @@ from unmask.training.broken import Truth, broken_scenes
 from unmask.training.judge_figures import best_threshold, is_right, judge_figures
 from unmask.training.judge_loss import centre_cells, judge_losses
 from unmask.training.loop import LoopConfig
+from unmask.training.losses import MOST_WEIGHT
 from unmask.training.sources import SceneSource, open_source
 
 HELD_OUT_SCENES = 1024
@@ -32,6 +34,11 @@ class JudgeSize:
 
     channels: tuple[int, int, int] = (48, 96, 128)
     blocks: int = 2
+
+    def __post_init__(self) -> None:
+        check_bounds(self, channels=(8, 4096), blocks=(0, 100))
+        if any(channels % 8 for channels in self.channels):
+            raise ValueError(f"channels: {self.channels}; the group norms need multiples of 8")
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,9 @@ class JudgeLoss:
     corrupted: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("broken", "decoded", "corrupted"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)}; the bounds are 0 and 1")
+        check_bounds(self, broken=(0, 1), decoded=(0, 1), corrupted=(0, 1))
+        weights = ("present", "whole", "nouns", "colours", "side", "background")
+        check_bounds(self, **dict.fromkeys(weights, (0, MOST_WEIGHT)))
 
 
 @dataclass(frozen=True)

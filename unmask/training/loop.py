@@ -20,8 +20,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from unmask.config import check_bounds
 from unmask.errors import ConfigError
 from unmask.scenes.seeds import LOOP, batch_seed
+
+MOST = 10**9  # of what is counted
+ALMOST_ONE = 0.99999  # of averages over steps
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,27 @@ class LoopConfig:
     sheet_every: int = 2000
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "log_every", "checkpoint_every", "sheet_every")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}; the least is 1")
-        if self.learning_rate <= 0 or not 0 <= self.ema < 1 or self.warmup < 0:
-            raise ValueError(
-                f"learning_rate {self.learning_rate}, ema {self.ema}, warmup {self.warmup}; "
-                "expected above 0, from 0 to below 1, and 0 or more"
-            )
+        check_bounds(
+            self,
+            steps=(1, MOST),
+            batch=(1, MOST),
+            learning_rate=(1e-9, 10),
+            warmup=(0, MOST),
+            final_rate=(0, 1),
+            weight_decay=(0, 10),
+            beta2=(0, ALMOST_ONE),
+            clip=(1e-6, 1e6),
+            ema=(0, ALMOST_ONE),
+            seed=(0, MOST),
+            log_every=(1, MOST),
+            checkpoint_every=(1, MOST),
+            sheet_every=(1, MOST),
+        )
         if self.checkpoint_every % self.log_every or self.sheet_every % self.log_every:
-            raise ValueError("checkpoint_every and sheet_every must be multiples of log_every")
+            raise ValueError(
+                f"checkpoint_every: {self.checkpoint_every}, sheet_every: {self.sheet_every}; they "
+                f"must be multiples of log_every, {self.log_every}"
+            )
 
 
 class Task(Protocol):

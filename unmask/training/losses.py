@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOST_WEIGHT = 1e6  # of a term of a loss
+
 
 def gradient_difference(images: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of horizontal and vertical gradients: edges stay sharp."""

@@ -2,17 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from unmask import config
 from unmask.devices import usable_device
 from unmask.errors import ConfigError
-from unmask.scenes.data import DataConfig
 from unmask.training.judge import JudgeTask, JudgeTraining
 from unmask.training.loop import Loop, Task
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 from unmask.training.transformer import TransformerTask, TransformerTraining
 
+MOST_MINUTES = 60 * 24 * 365
+T = TypeVar("T", TokenizerTraining, TransformerTraining, JudgeTraining)
 What = Literal["tokenizer", "transformer", "judge"]
 
 
@@ -23,6 +24,7 @@ def train(
     *,
     data: Path | None = None,
     tokenizer: Path | None = None,
+    skip_unreadable: bool = False,
     resume: bool = False,
     minutes: float | None = None,
     device: str | None = None,
@@ -31,27 +33,34 @@ def train(
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
     trained tokenizer, for a transformer or a judge; for a tokenizer, that whose decoder is to be
-    trained on. The result is the folder ``out/model``.
+    trained on; ``skip_unreadable`` goes on without pictures that cannot be read. The result is the
+    folder ``out/model``.
     """
+    if minutes is not None and not 0 <= minutes <= MOST_MINUTES:
+        raise ConfigError(f"--minutes is {minutes}; it must lie between 0 and {MOST_MINUTES}")
     device = usable_device(device)
     task: Task
     settings: TokenizerTraining | TransformerTraining | JudgeTraining
     if what == "tokenizer":
-        settings = config.load(TokenizerTraining, path)
-        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        settings = _load(TokenizerTraining, path, data, skip_unreadable)
         task = TokenizerTask(settings, device, tokenizer)
     elif tokenizer is None:
         raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")
     elif what == "judge":
-        settings = config.load(JudgeTraining, path)
-        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        settings = _load(JudgeTraining, path, data, skip_unreadable)
         task = JudgeTask(settings, tokenizer, device)
     else:
-        settings = config.load(TransformerTraining, path)
-        settings = dataclasses.replace(settings, data=_with_path(settings.data, data))
+        settings = _load(TransformerTraining, path, data, skip_unreadable)
         task = TransformerTask(settings, tokenizer, device, out)
     Loop(task, settings.loop, out, device).run(resume, minutes)
 
 
-def _with_path(settings: DataConfig, data: Path | None) -> DataConfig:
-    return dataclasses.replace(settings, path=str(data)) if data else settings
+def _load(kind: type[T], path: Path, data: Path | None, skip_unreadable: bool) -> T:
+    """The configuration, with what the caller says of its data."""
+    settings = config.load(kind, path)
+    given = dataclasses.replace(
+        settings.data,
+        path=str(data) if data else settings.data.path,
+        skip_unreadable=skip_unreadable or settings.data.skip_unreadable,
+    )
+    return dataclasses.replace(settings, data=given)

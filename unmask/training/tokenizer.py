@@ -1,6 +1,6 @@
 """Training of the image tokenizer."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from unmask.config import check_bounds
 from unmask.errors import ConfigError
 from unmask.scenes.data import DataConfig
 from unmask.scenes.seeds import HELD_OUT
@@ -16,7 +17,7 @@ from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training.loop import LoopConfig
-from unmask.training.losses import gradient_difference, psnr
+from unmask.training.losses import MOST_WEIGHT, gradient_difference, psnr
 from unmask.training.perceptual import Perceptual
 from unmask.training.sources import open_source
 
@@ -29,6 +30,10 @@ class TokenizerLoss:
     square: float = 2.0
     gradient: float = 0.5
     perceptual: float = 0.0
+
+    def __post_init__(self) -> None:
+        weights = {field.name: (0, MOST_WEIGHT) for field in fields(self)}
+        check_bounds(self, **weights)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ class TokenizerTraining:
     loop: LoopConfig
     loss: TokenizerLoss = field(default_factory=TokenizerLoss)
     rasters: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = self.data.scenes.size
+        for raster in self.rasters:
+            if raster < 1 or size % raster:
+                raise ValueError(f"rasters: {raster} does not divide data.scenes.size, {size}")
 
 
 class TokenizerTask:

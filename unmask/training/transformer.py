@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unmask.config import save_json
+from unmask.card import ModelCard
+from unmask.config import check_bounds, save_json
 from unmask.errors import ConfigError
-from unmask.families.base import ModelCard
 from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.folder import save_native
@@ -46,6 +46,21 @@ class TransformerSize:
     condition_length: int = 24
     digits: bool = False
 
+    def __post_init__(self) -> None:
+        check_bounds(
+            self,
+            width=(4, 1 << 16),
+            layers=(1, 1000),
+            heads=(1, 1 << 14),
+            hidden=(1, 1 << 18),
+            vocabulary=(1, 1 << 20),
+            condition_length=(1, 4096),
+        )
+        if self.width % (4 * self.heads):
+            raise ValueError(
+                f"heads: {self.heads}; width, {self.width}, must be a multiple of 4 x heads"
+            )
+
 
 @dataclass(frozen=True)
 class TransformerLoss:
@@ -56,6 +71,9 @@ class TransformerLoss:
     label_smoothing: float = 0.0
     unmasked: float = 0.0
     drop_condition: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_bounds(self, label_smoothing=(0, 1), unmasked=(0, 1), drop_condition=(0, 1))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.worlds.server import SECONDS, FakePipeline, Gate, Prompts, ask, running, until
-from unmask.errors import DrawingError, RequestError, UnavailableError
+from unmask.errors import DrawingError, QueueFullError, RequestError, UnavailableError
+from unmask.pipeline import DrawRequest, Generated
 from unmask.sampling.backbone import Pass
-from unmask.server.engine.engine import Engine, QueueFullError
-from unmask.server.engine.tickets import Preview, Priority, Progress
+from unmask.server.engine.engine import Engine
+from unmask.server.engine.tickets import Event, Preview, Priority, Progress
 from unmask.server.engine.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -27,6 +29,11 @@ def measure(engine: Engine, work_per_second: float) -> None:
     """As if steps of one row had been measured."""
     for _ in range(10):
         engine.figures.times(engine.options.models[0]).add(64.0, 64.0 / work_per_second)
+
+
+def prompt_of(result: Generated | BaseException) -> str:
+    assert isinstance(result, Generated)
+    return result.request.prompt
 
 
 async def waiting(engine: Engine, count: int) -> None:
@@ -212,6 +219,7 @@ async def test_a_poisoned_row_fails_alone_and_changes_no_neighbour(pipeline: Fak
         await first
     assert isinstance(results.pop(2), ValueError)
     for result in results:
+        assert isinstance(result, Generated)
         assert result.images[0].tobytes() == pipeline.draw(result.request, 0).tobytes()
 
 
@@ -228,14 +236,14 @@ async def test_logits_that_are_no_numbers_fail_their_request_alone(
                 found.logits[row, 5, 0] = value
         return found
 
-    pipeline.fake.full = poisoned
+    pipeline.fake.full = poisoned  # type: ignore[method-assign]
     async with running(pipeline) as engine:
         results = await asyncio.gather(
             *(ask(engine, pipeline, prompt) for prompt in ("good", "bad", "fine")),
             return_exceptions=True,
         )
     assert isinstance(results[1], DrawingError)
-    assert [result.request.prompt for result in (results[0], results[2])] == ["good", "fine"]
+    assert [prompt_of(result) for result in (results[0], results[2])] == ["good", "fine"]
 
 
 @pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
@@ -257,18 +265,18 @@ async def test_out_of_memory_halves_the_batch_and_goes_on(
 async def test_a_drawing_that_fails_fails_alone(pipeline: FakePipeline) -> None:
     draw = pipeline.draw
 
-    def failing(request, index):
+    def failing(request: DrawRequest, index: int) -> Image.Image:
         if request.prompt == "bad":
             raise OSError("decoder")
         return draw(request, index)
 
-    pipeline.draw = failing
+    pipeline.draw = failing  # type: ignore[method-assign]
     async with running(pipeline) as engine:
         results = await asyncio.gather(
             *(ask(engine, pipeline, prompt) for prompt in ("good", "bad")), return_exceptions=True
         )
     assert isinstance(results[1], OSError)
-    assert results[0].request.prompt == "good"
+    assert prompt_of(results[0]) == "good"
 
 
 METHODS = (
@@ -283,9 +291,10 @@ async def test_a_worker_killed_at_any_point_leaves_nobody_waiting(
     pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, point: str, after: bool
 ) -> None:
     """And is replaced: what is asked then is drawn."""
-    original, kills = getattr(Worker, point), []
+    original = getattr(Worker, point)
+    kills: list[str] = []
 
-    def killing(self, *arguments):
+    def killing(self: Worker, *arguments: object) -> object:
         armed = not kills and pipeline.fake.batches
         if armed and not after:
             kills.append(point)
@@ -399,7 +408,7 @@ async def test_draining_takes_nothing_new_and_finishes_what_is_there(
 
 
 async def test_progress_and_previews_are_heard_in_order(pipeline: FakePipeline) -> None:
-    heard = []
+    heard: list[Event] = []
     async with running(pipeline) as engine:
         await ask(engine, pipeline, n=2, steps=8, previews=3, on_event=heard.append)
         await asyncio.sleep(0)
@@ -408,9 +417,9 @@ async def test_progress_and_previews_are_heard_in_order(pipeline: FakePipeline) 
     assert {event.total for event in progress} == {16}
     previews = [event for event in heard if isinstance(event, Preview)]
     for index in (0, 1):
-        own = [event for event in previews if event.image_index == index]
-        assert [event.number for event in own] == [0, 1, 2]
-        masked = [event.image.getpixel((0, 0))[0] for event in own]
+        shown = [event for event in previews if event.image_index == index]
+        assert [event.number for event in shown] == [0, 1, 2]
+        masked = [event.image.tobytes()[0] for event in shown]
         assert 64 > masked[0] > masked[1] > masked[2] > 0
 
 

@@ -3,12 +3,16 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
+from pathlib import Path
 
 import pytest
 
+from tests.worlds.native import PROMPT, write_native
 from tests.worlds.server import SECONDS, FakePipeline, FakeSource, Gate, ask, running, until
 from unmask.errors import ConfigError, NotFoundError, UnavailableError
+from unmask.pipeline import Pipeline
 from unmask.server.engine import models
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.models import ModelState
@@ -109,6 +113,20 @@ async def test_a_model_that_was_put_away_is_freed(pipeline: FakePipeline) -> Non
         await until(lambda: gc.collect() >= 0 and {copy.info.name for copy in copies} == {"two"})
 
 
+def test_a_pipeline_is_freed_with_its_last_user_and_not_when_rubbish_is_collected(
+    tmp_path: Path,
+) -> None:
+    gc.disable()
+    try:
+        pipeline = Pipeline.load(write_native(tmp_path))
+        pipeline.generate(PROMPT, steps=1)
+        kept = weakref.ref(pipeline.backbone)
+        del pipeline
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
 async def test_while_a_model_is_loaded_others_draw(pipeline: FakePipeline) -> None:
     begun, loaded = threading.Event(), threading.Event()
 
@@ -176,8 +194,8 @@ async def test_a_broken_model_harms_nobody_else_and_is_tried_again(
         assert (one.state, two.state) == (ModelState.LOADED, ModelState.FAILED)
         assert "OSError" in two.reason
         broken = False
-        clock = models.time.monotonic
-        monkeypatch.setattr(models.time, "monotonic", lambda: clock() + 31)
+        clock = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 31)
         assert (await engine.open("two")).key == "two"
 
 

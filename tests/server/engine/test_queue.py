@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from unmask.pipeline import Pipeline, PreparedRequest
 from unmask.server.engine import queue as queues
-from unmask.server.engine.costs import Cost, WeighedRequest
-from unmask.server.engine.models import OpenedModel
+from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Priority, Ticket
 
@@ -112,8 +111,8 @@ def test_it_tells_what_a_new_one_would_wait_for() -> None:
 def test_those_who_left_are_neither_counted_nor_given_out() -> None:
     queue = FairQueue()
     tickets = [ticket(name) for name in "abc"]
-    for each in tickets:
-        queue.put(each)
+    for waiting in tickets:
+        queue.put(waiting)
     for gone in tickets[1:]:
         gone.cancel()
     queue.remove(tickets[1])
@@ -138,4 +137,4 @@ def test_whatever_was_put_is_taken_once_and_told_by_whom(
     while (found := queue.take("two")) is not None:
         taken.append(found)
     assert sorted(map(id, taken)) == sorted(map(id, tickets))
-    assert {each.taken_by for each in taken} <= {"one", "two"}
+    assert {found.taken_by for found in taken if found is not None} <= {"one", "two"}

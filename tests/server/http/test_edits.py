@@ -2,77 +2,76 @@ import base64
 import io
 import json
 import struct
-import tracemalloc
+import threading
 import zlib
+from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from fastapi.testclient import TestClient
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from unmask.pipeline import Pipeline
-from unmask.server.http.app import create_app
-from unmask.server.http.schemas import EditBody
-from unmask.settings import Settings
-
-EDITS, OUTPAINT, VARIATIONS = (f"/v1/images/{name}" for name in ("edits", "outpaint", "variations"))
-
-
-def noise(mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> Image.Image:
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8), mode)
-
-
-def file(image: Image.Image, kind: str = "png", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
+from tests.worlds.uploads import (
+    IMAGE,
+    MASK,
+    OUTPAINT,
+    PNG,
+    VARIATIONS,
+    file,
+    left_half,
+    noise,
+    post,
+)
+from unmask.editing import Edit
+from unmask.pipeline import DrawRequest, Pipeline, PreparedRequest
 
 
-def left_half(mode: str, chosen: object, rest: object, size=(40, 24)) -> Image.Image:
-    mask = Image.new(mode, size, rest)
-    mask.paste(chosen, (0, 0, size[0] // 2, size[1]))
-    return mask
+def text_of(image: Image.Image) -> dict[str, str]:
+    assert isinstance(image, PngImageFile)
+    return dict(image.text)
 
 
-IMAGE = noise()
-PNG = file(IMAGE)
-MASK = file(left_half("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)))
+def edit_of(request: DrawRequest) -> Edit:
+    assert request.edit is not None
+    return request.edit
 
 
-def post(client, url=EDITS, data=None, **files: bytes):
-    data = {"prompt": "a red cat"} if data is None else data
-    named = {name: (f"{name}.png", content, "image/png") for name, content in files.items()}
-    return client.post(url, data=data, files=named or {"": b""})
-
-
-def drawn(answer, index=0) -> Image.Image:
+def drawn(answer: httpx2.Response, index: int = 0) -> Image.Image:
     assert answer.status_code == 200, answer.text
     return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][index]["b64_json"])))
 
 
-def test_inpainting_keeps_what_the_mask_does_not_select(client, pipeline):
+def test_inpainting_keeps_what_the_mask_does_not_select(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     answer = post(client, image=PNG, mask=MASK)
     image = drawn(answer)
     assert (image.mode, image.size) == ("RGB", (40, 24))
     assert image.crop((20, 0, 40, 24)).tobytes() == IMAGE.crop((20, 0, 40, 24)).tobytes()
     assert image.crop((0, 0, 20, 24)).tobytes() != IMAGE.crop((0, 0, 20, 24)).tobytes()
     [request] = pipeline.drawn
-    assert (request.prompt, request.size, request.edit.kind) == ("a red cat", (40, 24), "inpaint")
+    assert (request.prompt, request.size, edit_of(request).kind) == (
+        "a red cat",
+        (40, 24),
+        "inpaint",
+    )
     body = answer.json()
     assert (body["size"], body["background"]) == ("40x24", "opaque")
-    assert body["edit"] == request.edit.summary()
+    assert body["edit"] == edit_of(request).summary()
 
 
-def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(client, pipeline):
+def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     image = drawn(post(client, data={"prompt": "cat", "feather": "3"}, image=PNG, mask=MASK))
-    notes = json.loads(image.text["unmask"])
-    assert notes["edit"] == pipeline.drawn[0].edit.summary()
+    notes = json.loads(text_of(image)["unmask"])
+    assert notes["edit"] == edit_of(pipeline.drawn[0]).summary()
     assert notes["edit"]["feather"] == 3
     assert (notes["prompt"], notes["steps"], notes["size"]) == ("cat", 12, "40x24")
-    assert len(image.text["unmask"]) < 2000
+    assert len(text_of(image)["unmask"]) < 2000
 
 
 @pytest.mark.parametrize(
@@ -88,9 +87,15 @@ def test_the_file_tells_the_edit_and_holds_no_more_of_it_than_a_digest(client, p
         ({"strength": "0.5", "feather": "1"}, {"mask": MASK}, ("image_to_image", 1, 0.5, None)),
     ],
 )
-def test_what_is_sent_decides_the_kind_of_edit(client, pipeline, fields, files, expected):
+def test_what_is_sent_decides_the_kind_of_edit(
+    client: TestClient,
+    pipeline: FakePipeline,
+    fields: dict[str, str],
+    files: dict[str, Any],
+    expected: object,
+) -> None:
     assert post(client, data={"prompt": "cat", **fields}, image=PNG, **files).status_code == 200
-    edit = pipeline.drawn[0].edit
+    edit = edit_of(pipeline.drawn[0])
     assert (edit.kind, edit.feather, edit.strength, edit.share) == expected
     assert edit.mask.mean() == (0.5 if files else 1)
 
@@ -98,19 +103,23 @@ def test_what_is_sent_decides_the_kind_of_edit(client, pipeline, fields, files, 
 @pytest.mark.parametrize(
     ("fields", "kind"), [({}, "inpaint"), ({"strength": "0.5"}, "image_to_image")]
 )
-def test_without_a_mask_transparent_pixels_are_one(client, pipeline, fields, kind):
+def test_without_a_mask_transparent_pixels_are_one(
+    client: TestClient, pipeline: FakePipeline, fields: dict[str, str], kind: str
+) -> None:
     image = IMAGE.copy()
     image.putalpha(left_half("L", 0, 255))
     answer = post(client, data={"prompt": "cat", **fields}, image=file(image))
     assert drawn(answer).mode == "RGB"
-    edit = pipeline.drawn[0].edit
+    edit = edit_of(pipeline.drawn[0])
     assert edit.kind == kind
     assert (edit.mask == (np.asarray(image)[..., 3] == 0)).all()
 
 
-def test_transparency_outside_the_mask_stays(client, pipeline, fault):
+def test_transparency_outside_the_mask_stays(
+    client: TestClient, pipeline: FakePipeline, fault: CheckFault
+) -> None:
     image = noise("RGBA")
-    files = {"image": file(image), "mask": MASK}
+    files: dict[str, Any] = {"image": file(image), "mask": MASK}
     answer = post(client, **files)
     result = drawn(answer)
     assert answer.json()["background"] == "transparent"
@@ -122,35 +131,39 @@ def test_transparency_outside_the_mask_stays(client, pipeline, fault):
     fault(post(client, data={"prompt": "cat", "background": "opaque"}, **files), 400, "background")
 
 
-def test_outpainting_makes_the_picture_larger_by_so_much(client, pipeline):
+def test_outpainting_makes_the_picture_larger_by_so_much(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
     sides = {"left": "8", "right": "16", "bottom": "1"}
     answer = post(client, OUTPAINT, {"prompt": "cat", "feather": "2", **sides}, image=PNG)
     image = drawn(answer)
     assert image.size == (64, 25)
     assert image.crop((8, 0, 48, 24)).tobytes() == IMAGE.tobytes()
     assert answer.json()["edit"]["kind"] == "outpaint"
-    assert pipeline.drawn[0].edit.feather == 2
+    assert edit_of(pipeline.drawn[0]).feather == 2
 
 
-def test_a_variation_needs_no_prompt(client, pipeline):
+def test_a_variation_needs_no_prompt(client: TestClient, pipeline: FakePipeline) -> None:
     answer = post(client, VARIATIONS, {"n": "2"}, image=PNG)
     assert drawn(answer, 1).size == (40, 24)
     post(client, VARIATIONS, {"prompt": "cat", "strength": "0.25"}, image=PNG)
     first, second = pipeline.drawn
-    assert (first.prompt, first.n, first.edit.kind) == ("", 2, "variation")
-    assert (first.edit.strength, second.edit.strength) == (0.5, 0.25)
+    assert (first.prompt, first.n, edit_of(first).kind) == ("", 2, "variation")
+    assert (edit_of(first).strength, edit_of(second).strength) == (0.5, 0.25)
     assert second.prompt == "cat"
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
-def test_every_format_that_is_read_is_taken_and_turned_upright(client, kind):
+def test_every_format_that_is_read_is_taken_and_turned_upright(
+    client: TestClient, kind: str
+) -> None:
     exif = IMAGE.getexif()
     exif[0x0112] = 6
     answer = post(client, OUTPAINT, {"prompt": "", "top": "1"}, image=file(IMAGE, kind, exif=exif))
     assert drawn(answer).size == (24, 41)
 
 
-def test_texts_are_read_as_strictly_as_json(client, pipeline):
+def test_texts_are_read_as_strictly_as_json(client: TestClient, pipeline: FakePipeline) -> None:
     data = {
         "prompt": "2",
         "n": "2",
@@ -189,7 +202,7 @@ def test_texts_are_read_as_strictly_as_json(client, pipeline):
         ("n", "two"),
         ("n", "2, 3"),
         ("n", "9" * 5000),
-        ("seed", "-1"),
+        ("seed", "-2"),
         ("zigzag", "True"),
         ("temperature", "NaN"),
         ("temperature", "1e999"),
@@ -215,18 +228,20 @@ def test_texts_are_read_as_strictly_as_json(client, pipeline):
         ("mask", "text"),
     ],
 )
-def test_a_bad_text_is_refused_by_name(client, fault, param, text):
-    files = {"mask": MASK} if param == "feather" else {}
+def test_a_bad_text_is_refused_by_name(
+    client: TestClient, fault: CheckFault, param: str, text: str
+) -> None:
+    files: dict[str, Any] = {"mask": MASK} if param == "feather" else {}
     answer = post(client, data={"prompt": "cat", param: text}, image=PNG, **files)
     fault(answer, 400, param.removesuffix("[]"))
 
 
-def test_share_and_strength_exclude_each_other(client, fault):
+def test_share_and_strength_exclude_each_other(client: TestClient, fault: CheckFault) -> None:
     data = {"prompt": "cat", "share": "0.5", "strength": "0.5"}
     fault(post(client, data=data, image=PNG), 400, "share")
 
 
-def test_a_feather_without_a_mask_is_refused(client, fault):
+def test_a_feather_without_a_mask_is_refused(client: TestClient, fault: CheckFault) -> None:
     fault(post(client, data={"prompt": "cat", "feather": "2"}, image=PNG), 400, "feather")
 
 
@@ -260,8 +275,11 @@ def animated(kind: str) -> bytes:
         (file(Image.new("I;16", (40, 24))), "16 bits"),
     ],
 )
-def test_a_file_that_is_no_picture_to_edit_is_refused(client, fault, name, content, words):
-    error = fault(post(client, **({"image": PNG, "mask": MASK} | {name: content})), 400, name)
+def test_a_file_that_is_no_picture_to_edit_is_refused(
+    client: TestClient, fault: CheckFault, name: str, content: bytes, words: str
+) -> None:
+    files: dict[str, Any] = {"image": PNG, "mask": MASK, name: content}
+    error = fault(post(client, **files), 400, name)
     assert words in error["message"]
 
 
@@ -273,7 +291,9 @@ def test_a_file_that_is_no_picture_to_edit_is_refused(client, fault, name, conte
         Image.new("RGBA", (40, 24), "white"),
     ],
 )
-def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(client, fault, mask):
+def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(
+    client: TestClient, fault: CheckFault, mask: Image.Image
+) -> None:
     fault(post(client, image=PNG, mask=file(mask)), 400, "mask")
 
 
@@ -285,147 +305,18 @@ def test_a_mask_that_does_not_fit_or_selects_nothing_is_refused(client, fault, m
         ({"prompt": "cat", "left": "-1"}, "left"),
         ({"prompt": "cat", "left": "x"}, "left"),
         ({"prompt": "cat", "top": "1000000000000"}, "top"),
-        ({"prompt": "cat", "bottom": "100000"}, "bottom"),
+        ({"prompt": "cat", "bottom": "1000000"}, "bottom"),
         ({"prompt": "cat", "left": "1", "mask": "x"}, "mask"),
     ],
 )
-def test_outpainting_that_cannot_be_done_is_refused(client, fault, data, param):
+def test_outpainting_that_cannot_be_done_is_refused(
+    client: TestClient, fault: CheckFault, data: dict[str, object], param: str
+) -> None:
     fault(post(client, OUTPAINT, data, image=PNG), 400, param)
 
 
-@pytest.mark.parametrize("url", [EDITS, OUTPAINT, VARIATIONS])
-def test_exactly_one_image_is_needed(client, fault, url):
-    error = fault(post(client, url, {"prompt": "cat", "top": "1"}, other=PNG), 400, "other")
-    assert "image" in error["message"]
-    data = {"prompt": "cat"}
-    assert (
-        "missing"
-        in fault(client.post(url, files={"prompt": (None, "cat")}), 400, "image")["message"]
-    )
-    twice = [("image[]", ("a.png", PNG)), ("image[]", ("b.png", PNG))]
-    assert "twice" in fault(client.post(url, data=data, files=twice), 400, "image")["message"]
-    mixed = [("image", ("a.png", PNG)), ("image[]", ("b.png", PNG))]
-    fault(client.post(url, data=data, files=mixed), 400, "image")
-
-
-def test_a_field_that_is_there_twice_is_refused(client, fault):
-    fault(post(client, data={"prompt": "cat", "n": ["1", "2"]}, image=PNG), 400, "n")
-    fault(post(client, data={"prompt": "cat", "n": "1", "n[]": "2"}, image=PNG), 400, "n")
-
-
-@pytest.mark.parametrize("url", [EDITS, OUTPAINT, VARIATIONS])
-@pytest.mark.parametrize(
-    "kind", [None, "application/json", "application/x-www-form-urlencoded", "multipart/mixed"]
-)
-def test_another_content_type_is_refused(client, fault, url, kind):
-    headers = {"content-type": kind} if kind else {}
-    error = fault(client.post(url, content=b"{}", headers=headers), 415)
-    assert "multipart/form-data" in error["message"]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"--x",
-        b"--x\r\n\r\n",
-        b"--x\r\ncontent-disposition: form-data\r\n\r\n1\r\n--x--\r\n",
-        b'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\ncat',
-        b"--y\r\n" * 1000,
-    ],
-)
-def test_a_form_that_is_none_is_refused(client, fault, content):
-    headers = {"content-type": "multipart/form-data; boundary=x"}
-    fault(client.post(EDITS, content=content, headers=headers), 400)
-    fault(client.post(EDITS, content=content, headers={"content-type": "multipart/form-data"}), 400)
-
-
-def test_too_many_parts_and_too_long_ones_are_refused(client, fault):
-    many_fields = {"prompt": "cat", "n": ["1"] * 300}
-    assert "Too many fields" in fault(post(client, data=many_fields, image=PNG), 400)["message"]
-    many_files = [("image", ("a.png", b"x"))] * 20
-    assert "Too many files" in fault(client.post(EDITS, files=many_files), 400)["message"]
-    long = {"prompt": "x" * 70_000}
-    assert "maximum size" in fault(post(client, data=long, image=PNG), 400)["message"]
-
-
-def test_forms_have_a_limit_of_their_own(serve, pipeline, until, fault):
-    with serve(lambda: pipeline, max_body_bytes=1000, max_upload_bytes=len(PNG) + 2000) as client:
-        until(lambda: client.get("/readyz").status_code == 200)
-        assert post(client, image=PNG).status_code == 200
-        assert fault(post(client, image=PNG + b"\0" * 3000), 413)["code"] == "body_too_large"
-        as_json = client.post("/v1/images/generations", json={"prompt": "x" * 1000})
-        fault(as_json, 413)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_of_300_megabytes_is_refused_and_never_held(announced):
-    total, size, taken = 300 << 20, 1 << 16, 0
-    start = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
-    zeros = bytes(size)
-    sent = []
-
-    async def receive():
-        nonlocal taken
-        body = zeros if taken else start
-        taken += len(body)
-        return {"type": "http.request", "body": body, "more_body": taken < total}
-
-    async def send(message):
-        sent.append(message)
-
-    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
-    if announced:
-        headers.append((b"content-length", str(total).encode()))
-    scope = {"type": "http", "method": "POST", "path": EDITS, "headers": headers}
-    scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("x", 80)}
-    app = create_app(Settings())
-    tracemalloc.start()
-    try:
-        await app(scope, receive, send)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert sent[0]["status"] == 413
-    assert json.loads(sent[1]["body"])["error"]["code"] == "body_too_large"
-    assert taken <= (0 if announced else (20 << 20) + size)
-    assert peak < 8 << 20
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-texts = (
-    st.sampled_from(["", "1", "-1", "0.5", "true", "null", "[0.1, 0.2]", "[[]]", "NaN", "halton"])
-    | st.text(max_size=5)
-    | st.integers().map(str)
-)
-names = st.sampled_from(sorted(EditBody.model_fields)) | st.text(max_size=8)
-contents = st.sampled_from([PNG, MASK, file(IMAGE, "jpeg"), b""]) | st.binary(max_size=40)
-
-
 @pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    url=st.sampled_from([EDITS, OUTPAINT, VARIATIONS]),
-    fields=st.dictionaries(names, texts, max_size=3),
-    files=st.dictionaries(st.sampled_from(["image", "mask", "x"]), contents, max_size=2),
-    whole=st.booleans(),
-)
-def test_any_form_is_served_or_refused(client, fault, url, fields, files, whole):
-    if whole:  # but for one field or file
-        fields, files = {"prompt": "cat"} | fields, {"image": PNG} | files
-    answer = post(client, url, fields, **files)
-    if answer.status_code != 200:
-        assert answer.status_code in (400, 404)
-        fault(answer)
-
-
-@pytest.mark.slow
-def test_the_bundled_model_edits_through_the_server(serve, until):
+def test_the_bundled_model_edits_through_the_server(serve: Serve, until: Until) -> None:
     with serve(lambda: Pipeline.load("storybook-64")) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         data = {"prompt": "a red cat", "seed": "7", "steps": "4"}
@@ -437,3 +328,19 @@ def test_the_bundled_model_edits_through_the_server(serve, until):
         assert drawn(post(client, VARIATIONS, {"n": "1"}, image=PNG)).size == (40, 24)
         larger = drawn(post(client, OUTPAINT, {**data, "right": "40"}, image=PNG))
         assert larger.crop((0, 0, 40, 24)).tobytes() == IMAGE.tobytes()
+
+
+def test_an_edit_is_prepared_once_for_all_its_images_and_beside_the_worker(
+    client: TestClient, pipeline: FakePipeline
+) -> None:
+    threads: list[str] = []
+    prepare = pipeline.prepare
+
+    def prepare_heard(request: DrawRequest) -> PreparedRequest:
+        threads.append(threading.current_thread().name)
+        return prepare(request)
+
+    pipeline.prepare = prepare_heard  # type: ignore[method-assign]
+    data = {"prompt": "cat", "n": "4"}
+    assert post(client, data=data, image=PNG, mask=MASK).status_code == 200
+    assert threads == ["once-weigh"]

@@ -5,7 +5,9 @@ import socket
 import time
 
 import pytest
+from fastapi.testclient import TestClient
 
+from tests.worlds.server import CheckFault, FakePipeline, Gate, Serve, Until
 from unmask.errors import RequestError
 from unmask.server.http.schemas import GenerationBody, read_body
 
@@ -35,28 +37,32 @@ JSON = {"content-type": "application/json"}
         b'{"' + b"x" * 90_000 + b'": 1, "prompt": "cat"}',
     ],
 )
-def test_a_body_that_is_no_request_is_refused(client, fault, body):
+def test_a_body_that_is_no_request_is_refused(
+    client: TestClient, fault: CheckFault, body: bytes
+) -> None:
     fault(client.post(URL, content=body, headers=JSON), 400)
 
 
-def test_a_refusal_does_not_grow_with_what_is_refused(client):
+def test_a_refusal_does_not_grow_with_what_is_refused(client: TestClient) -> None:
     body = b'{"' + b"x" * 90_000 + b'": 1, "prompt": "cat"}'
     assert len(client.post(URL, content=body, headers=JSON).content) < 2000
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_another_content_type_is_refused(client, fault, kind):
+def test_another_content_type_is_refused(client: TestClient, fault: CheckFault, kind: str) -> None:
     headers = {"content-type": kind} if kind else {}
     error = fault(client.post(URL, content=b'{"prompt": "cat"}', headers=headers), 415)
     assert "application/json" in error["message"]
 
 
-def test_a_charset_does_no_harm(client):
+def test_a_charset_does_no_harm(client: TestClient) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert client.post(URL, content=b'{"prompt": "cat"}', headers=headers).status_code == 200
 
 
-def test_unknown_routes_and_methods_are_refused_in_the_envelope(client, fault):
+def test_unknown_routes_and_methods_are_refused_in_the_envelope(
+    client: TestClient, fault: CheckFault
+) -> None:
     assert fault(client.get("/v1/nothing"), 404)["code"] == "not_found"
     assert fault(client.get("/v1/models/"), 404)
     refused = client.get(URL)
@@ -64,12 +70,16 @@ def test_unknown_routes_and_methods_are_refused_in_the_envelope(client, fault):
     assert refused.headers["allow"] == "POST"
 
 
-def test_a_body_over_the_limit_is_refused_when_announced(client, fault):
+def test_a_body_over_the_limit_is_refused_when_announced(
+    client: TestClient, fault: CheckFault
+) -> None:
     answer = client.post(URL, json={"prompt": "x" * 100_001})
     assert fault(answer, 413)["code"] == "body_too_large"
 
 
-def test_a_body_over_the_limit_is_refused_while_it_comes(client, fault):
+def test_a_body_over_the_limit_is_refused_while_it_comes(
+    client: TestClient, fault: CheckFault
+) -> None:
     chunks = (b" " * 10_000 for _ in range(11))
     answer = client.post(URL, content=chunks, headers=JSON)
     assert "content-length" not in answer.request.headers
@@ -77,7 +87,9 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(client, fault):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP"])
-def test_an_encoded_body_is_refused_by_name(client, fault, encoding):
+def test_an_encoded_body_is_refused_by_name(
+    client: TestClient, fault: CheckFault, encoding: str
+) -> None:
     headers = JSON | {"content-encoding": encoding}
     error = fault(client.post(URL, content=gzip.compress(b"{}"), headers=headers), 415)
     assert encoding.lower() in error["message"]
@@ -98,18 +110,20 @@ CHEAP = [
 
 
 @pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
-def test_no_cheap_body_costs_more_than_it_may(body):
+def test_no_cheap_body_costs_more_than_it_may(body: bytes) -> None:
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()  # whatever else the machine does
         with contextlib.suppress(RequestError):
             read_body(body, GenerationBody)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.02
 
 
-def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, caplog):
-    def explode(step):
+def test_an_unexpected_error_is_logged_and_not_told(
+    client: TestClient, pipeline: FakePipeline, fault: CheckFault, caplog: pytest.LogCaptureFixture
+) -> None:
+    def explode(step: list[str]) -> None:
         raise RuntimeError("secret")
 
     pipeline.fake.during = explode
@@ -129,13 +143,17 @@ def test_an_unexpected_error_is_logged_and_not_told(client, pipeline, fault, cap
 @pytest.mark.parametrize(
     ("given", "kept"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ("", False)]
 )
-def test_a_sane_request_id_is_kept_and_another_replaced(client, given, kept):
+def test_a_sane_request_id_is_kept_and_another_replaced(
+    client: TestClient, given: str, kept: bool
+) -> None:
     answer = client.get("/livez", headers={"x-request-id": given})
     assert (answer.headers["x-request-id"] == given) == kept
     assert answer.headers["x-request-id"]
 
 
-def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until, fault):
+def test_a_request_that_takes_too_long_is_given_up(
+    serve: Serve, pipeline: FakePipeline, gate: Gate, until: Until, fault: CheckFault
+) -> None:
     pipeline.fake.during = gate
     with serve(lambda: pipeline, request_timeout_seconds=0.05) as client:
         until(lambda: client.get("/readyz").status_code == 200)
@@ -144,7 +162,9 @@ def test_a_request_that_takes_too_long_is_given_up(serve, pipeline, gate, until,
         gate.opened.set()
 
 
-def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(live, pipeline, gate, until):
+def test_a_client_that_hangs_up_stops_its_request_at_the_next_step(
+    live: int, pipeline: FakePipeline, gate: Gate, until: Until
+) -> None:
     pipeline.fake.during = gate
     body = b'{"prompt": "cat", "steps": 50}'
     with socket.create_connection(("127.0.0.1", live)) as connection:

@@ -1,23 +1,29 @@
 import base64
 import io
 import json
+from typing import Any
 
+import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from tests.worlds.server import CheckFault, FakePipeline, serving, wait_until
 from unmask.sampling.options import PlanOptions, flat_options
+from unmask.server.engine.engine import Engine
 
 URL = "/v1/images/generations"
 
 
-def images(answer):
+def images(answer: httpx2.Response) -> list[Image.Image]:
     assert answer.status_code == 200, answer.text
     return [
         Image.open(io.BytesIO(base64.b64decode(item["b64_json"]))) for item in answer.json()["data"]
     ]
 
 
-def test_a_prompt_alone_is_enough(client):
+def test_a_prompt_alone_is_enough(client: TestClient) -> None:
     answer = client.post(URL, json={"prompt": "a red cat"})
     [image] = images(answer)
     assert (image.format, image.size) == ("PNG", (64, 64))
@@ -80,7 +86,9 @@ def plain(options: PlanOptions) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)
-def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline, chosen):
+def test_the_answer_tells_what_is_needed_to_draw_it_again(
+    client: TestClient, pipeline: FakePipeline, chosen: dict[str, object]
+) -> None:
     prompt = {"prompt": "a red cat", "n": 3}
     first = client.post(URL, json={**prompt, **chosen}).json()
     again = {name: first[name] for name in (*flat_options(), "seed", "subjects") if name in first}
@@ -93,8 +101,10 @@ def test_the_answer_tells_what_is_needed_to_draw_it_again(client, pipeline, chos
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)
-def test_every_option_reaches_the_pipeline(client, pipeline, chosen):
-    others = {"n": 2, "seed": 2**64 - 1}
+def test_every_option_reaches_the_pipeline(
+    client: TestClient, pipeline: FakePipeline, chosen: dict[str, object]
+) -> None:
+    others: dict[str, object] = {"n": 2, "seed": 2**64 - 1}
     if "guidance_scale" in chosen:
         others["negative_prompt"] = "dog"
     subjects = {"subjects": [["cat"], ["red"]]}
@@ -110,7 +120,7 @@ def test_every_option_reaches_the_pipeline(client, pipeline, chosen):
     assert {name: answer.json()[name] for name in used} == used
 
 
-def test_no_option_is_left_out_here():
+def test_no_option_is_left_out_here() -> None:
     options = flat_options()
     assert {name for chosen in CHOSEN for name in chosen} == set(options)
     for name, option in options.items():
@@ -119,14 +129,16 @@ def test_no_option_is_left_out_here():
         assert any(value != option.default for value in values)
 
 
-def test_null_means_the_default(client, pipeline):
+def test_null_means_the_default(client: TestClient, pipeline: FakePipeline) -> None:
     fields = client.get("/openapi.json").json()["paths"][URL]["post"]["requestBody"]["content"]
     names = set(fields["application/json"]["schema"]["properties"]) - {"prompt"}
     assert len(names) > 20
     assert client.post(URL, json=dict.fromkeys(names) | {"prompt": "cat"}).status_code == 200
 
 
-def test_num_inference_steps_is_another_name_of_steps(client, pipeline, fault):
+def test_num_inference_steps_is_another_name_of_steps(
+    client: TestClient, pipeline: FakePipeline, fault: CheckFault
+) -> None:
     client.post(URL, json={"prompt": "cat", "num_inference_steps": 3})
     client.post(URL, json={"prompt": "cat", "num_inference_steps": 4, "steps": 4})
     assert [request.options.steps for request in pipeline.drawn] == [3, 4]
@@ -138,52 +150,58 @@ def test_num_inference_steps_is_another_name_of_steps(client, pipeline, fault):
     ("quality", "steps", "echoed"),
     [("low", 8, "low"), ("standard", 12, "medium"), ("hd", 16, "high"), ("max", 32, "max")],
 )
-def test_quality_is_a_number_of_steps(client, quality, steps, echoed):
+def test_quality_is_a_number_of_steps(
+    client: TestClient, quality: str, steps: int, echoed: str
+) -> None:
     body = client.post(URL, json={"prompt": "cat", "quality": quality}).json()
     assert (body["steps"], body["quality"]) == (steps, echoed)
 
 
-def test_steps_win_over_quality(client):
+def test_steps_win_over_quality(client: TestClient) -> None:
     body = client.post(URL, json={"prompt": "cat", "quality": "max", "steps": 2}).json()
     assert body["steps"] == 2
     assert "quality" not in body
 
 
 @pytest.mark.parametrize(("name", "kind"), [("webp", "WEBP"), ("jpeg", "JPEG")])
-def test_lossy_formats_heed_the_compression(client, name, kind):
+def test_lossy_formats_heed_the_compression(client: TestClient, name: str, kind: str) -> None:
     options = {"prompt": "cat", "output_format": name, "output_compression": 50}
     answer = client.post(URL, json=options)
     assert images(answer)[0].format == kind
     assert answer.json()["output_format"] == name
 
 
-def test_png_carries_its_parameters_and_no_clock(client):
+def test_png_carries_its_parameters_and_no_clock(client: TestClient) -> None:
     options = {"prompt": "chat été", "seed": 7}
     first, second = (client.post(URL, json=options) for _ in range(2))
     assert first.json()["data"] == second.json()["data"]
-    notes = json.loads(images(first)[0].text["unmask"])
+    [image] = images(first)
+    assert isinstance(image, PngImageFile)
+    notes = json.loads(image.text["unmask"])
     assert notes["prompt"] == "chat été"
     assert (notes["seed"], notes["model"], notes["size"]) == (7, "storybook-64", "64x64")
 
 
 @pytest.mark.parametrize("name", ["storybook-64", "dall-e-3", "gpt-image-2", "chatgpt-image-1"])
-def test_openai_names_mean_the_served_model(client, name):
+def test_openai_names_mean_the_served_model(client: TestClient, name: str) -> None:
     assert client.post(URL, json={"prompt": "cat", "model": name}).json()["model"] == "storybook-64"
 
 
-def test_an_unknown_model_is_told_the_known_one(client, fault):
+def test_an_unknown_model_is_told_the_known_one(client: TestClient, fault: CheckFault) -> None:
     error = fault(client.post(URL, json={"prompt": "cat", "model": "sdxl"}), 404, "model")
     assert error["code"] == "model_not_found"
     assert "storybook-64" in error["message"]
 
 
-def test_hints_are_accepted_and_the_safety_identifier_comes_back(client):
+def test_hints_are_accepted_and_the_safety_identifier_comes_back(client: TestClient) -> None:
     hints = {"style": "vivid", "user": "u", "moderation": "low", "complexity": "high"}
     answer = client.post(URL, json={"prompt": "cat", "safety_identifier": "me", **hints})
     assert answer.json()["safety_identifier"] == "me"
 
 
-def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(
+    client: TestClient, fault: CheckFault
+) -> None:
     error = fault(client.post(URL, json={"prompt": "cat", "guidence": 3}), 400, "guidence")
     assert "did you mean 'guidance'" in error["message"]
 
@@ -217,7 +235,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
         ("stream", "yes"),
         ("priority", "high"),
         ("partial_images", 1),
-        ("seed", -1),
+        ("seed", -2),
         ("seed", 2**64),
         ("seed", 10**400),
         ("seed", 1.5),
@@ -248,9 +266,38 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(client, fault):
         ("safety_identifier", "x" * 257),
     ],
 )
-def test_a_bad_value_is_refused_by_name(client, fault, param, value):
+def test_a_bad_value_is_refused_by_name(
+    client: TestClient, fault: CheckFault, param: str, value: object
+) -> None:
     fault(client.post(URL, json={"prompt": "cat", param: value}), 400, param)
 
 
-def test_a_missing_prompt_is_refused(client, fault):
+def test_a_missing_prompt_is_refused(client: TestClient, fault: CheckFault) -> None:
     fault(client.post(URL, json={}), 400, "prompt")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_no_header_makes_another_sender_of_one(
+    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch, address: str, key: str
+) -> None:
+    keys: list[str] = []
+    submit = Engine.submit
+
+    async def submit_heard(engine: Engine, *arguments: Any, **options: Any) -> Any:
+        keys.append(options["key"])
+        return await submit(engine, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "submit", submit_heard)
+    with serving(lambda: pipeline, address=address) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        for number in range(3):
+            headers = {"authorization": f"Bearer {number}", "x-forwarded-for": f"10.0.0.{number}"}
+            client.post(URL, json={"prompt": "cat"}, headers=headers)
+    assert keys == [key] * 3

@@ -1,11 +1,14 @@
 import threading
 
+from fastapi.testclient import TestClient
+
+from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
 from unmask.errors import ConfigError
 
 URL = "/v1/images/generations"
 
 
-def test_the_model_is_listed_with_what_it_can_do(client):
+def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
     [card] = listed["data"]
@@ -16,12 +19,12 @@ def test_the_model_is_listed_with_what_it_can_do(client):
     assert client.get("/v1/models/storybook-64").json() == card
 
 
-def test_a_model_that_is_not_there_is_not_found(client, fault):
+def test_a_model_that_is_not_there_is_not_found(client: TestClient, fault: CheckFault) -> None:
     error = fault(client.get("/v1/models/some/other"), 404, "model")
     assert error["code"] == "model_not_found"
 
 
-def test_the_api_is_documented(client):
+def test_the_api_is_documented(client: TestClient) -> None:
     assert client.get("/docs").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {
@@ -40,10 +43,12 @@ def test_the_api_is_documented(client):
     assert "422" not in str(paths)
 
 
-def test_a_loading_server_lives_but_is_not_ready(serve, pipeline, until, fault):
+def test_a_loading_server_lives_but_is_not_ready(
+    serve: Serve, pipeline: FakePipeline, until: Until, fault: CheckFault
+) -> None:
     loaded = threading.Event()
 
-    def load():
+    def load() -> FakePipeline:
         assert loaded.wait(10)
         return pipeline
 
@@ -60,8 +65,10 @@ def test_a_loading_server_lives_but_is_not_ready(serve, pipeline, until, fault):
         assert client.get("/readyz").json() == {"status": "ready"}
 
 
-def test_a_model_that_cannot_be_loaded_leaves_the_server_unready(serve, until, fault):
-    def load():
+def test_a_model_that_cannot_be_loaded_leaves_the_server_unready(
+    serve: Serve, until: Until, fault: CheckFault
+) -> None:
+    def load() -> FakePipeline:
         raise ConfigError("/secret/folder: no model.json")
 
     with serve(load) as client:

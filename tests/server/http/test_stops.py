@@ -2,11 +2,15 @@
 
 import json
 import random
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx2
 import pytest
@@ -75,7 +79,7 @@ def test_whenever_it_stops_everybody_is_told(pipeline: FakePipeline, moment: int
         ready(server)
         for i in range(12):
             steps = chance.choice([4, 100])
-            calls.call(lambda i=i, steps=steps: post(server, steps=steps, stream=i % 2 == 0))
+            calls.call(partial(post, server, steps=steps, stream=i % 2 == 0))
         wait_until(lambda: server.engine.stats().admitted > 0)
         time.sleep(chance.random() * 0.3)
         began = time.monotonic()
@@ -118,7 +122,7 @@ def test_an_upload_that_does_not_end_holds_nothing_up(pipeline: FakePipeline) ->
             wait_until(lambda: len(server.server_state.tasks) == 1)
             began = time.monotonic()
             server.handle_exit(signal.SIGTERM, None)
-            answer = upload.recv(1 << 16)
+            answer = b"".join(iter(lambda: upload.recv(1 << 16), b""))
             assert answer.startswith(b"HTTP/1.1 503")
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "unavailable"
     assert time.monotonic() - began < 4
@@ -132,7 +136,7 @@ def test_a_second_signal_ends_the_grace_and_everybody_is_told(
     with live_server(lambda *_: pipeline, shutdown_timeout_seconds=30) as server:
         ready(server)
         for stream in (False, True):
-            calls.call(lambda stream=stream: post(server, stream=stream))
+            calls.call(partial(post, server, stream=stream))
         wait_until(lambda: server.engine.stats().admitted == 2)
         began = time.monotonic()
         server.handle_exit(signal.SIGINT, None)
@@ -141,3 +145,33 @@ def test_a_second_signal_ends_the_grace_and_everybody_is_told(
         server.handle_exit(signal.SIGINT, None)
         assert sorted(check_end(result) for result in calls.join()) == ["503", "event: error"]
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_a_process_hears_signals_and_ends_in_time_in_the_middle_of_a_step() -> None:
+    environment = {"UNMASK_SHUTDOWN_TIMEOUT_SECONDS": "2", "UNMASK_PORT": "0"}
+    command = [sys.executable, "-m", "unmask", "serve"]
+    calls = Background()
+    lines: list[str] = []
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"http://127.0.0.1:\d+", line):
+                break
+        assert found
+        reading = threading.Thread(target=lambda: lines.extend(process.stderr or ()))
+        reading.start()
+        with httpx2.Client(base_url=found.group(), timeout=30) as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            body = {"prompt": "a red apple", "n": 10, "steps": 256}
+            calls.call(lambda: client.post(URL, json=body))
+            process.send_signal(signal.SIGUSR1)
+            wait_until(lambda: any("Current thread" in line for line in lines))
+            assert client.get("/livez").status_code == 200
+            time.sleep(0.3)  # until it is in a step
+            began = time.monotonic()
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(SECONDS) == 0
+            assert time.monotonic() - began < 6
+            assert [check_end(result) for result in calls.join()] == ["503"]
+        reading.join(SECONDS)

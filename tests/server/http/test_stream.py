@@ -4,13 +4,16 @@ import io
 import json
 import logging
 import time
+from typing import Any
 
 import httpx2
 import openai
 import pytest
+from fastapi.testclient import TestClient
+from openai.types import ImageGenCompletedEvent
 from PIL import Image
 
-from tests.worlds.server import live_server, wait_until
+from tests.worlds.server import CheckFault, FakePipeline, Gate, live_server, wait_until
 from unmask.server.http import answers
 
 URL, EDITS = "/v1/images/generations", "/v1/images/edits"
@@ -18,7 +21,7 @@ PNG = io.BytesIO()
 Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(PNG, "png")
 
 
-def frames(text: str) -> list[tuple[str, dict]]:
+def frames(text: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for frame in text.strip().split("\n\n"):
         if not frame.startswith(":"):
@@ -27,11 +30,11 @@ def frames(text: str) -> list[tuple[str, dict]]:
     return found
 
 
-def image(data: dict) -> Image.Image:
+def image(data: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data["b64_json"])))
 
 
-def test_previews_come_first_then_the_image(client, pipeline):
+def test_previews_come_first_then_the_image(client: TestClient, pipeline: FakePipeline) -> None:
     body = {"prompt": "cat", "stream": True, "partial_images": 3, "steps": 8, "seed": 1}
     answer = client.post(URL, json=body)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -56,7 +59,7 @@ def test_previews_come_first_then_the_image(client, pipeline):
     assert plain["usage"]["total_tokens"] == 67
 
 
-def test_each_image_has_its_own_events(client):
+def test_each_image_has_its_own_events(client: TestClient) -> None:
     body = {"prompt": "cat", "stream": True, "partial_images": 1, "n": 2}
     events = frames(client.post(URL, json=body).text)
     done = [data["image_index"] for name, data in events if name.endswith("completed")]
@@ -64,13 +67,13 @@ def test_each_image_has_its_own_events(client):
     assert done == sorted(previews) == [0, 1]
 
 
-def test_edits_stream_too(client):
+def test_edits_stream_too(client: TestClient) -> None:
     files = {"image": ("a.png", PNG.getvalue())}
     answer = client.post(EDITS, data={"prompt": "cat", "stream": "true"}, files=files)
     assert [name for name, _ in frames(answer.text)] == ["image_edit.completed"]
 
 
-def test_the_openai_client_reads_the_stream(live):
+def test_the_openai_client_reads_the_stream(live: int) -> None:
     ai = openai.OpenAI(base_url=f"http://127.0.0.1:{live}/v1", api_key="none", max_retries=0)
     events = list(
         ai.images.generate(prompt="cat", stream=True, partial_images=2, extra_body={"steps": 6})
@@ -79,11 +82,15 @@ def test_the_openai_client_reads_the_stream(live):
         *["image_generation.partial_image"] * 2,
         "image_generation.completed",
     ]
-    assert events[-1].usage.output_tokens == 64
+    last = events[-1]
+    assert isinstance(last, ImageGenCompletedEvent)
+    assert last.usage.output_tokens == 64
     ai.close()
 
 
-def test_what_is_refused_at_once_has_its_status(client, pipeline, gate, fault):
+def test_what_is_refused_at_once_has_its_status(
+    client: TestClient, pipeline: FakePipeline, gate: Gate, fault: CheckFault
+) -> None:
     body = {"prompt": "cat", "stream": True}
     assert fault(client.post(URL, json=body | {"steps": 0}), 400)["param"] == "steps"
     assert fault(client.post(URL, json={"prompt": "cat", "partial_images": 2}), 400)["param"] == (
@@ -91,8 +98,8 @@ def test_what_is_refused_at_once_has_its_status(client, pipeline, gate, fault):
     )
 
 
-def test_a_failure_in_the_middle_is_an_event(client, pipeline):
-    def during(prompts):
+def test_a_failure_in_the_middle_is_an_event(client: TestClient, pipeline: FakePipeline) -> None:
+    def during(prompts: list[str]) -> None:
         if len(pipeline.fake.batches) == 3:
             raise MemoryError("secret")
 
@@ -105,7 +112,9 @@ def test_a_failure_in_the_middle_is_an_event(client, pipeline):
     assert "secret" not in str(events)
 
 
-def test_a_slow_stream_is_kept_alive_whatever_steps_there_are(client, pipeline, monkeypatch):
+def test_a_slow_stream_is_kept_alive_whatever_steps_there_are(
+    client: TestClient, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(answers, "KEEPALIVE_SECONDS", 0.05)
     pipeline.fake.during = lambda prompts: time.sleep(0.02)
     text = client.post(URL, json={"prompt": "cat", "stream": True, "steps": 16}).text
@@ -113,7 +122,9 @@ def test_a_slow_stream_is_kept_alive_whatever_steps_there_are(client, pipeline, 
     assert frames(text)[-1][0] == "image_generation.completed"
 
 
-def test_streams_that_are_left_leave_no_task_behind(pipeline, caplog):
+def test_streams_that_are_left_leave_no_task_behind(
+    pipeline: FakePipeline, caplog: pytest.LogCaptureFixture
+) -> None:
     pipeline.fake.during = lambda prompts: time.sleep(0.01)
     with live_server(lambda *_: pipeline) as server:
         wait_until(lambda: server.engine.stats().ready_workers == 1)
@@ -130,6 +141,8 @@ def test_streams_that_are_left_leave_no_task_behind(pipeline, caplog):
 
 
 @pytest.mark.parametrize("priority", ["normal", "low"])
-def test_a_priority_may_be_lower_but_not_higher(client, fault, priority):
+def test_a_priority_may_be_lower_but_not_higher(
+    client: TestClient, fault: CheckFault, priority: str
+) -> None:
     assert client.post(URL, json={"prompt": "cat", "priority": priority}).status_code == 200
     assert fault(client.post(URL, json={"prompt": "cat", "priority": "high"}), 400)["param"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from unmask.models.clip_backbone import MICRO_CONDITIONS
+from unmask.models.uvit import MICRO_CONDITIONS
 from unmask.published import check_sizes
 
 

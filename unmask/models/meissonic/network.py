@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from unmask.models.attention import attention_weights
 from unmask.models.base import narrow
-from unmask.models.clip_backbone import MICRO_CONDITIONS, ClipNetwork
+from unmask.models.clip_backbone import ClipNetwork
 from unmask.models.compressed import CompressedGrid
 from unmask.models.linear import Linear
 from unmask.models.meissonic.blocks import DoubleBlock, Exchange, SingleBlock, TimeTextEmbedding
 from unmask.models.meissonic.config import MeissonicConfig
 from unmask.models.meissonic.rotary import Rotations, rotations_of
 from unmask.models.uvit import (
+    MICRO_CONDITIONS,
     CodeHead,
     ConditionMLP,
     Downsample,

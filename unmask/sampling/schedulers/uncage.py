@@ -72,17 +72,18 @@ def contrast(attention: Tensor, subjects: Subjects, grid: tuple[int, ...], sigma
         torch.stack([_map(attention[:, list(word)].mean(-1), grid, sigma) for word in words])
         for words in subjects
     ]
-    own = torch.stack([words.amin(0) for words in objects])
+    # All words of an object must agree; of the others the loudest counts.
+    weakest = torch.stack([words.amin(0) for words in objects])
     strongest = [words.amax(0) for words in objects]
     others = torch.stack(
         [
             torch.stack(strongest[:i] + strongest[i + 1 :]).amax(0)
             if len(objects) > 1
-            else torch.zeros_like(own[0])
+            else torch.zeros_like(weakest[0])
             for i in range(len(objects))
         ]
     )
-    return (own - others).amax(0)
+    return (weakest - others).amax(0)
 
 
 def _map(attention: Tensor, grid: tuple[int, ...], sigma: float) -> Tensor:

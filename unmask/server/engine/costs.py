@@ -1,9 +1,17 @@
-"""What a request costs, before any of it is drawn."""
+"""Requests before any of them is drawn: for which model, and what each costs."""
 
 from dataclasses import dataclass
 
-from unmask.pipeline import DrawRequest, PreparedRequest
-from unmask.server.engine.models import OpenedModel
+from unmask.pipeline import DrawRequest, Pipeline, PreparedRequest
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model to be asked for its ``info``, ``request`` and ``plan``, and the key of the engine's
+    copies of it, which draw."""
+
+    key: str
+    pipeline: Pipeline
 
 
 @dataclass(frozen=True)

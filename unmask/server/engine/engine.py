@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
 
-from unmask.errors import RequestError, UnavailableError
+from unmask.errors import QueueFullError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
-from unmask.server.engine.costs import Cost, WeighedRequest, weigh
+from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
     ModelSource,
     ModelStatus,
     ModelStore,
-    OpenedModel,
 )
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.threads import run_in_thread_that_ends
@@ -37,6 +36,8 @@ from unmask.store import default_model
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0  # a thread that is in a step for longer is left to die with us
+# Rows that a CPU steps at a time: more are hardly quicker together, and who comes waits for them.
+CPU_STEP_ROWS = 4
 MOST_PREPARES = 2  # edits at a time, for each takes memory and a core
 MOST_DEATHS = 5  # of one worker within a minute; then it is left dead
 STOPPING = "the server is stopping"
@@ -52,14 +53,6 @@ class EngineState(Enum):
     DEAD = auto()  # no worker is left
     LEAVING = auto()  # it will stop soon, and says so to whoever spreads requests over replicas
     STOPPING = auto()
-
-
-class QueueFullError(UnavailableError):
-    """As much waits as may wait; ``retry_after`` says in how many seconds there may be room."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(f"{message}: try again in {retry_after} s")
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -143,6 +136,7 @@ class Engine:
             self.figures,
             lambda model: self.store.copy(model, name),
             max_rows=options.max_rows,
+            step_rows=options.max_rows if not cpu else min(options.max_rows, CPU_STEP_ROWS),
             finisher=not cpu if options.finisher is None else options.finisher,
             pad=not cpu if options.pad is None else options.pad,
             has_most_room=lambda worker: (
@@ -252,7 +246,7 @@ class Engine:
             ready_workers=len(self.workers) if taking else 0,
             queued=len(self.queue),
             queued_seconds=self._seconds(
-                [(ticket.model, ticket.cost.work * ticket.left) for ticket in self._open]
+                [(ticket.model, ticket.cost.work * ticket.left) for ticket in list(self._open)]
             ),
             running=sum(len(worker.running) for worker in self.workers.values()),
             models=self.store.loaded_bytes(),

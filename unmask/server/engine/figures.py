@@ -51,7 +51,9 @@ class StepTimes:
 
     def __init__(self) -> None:
         self._seen = 0
-        self._sums = (0.0,) * 5  # of 1, work, seconds, work * work, work * seconds
+        self._sums: tuple[float, ...] = (
+            0.0,
+        ) * 5  # of 1, work, seconds, work * work, work * seconds
 
     def add(self, work: float, seconds: float) -> None:
         """A step of so much work took so long."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError, UnmaskError, choices
 from unmask.pipeline import ModelInfo, Pipeline
+from unmask.server.engine.costs import OpenedModel
 from unmask.server.engine.threads import run_in_thread_that_ends
 
 log = logging.getLogger(__name__)
@@ -43,15 +44,6 @@ class ModelState(Enum):
     LOADING = "loading"
     LOADED = "loaded"
     FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model to be asked for its ``info``, ``request`` and ``plan``, and the key of the engine's
-    copies of it, which draw."""
-
-    key: str
-    pipeline: Pipeline
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Set
 
 from unmask.server.engine.tickets import Priority, Ticket
 
@@ -54,13 +55,17 @@ class FairQueue:
             self._lanes[ticket.priority].setdefault(ticket.key, deque()).append(ticket)
             self._wake()
 
-    def take(self, worker: str) -> Ticket | None:
-        """The next ticket that somebody still waits for, for the worker of this name; None if there
-        is none."""
+    def take(self, worker: str, but: Set[str] = frozenset()) -> Ticket | None:
+        """The next ticket that somebody still waits for, for the worker of this name, of none of
+        these keys; None if there is none."""
         with self._changed:
             for lanes in self._lanes.values():
-                while lanes:
-                    key = min(lanes, key=lambda key: self._served.get(key, 0.0))
+                while waiting := lanes.keys() - but:
+                    # Of equals the one that has waited here for longest.
+                    key = min(
+                        (key for key in lanes if key in waiting),
+                        key=lambda key: self._served.get(key, 0.0),
+                    )
                     ticket = lanes[key][0]
                     # First, so that it is nobody's at no moment, even if the worker dies here.
                     ticket.taken_by = worker

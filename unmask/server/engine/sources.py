@@ -70,6 +70,7 @@ def _bytes_in_memory(path: Path, element_bytes: int) -> int:
                 raise ValueError
             header: dict[str, Any] = json.loads(file.read(length))
         tensors = [value for name, value in header.items() if name != "__metadata__"]
-        return sum(math.prod(tensor["shape"]) for tensor in tensors) * element_bytes
+        elements: int = sum(math.prod(tensor["shape"]) for tensor in tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not a complete safetensors file") from error
+    return elements * element_bytes

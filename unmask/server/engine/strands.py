@@ -1,5 +1,6 @@
 """What a worker has in hand: images that are being drawn, and the rows stepped for them."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,20 +20,29 @@ class Group:
     def __init__(self, key: str, pipeline: Pipeline, pad: bool) -> None:
         self.key, self.pipeline = key, pipeline
         self.backbone = Padded(pipeline.backbone, pad)
-        self._batch: Batch | None = None
+        self._batches: list[Batch] = []  # those of the last steps
 
     def batch(self, runs: Sequence["Run"]) -> Batch:
         """The rows as a batch, made anew when one has come or gone."""
         rows = [run.row for run in runs]
-        known = [] if self._batch is None else self._batch.rows
-        same = len(known) == len(rows) and all(map(_same, known, rows))
-        if self._batch is None or not same:
-            self._batch = Batch(self.backbone, rows, Pair.join([run.strand.pair for run in runs]))
-        return self._batch
+        for batch in self._batches:
+            if len(batch.rows) == len(rows) and all(map(operator.is_, batch.rows, rows)):
+                return batch
+        # A row is in one batch alone: what another holds of it would be a step behind.
+        stale = {id(row) for row in rows}
+        self._batches = [
+            batch for batch in self._batches if not any(id(row) in stale for row in batch.rows)
+        ]
+        pair = Pair.join([run.strand.pair for run in runs])
+        self._batches.append(Batch(self.backbone, rows, pair))
+        return self._batches[-1]
 
-    def forget_batch(self) -> None:
-        """Let go of a batch that may be half a step further than its rows."""
-        self._batch = None
+    def forget_batches(self, running: Sequence["Run"] = ()) -> None:
+        """Let go of batches but for those whose rows are all running."""
+        rows = {id(run.row) for run in running}
+        self._batches = [
+            batch for batch in self._batches if all(id(row) in rows for row in batch.rows)
+        ]
 
 
 class Strand:
@@ -77,6 +87,7 @@ class Run:
     strand: Strand
     start: Start
     row: Row
+    turn: int = 0  # at which it was stepped last
 
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":
@@ -87,7 +98,3 @@ class Run:
     def ticket(self) -> Ticket:
         """The ticket of its image."""
         return self.strand.ticket
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other

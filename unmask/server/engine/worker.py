@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -16,20 +16,23 @@ from unmask.sampling.row import Row
 from unmask.sampling.step import step
 from unmask.server.engine.figures import Figures
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.shares import Shares
 from unmask.server.engine.strands import Group, Run, Strand
 from unmask.server.engine.tickets import Preview, Ticket
 
 log = logging.getLogger(__name__)
 
 NAP_SECONDS = 0.25  # how long an idle worker sleeps if nobody wakes it
+GUESTS = 4  # one more row for so many, of keys that find it full
 
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
-    model: a tick. Rows come and go between steps.
+    model and grid: a tick. Rows come and go between steps.
 
     ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
     other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
+    ``max_rows`` may be begun at a time, ``step_rows`` are stepped at a time.
     ``finisher``: turn tokens into pixels in a second thread, beside the next step. ``pad``: run
     batches of powers of two only.
     """
@@ -42,13 +45,14 @@ class Worker:
         copy_of: Callable[[str], Pipeline],
         *,
         max_rows: int,
+        step_rows: int,
         finisher: bool,
         pad: bool,
         has_most_room: Callable[["Worker"], bool],
         on_end: Callable[["Worker", BaseException | None], None],
     ) -> None:
         self.name, self.queue, self.figures, self.copy_of = name, queue, figures, copy_of
-        self.max_rows, self.pad = max_rows, pad
+        self.max_rows, self.step_rows, self.pad = max_rows, step_rows, pad
         self.has_most_room, self.on_end = has_most_room, on_end
         self.stopping = False
         self.unbegun: deque[tuple[Ticket, int]] = deque()  # images of tickets that were taken
@@ -56,6 +60,7 @@ class Worker:
         self.parked_is_next = False
         self.running: list[Run] = []
         self.finishing: dict[Future[list[Start]], Strand] = {}
+        self.shares = Shares(max_rows)
         self.groups: dict[str, Group] = {}  # of models that have rows here, by key
         self._finisher = ThreadPoolExecutor(1, f"{name}-finisher") if finisher else None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -102,8 +107,12 @@ class Worker:
         if not self.running:
             self.rest(seen)
             return
-        for group in list(self.groups.values()):
-            self.advance(group, [run for run in self.running if run.strand.group is group])
+        together: dict[tuple[int, tuple[int, ...]], list[Run]] = {}
+        chosen = self.shares.choose(self.running, min(self.max_rows, self.step_rows))
+        for run in chosen:
+            together.setdefault((id(run.strand.group), run.start.plan.grid), []).append(run)
+        for runs in together.values():
+            self.advance(runs[0].strand.group, runs)
         self.figures.ticked(time.perf_counter() - began)
 
     def rest(self, seen: int) -> None:
@@ -119,6 +128,8 @@ class Worker:
         strands = [run.strand for run in self.running] + [strand for strand, _ in self.parked]
         in_use = {id(strand.group) for strand in (*strands, *self.finishing.values())}
         self.groups = {key: group for key, group in self.groups.items() if id(group) in in_use}
+        for group in self.groups.values():
+            group.forget_batches([run for run in self.running if run.strand.group is group])
 
     def collect(self) -> None:
         """Take back what the finisher has done."""
@@ -131,7 +142,9 @@ class Worker:
                 self.receive(strand, future.result())
 
     def admit(self) -> None:
-        """Begin new images, and go on with parked ones, while there is room."""
+        """Begin new images, and go on with parked ones, while there is room. Where others fill the
+        room a key that has nothing here may begin one more: only some rows are stepped at a time
+        then, and it would wait for a whole image of theirs otherwise."""
         while len(self.running) + len(self.finishing) < self.max_rows:
             if self.parked and (self.parked_is_next or not (self.unbegun or self.take())):
                 self.running.append(Run.of(*self.parked.popleft()))
@@ -140,10 +153,19 @@ class Worker:
                 self.begin(*self.unbegun.popleft())
             else:
                 break
+        while len(self.running) + len(self.finishing) < self.max_rows + self.max_rows // GUESTS:
+            here = {run.ticket.key for run in self.running}
+            here |= {ticket.key for ticket, _ in self.unbegun}
+            if not self.take(here):
+                break
+            ticket = self.unbegun[-1][0]
+            self.unbegun.remove((ticket, 0))
+            self.begin(ticket, 0)
 
-    def take(self) -> bool:
-        """Take the next ticket, if there is one for this worker; then parked rows are next."""
-        ticket = self.queue.take(self.name) if self.has_most_room(self) else None
+    def take(self, but: Set[str] = frozenset()) -> bool:
+        """Take the next ticket of a key that is none of these, if there is one for this worker;
+        then parked rows are next."""
+        ticket = self.queue.take(self.name, but) if self.has_most_room(self) else None
         if ticket is None:
             return False
         ticket.began, self.parked_is_next = time.monotonic(), True
@@ -169,8 +191,6 @@ class Worker:
 
     def advance(self, group: Group, runs: list[Run]) -> None:
         """Move rows of one model on by a step; those that make it fail leave alone."""
-        if not runs:
-            return
         before = [copy.copy(run.row) for run in runs]
         backbone = group.backbone
         computed, padding = backbone.computed, backbone.padding
@@ -196,7 +216,7 @@ class Worker:
         so many only."""
         if _is_of_device(error):
             raise DeviceError("the device has failed in a step") from error
-        group.forget_batch()
+        group.forget_batches()
         for run, row in zip(runs, before, strict=True):
             run.row = row
         if len(runs) == 1:

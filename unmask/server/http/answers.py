@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from unmask.encoding import encode, parameters, size_text
 from unmask.pipeline import DrawRequest, Generated, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
-from unmask.server.engine.engine import Engine
+from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import (
@@ -77,7 +77,7 @@ class Order:
 
 
 async def submit(
-    engine: Engine, order: Order, on_event: Callable[[Event], None] | None = None
+    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
@@ -136,7 +136,7 @@ class EventStream(StreamingResponse):
             await asyncio.wait({self._work})
 
 
-async def stream(engine: Engine, order: Order) -> EventStream:
+async def stream(engine: EngineFace, order: Order) -> EventStream:
     """The events of an order, previews first; whatever the engine refuses at once is raised here,
     while there can still be an answer of another status."""
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended

@@ -6,6 +6,7 @@ length beside transfer encoding, which the edge adds.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,8 @@ class Config(uvicorn.Config):
 
 class Connection(H11Protocol):
     """One connection. The head of a request must be complete in time, answers must be read, and
-    when there are too many connections one that asks for nothing makes room for another."""
+    when there are too many connections one that asks for nothing makes room for another: the one
+    that was silent longest, of the sender that has most of them."""
 
     config: Config
 
@@ -57,6 +59,11 @@ class Connection(H11Protocol):
         return self._in_request and not self.cycle.more_body
 
     @property
+    def sender(self) -> str:
+        """The address at the other end."""
+        return self.client[0] if self.client else ""
+
+    @property
     def _in_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -73,8 +80,11 @@ class Connection(H11Protocol):
         ]
         if len(others) < self.config.max_connections:
             return
-        if asking := [other for other in others if not other.answering]:
-            min(asking, key=lambda other: (other._in_request, other.heard_at)).transport.abort()
+        waiting = [other for other in (*others, self) if not other.answering]
+        held = Counter(other.sender for other in waiting)
+        victim = max(waiting, key=lambda other: (held[other.sender], -other.heard_at))
+        if victim is not self:
+            victim.transport.abort()
         else:
             self._refuse(503, "the server has no room for more connections", "unavailable")
 

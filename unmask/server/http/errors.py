@@ -12,10 +12,10 @@ from unmask.errors import (
     DeviceError,
     DrawingError,
     NotFoundError,
+    QueueFullError,
     RequestError,
     UnavailableError,
 )
-from unmask.server.engine.engine import QueueFullError
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 

@@ -17,7 +17,7 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, RequestError, choices
-from unmask.server.engine.engine import Engine
+from unmask.server.engine.face import EngineFace
 from unmask.server.engine.models import ModelStatus
 from unmask.server.http.answers import Order, make_answer, stream, submit
 from unmask.server.http.errors import ErrorBody
@@ -66,7 +66,7 @@ async def image_body(request: Request) -> ImageBody:
     return await run_in_threadpool(read_body, await request.body(), GenerationBody)
 
 
-def make_router(engine: Engine, settings: Settings) -> APIRouter:
+def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
     created, max_bytes = int(time.time()), settings.max_upload_bytes

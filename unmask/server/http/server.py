@@ -54,6 +54,7 @@ class Server(uvicorn.Server):
             forwarded_allow_ips=settings.trusted_proxies,
         )
         super().__init__(config)
+        self.exit_signal: int | None = None  # the first that it was told to stop by
         self._hurry: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,10 +94,12 @@ class Server(uvicorn.Server):
                 task.cancel()
             await asyncio.wait(running, timeout=FLUSH_SECONDS / 2)
         for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await asyncio.sleep(0)
+            connection.transport.close()  # when all is sent that was written
+        flushed = self._loop.time() + FLUSH_SECONDS / 2
+        while self.server_state.connections and self._loop.time() < flushed:
+            await asyncio.sleep(0.01)
         for connection in list(self.server_state.connections):
-            connection.transport.close()
+            connection.transport.abort()
         await stopping
         await self.lifespan.shutdown()
 
@@ -105,6 +108,7 @@ class Server(uvicorn.Server):
         if self.should_exit and self._loop is not None and self._hurry is not None:
             self._loop.call_soon_threadsafe(self._hurry.set)
         self.should_exit = True
+        self.exit_signal = self.exit_signal or sig
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -162,12 +166,15 @@ class OncePerSecond(logging.Filter):
         return True
 
 
-def serve(settings: Settings) -> None:
-    """Serve until a signal comes."""
+def serve(settings: Settings) -> int | None:
+    """Serve until a signal comes, and return which; None if the server could not start. A thread of
+    the engine may still be at work: end the process without the interpreter's help."""
     logging.basicConfig(level=settings.log_level.upper())
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerSecond())
-    Server(settings).run()
+    server = Server(settings)
+    server.run()
+    return server.exit_signal if server.started else None
 
 
 def _usable_connections(wanted: int) -> int:

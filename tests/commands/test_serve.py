@@ -1,0 +1,95 @@
+"""How ``unmask serve`` ends: as a process of its own, at a real address."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+SECONDS = 60  # no start or end here takes as long
+# A server whose model takes an hour to load, in torch's own code, where no thread can be stopped.
+SLOW = """
+import sys, time, torch
+from unmask.commands import run
+from unmask.pipeline import Pipeline
+
+def load(*arguments, **options):
+    print("loading", flush=True)
+    weights, end = torch.rand(200, 200), time.monotonic() + 3600
+    while time.monotonic() < end:
+        weights = torch.stack([torch.sigmoid(weights @ row) for row in weights])
+
+Pipeline.load = load
+sys.argv[0] = "unmask"
+run()
+"""
+
+
+@pytest.fixture(name="taken_port")
+def _taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def _serve(*arguments: str, code: str | None = None, **variables: str) -> subprocess.Popen[str]:
+    start = ["-m", "unmask"] if code is None else ["-c", code]
+    return subprocess.Popen(
+        [sys.executable, *start, "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "UNMASK_PORT": "0", "OMP_NUM_THREADS": "1", **variables},
+    )
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code, and what it said on stderr."""
+    try:
+        _, said = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "words"),
+    [
+        (("--host", "no-such-host.invalid"), {}, 1, "cannot listen on no-such-host.invalid"),
+        (("storybok-64",), {}, 2, "did you mean 'storybook-64'"),
+        (("--device", "cuda:99"), {}, 2, "device 'cuda:99' cannot be used here"),
+        (("--device", "bogus"), {}, 2, "device 'bogus' cannot be used here"),
+        ((), {"UNMASK_MORE_DEVICES": '["cuda:99"]'}, 2, "device 'cuda:99'"),
+        ((), {"UNMASK_MORE_MODELS": "foo"}, 2, "UNMASK_MORE_MODELS: give a JSON list"),
+        ((), {"UNMASK_MORE_MODELS": '["nope"]'}, 2, "model 'nope': neither a folder"),
+        (("tests",), {}, 2, "tests"),
+        ((), {"UNMASK_DEVCE": "cpu"}, 2, "did you mean 'UNMASK_DEVICE'"),
+    ],
+)
+def test_what_cannot_be_ends_the_start_in_one_line(
+    arguments: tuple[str, ...], variables: dict[str, str], code: int, words: str
+) -> None:
+    ended, said = _ended(_serve(*arguments, **variables))
+    assert said.startswith("unmask: ")
+    assert words in said
+    assert said.count("\n") == 1
+    assert ended == code
+
+
+def test_a_taken_port_ends_the_start_in_one_line(taken_port: int) -> None:
+    ended, said = _ended(_serve("--port", str(taken_port)))
+    assert said.startswith(f"unmask: cannot listen on 127.0.0.1, port {taken_port}: ")
+    assert said.count("\n") == 1
+    assert ended == 1
+
+
+def test_ctrl_c_while_the_model_loads_is_one_line_and_130() -> None:
+    process = _serve("--log-level", "critical", code=SLOW)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    assert _ended(process) == (130, "unmask: interrupted\n")

@@ -1,0 +1,102 @@
+"""The command that serves: what cannot be is found before the server starts, and it ends alone."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from unmask.commands.root import MODEL_HELP, commands
+from unmask.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from unmask.settings import Settings
+
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
+
+
+@commands.command()
+def serve(
+    model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP} [UNMASK_MODEL]")] = None,
+    device: Annotated[str | None, typer.Option(help="torch device [UNMASK_DEVICE]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16 [UNMASK_PRECISION]")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="[UNMASK_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="[UNMASK_PORT]")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch threads [UNMASK_THREADS]")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="[UNMASK_MAX_QUEUE]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="[UNMASK_LOG_LEVEL]")] = None,
+) -> None:
+    """Serve a model over HTTP; /docs shows the API.
+
+    An option left out is read from the environment variable in brackets, as are further settings.
+    """
+    from unmask.settings import load_settings
+
+    settings = load_settings(
+        model=model,
+        device=device,
+        precision=precision,
+        host=host,
+        port=port,
+        threads=threads,
+        max_queue=max_queue,
+        log_level=log_level,
+    )
+    asyncio.run(_check_address(settings.host, settings.port))
+    _check_models(settings)
+    from unmask.server.http.server import serve as serve_until_signal
+
+    try:
+        number = serve_until_signal(settings)
+    except SystemExit:  # it has said why: a port that was taken since it was tried, and the like
+        number = None
+    if number == signal.SIGINT:
+        print("unmask: interrupted", file=sys.stderr)
+        _end_process(INTERRUPTED)
+    _end_process(1 if number is None else 0)
+
+
+async def _check_address(host: str, port: int) -> None:
+    """UnavailableError unless the server could listen there: found before a model is loaded."""
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        # Of a failed bind asyncio's own words repeat the address; the system's do not.
+        number = error.errno or 0  # that of an unknown host is below 0, and no error of the system
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise UnavailableError(
+            f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
+        ) from None
+    server.close()
+    await server.wait_closed()
+
+
+def _check_models(settings: "Settings") -> None:
+    """NotFoundError or ConfigError for a model or a device that cannot be: without this check the
+    server would come up and never be ready. What a hub holds is only known when it is fetched."""
+    from unmask.devices import usable_device
+    from unmask.pipeline import read_card
+    from unmask.store import HUB_ID, available_models, default_model
+
+    for name in (settings.model or default_model(), *settings.more_models):
+        known = name in available_models() or Path(name).is_dir()
+        if known or HUB_ID.fullmatch(name) is None:
+            read_card(name)
+    for device in (settings.device, *settings.more_devices):
+        usable_device(device)
+
+
+def _end_process(code: int) -> NoReturn:
+    """End now. A thread may still be loading a model: the interpreter, on its way out, would end it
+    in the midst of torch's C++, which aborts the process (SIGABRT)."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
