@@ -40,5 +40,5 @@ class EngineFace(Protocol):
         previews: int = 0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
-        """The images, once they are drawn. QueueFullError, TimeoutError, and what drawing raises."""
+        """The images, once they are drawn. QueueFullError, TimeoutError, or why they cannot be."""
         ...
