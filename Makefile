@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check bench train clean
+.PHONY: help serve test check coverage bench train clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -22,6 +22,13 @@ check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: $(READY) ## what the quick tests of sampling, editing and the engine reach, and its floor
+	$(BIN)/coverage run -m pytest -q -m "not slow" \
+		tests/sampling tests/editing tests/server/engine tests/test_pipeline.py
+	$(BIN)/coverage report --include='unmask/sampling/*' --fail-under=97
+	$(BIN)/coverage report --include='unmask/editing/*' --fail-under=97
+	$(BIN)/coverage report --include='unmask/server/engine/*' --fail-under=95
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate
@@ -40,7 +47,7 @@ train: $(READY) ## train the small models into runs/small; DATA=path names the s
 		--tokenizer runs/small/decoder/model --data "$(DATA)"
 
 clean: ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch is named with its exact version, so that pip takes the build at hand and looks for no other.

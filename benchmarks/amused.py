@@ -270,7 +270,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
                 {name: seconds(draw, decode, options.device) for name, draw in draws.items()}
                 for _ in range(options.repeats + 1)
             ][1:]  # the first warms up
-            medians = {name: statistics.median(each[name] for each in rounds) for name in draws}
+            medians = {name: statistics.median(timed[name] for timed in rounds) for name in draws}
             for name, median in medians.items():
                 yield {
                     "precision": precision,
@@ -279,7 +279,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
                     "setting": name,
                     "seconds_an_image": median / batch,
                     "times_quicker": medians["diffusers"] / median,
-                    "rounds": [each[name] for each in rounds],
+                    "rounds": [timed[name] for timed in rounds],
                 }
 
 

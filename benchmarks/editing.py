@@ -49,7 +49,7 @@ def edit_makers(width: int, height: int) -> dict[str, Callable[[], Edit]]:
             masks["specks"][rows, columns][::16, ::16] = 255
     masks["hole"][height // 4 :, width // 4 :][: drawn_height // 4, : drawn_width // 4] = 255
     masks["whole"][height - drawn_height :, width - drawn_width :] = 255
-    makers = {
+    makers: dict[str, Callable[[], Edit]] = {
         name: partial(inpaint, image, Image.fromarray(mask), FEATHER)
         for name, mask in masks.items()
     }

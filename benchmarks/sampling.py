@@ -11,12 +11,17 @@ from typing import Any
 
 import torch
 
-from unmask.pipeline import Pipeline, Request
+from unmask.pipeline import DrawRequest, Pipeline
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.store import default_model
 
 PROMPT = "a red apple to the left of a blue book on a yellow background"
-PLAIN = {"scheduler": "halton", "steps": 16, "guidance_scale": 2.0, "guidance": "constant"}
+PLAIN: dict[str, Any] = {
+    "scheduler": "halton",
+    "steps": 16,
+    "guidance_scale": 2.0,
+    "guidance": "constant",
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no guidance": {"guidance_scale": 1.0},
@@ -44,7 +49,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def seconds(pipeline: Pipeline, requests: list[Request]) -> float:
+def seconds(pipeline: Pipeline, requests: list[DrawRequest]) -> float:
     """How long drawing the tokens of one batch takes."""
     rows, columns = pipeline.info.grid
     with torch.inference_mode():
@@ -68,7 +73,7 @@ def main() -> None:
     pipeline = Pipeline.load(options.model)
     print(f"{pipeline.info.name}, {torch.get_num_threads()} threads, {options.rounds} rounds")
     for batch in options.batches:
-        made = {
+        batches = {
             name: [
                 pipeline.request(PROMPT, seed=seed, **(PLAIN | setting)) for seed in range(batch)
             ]
@@ -76,13 +81,13 @@ def main() -> None:
             if name in {"plain", *options.settings}
         }
         rounds = [
-            {name: seconds(pipeline, requests) for name, requests in made.items()}
+            {name: seconds(pipeline, requests) for name, requests in batches.items()}
             for _ in range(options.rounds + 1)
         ][1:]  # the first warms up
-        plain = statistics.median(each["plain"] for each in rounds)
+        plain = statistics.median(timed["plain"] for timed in rounds)
         print(f"\nbatch {batch}: seconds an image, part of plain, passes")
-        for name, requests in made.items():
-            median = statistics.median(each[name] for each in rounds)
+        for name, requests in batches.items():
+            median = statistics.median(timed[name] for timed in rounds)
             passes = pipeline.plan(requests[0]).passes
             print(f"{name:22} {median / batch:.4f}  {median / plain:.2f}  {passes:.1f}")
 

@@ -60,9 +60,9 @@ def test_objects_stand_on_the_side_of_the_prompt(
 def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
     pipeline: Pipeline, scheduler: str
 ) -> None:
-    options = {"seed": 5, "scheduler": scheduler, "steps": 8}
-    alone = pipeline.generate(PROMPT, n=1, **options)  # type: ignore[arg-type]
-    together = pipeline.generate(PROMPT, n=3, **options)  # type: ignore[arg-type]
+    alone, together = (
+        pipeline.generate(PROMPT, n=n, seed=5, scheduler=scheduler, steps=8) for n in (1, 3)
+    )
     assert together.images[0].tobytes() == alone.images[0].tobytes()
 
 

@@ -55,7 +55,7 @@ def test_a_published_pair_becomes_our_layout(tmp_path: Path, out: Path) -> None:
 
 
 def test_what_wrappers_put_before_names_is_cut_off(tmp_path: Path, out: Path) -> None:
-    state = {f"module._orig_mod.{name}": each for name, each in transformer_state().items()}
+    state = {f"module._orig_mod.{name}": tensor for name, tensor in transformer_state().items()}
     convert_halton(write_transformer(tmp_path, state), write_tokenizer(tmp_path), out)
     assert "cls_emb.weight" in load_file(out / "transformer" / "model.safetensors")
 
@@ -64,7 +64,7 @@ def test_half_is_the_transformers_alone(tmp_path: Path, out: Path) -> None:
     convert(write_transformer(tmp_path), out, write_tokenizer(tmp_path), half=True)
     for part, dtype in (("transformer", torch.float16), ("tokenizer", torch.float32)):
         state = load_file(out / part / "model.safetensors")
-        assert {each.dtype for each in state.values()} == {dtype}
+        assert {tensor.dtype for tensor in state.values()} == {dtype}
 
 
 def test_other_classes_than_imagenets_go_by_number(tmp_path: Path, out: Path) -> None:

@@ -1,7 +1,17 @@
+import re
+
 import pytest
+from fastapi import FastAPI
 
 from unmask import errors
-from unmask.errors import NotFoundError, RequestError, UnmaskError, choices, look_up
+from unmask.errors import NotFoundError, QueueFullError, RequestError, UnmaskError, choices, look_up
+from unmask.server.http.errors import add_error_handlers, error_body
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, UnmaskError)
+]
 
 
 def test_every_error_is_an_unmask_error_and_says_when_it_is_raised() -> None:
@@ -12,6 +22,44 @@ def test_every_error_is_an_unmask_error_and_says_when_it_is_raised() -> None:
         assert issubclass(kind, UnmaskError)
         assert kind.__doc__
         assert kind.__name__ in (errors.__doc__ or "")
+
+
+def _tree() -> dict[str, tuple[str, int | None]]:
+    """What the page of errors draws: from a name to the one above it and the HTTP status."""
+    drawn: dict[str, tuple[str, int | None]] = {}
+    above: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"([│├└─ ]*)(\w+Error)\b(?:.*\(HTTP (\d+)\))?", line):
+            indent, name, status = len(found[1]), found[2], found[3]
+            above = [place for place in above if place[0] < indent]
+            drawn[name] = (above[-1][1] if above else "Exception", int(status) if status else None)
+            above.append((indent, name))
+    return drawn
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn = {name: parent for name, (parent, _) in _tree().items()}
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_answered_with_the_status_that_is_drawn(kind: type[UnmaskError]) -> None:
+    """One without a status is not the caller's to mend: its message stays in the log."""
+    _, status = _tree()[kind.__name__]
+    message = "told to nobody else"
+    error = QueueFullError(message, 3) if kind is QueueFullError else kind(message)
+    answer = error_body(error)
+    assert answer.status_code == (status or 500)
+    assert (message.encode() in bytes(answer.body)) == (status is not None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_with_a_status_reach_their_handler(kind: type[UnmaskError]) -> None:
+    app = FastAPI()
+    before = set(app.exception_handlers)
+    add_error_handlers(app)
+    handled = set(app.exception_handlers) - before
+    assert bool(handled.intersection(kind.__mro__)) == (_tree()[kind.__name__][1] is not None)
 
 
 def test_a_request_error_names_its_parameter() -> None:

@@ -145,7 +145,7 @@ def _edit(kind: str, pipeline: Pipeline) -> Edit:
     marked = np.zeros((picture.height, picture.width), np.uint8)
     marked[height // 4 : height // 2, width // 2 : width + width // 2] = 255
     mask = Image.fromarray(marked)
-    made = {
+    edits = {
         "inpaint": lambda: inpaint(picture, mask),
         "inpaint-feather": lambda: inpaint(picture, mask, 2),
         "outpaint": lambda: outpaint(picture, right=width // 2, bottom=3),
@@ -154,7 +154,7 @@ def _edit(kind: str, pipeline: Pipeline) -> Edit:
         "vary": lambda: variation(picture),
         "revise": lambda: revise(picture, 0.4),
     }
-    return made[kind]()
+    return edits[kind]()
 
 
 @cache
@@ -177,7 +177,7 @@ def _requests(world: str, precision: Precision) -> dict[str, DrawRequest]:
     """By case; where time counts, and in bf16, only every third of them."""
     pipeline, textless = _pipeline(world, precision), world in TEXTLESS
     whole = world in ("native", "amused", "halton") and precision == "fp32"
-    made = {}
+    requests = {}
     for number, (name, options) in enumerate(CASES.items()):
         if (not whole and number % 3) or (textless and name.startswith("uncage")):
             continue
@@ -186,11 +186,11 @@ def _requests(world: str, precision: Precision) -> dict[str, DrawRequest]:
             **options,
             **({"negative_prompt": "3"} if textless and name == "negative" else {}),
         }
-        made[name] = pipeline.request(prompt, seed=number, **options)
+        requests[name] = pipeline.request(prompt, seed=number, **options)
     for number, kind in enumerate(EDITS if whole else EDITS[::3]):
         prompt = "2" if textless else PROMPTS[0]
-        made[kind] = pipeline.request(prompt, seed=number, steps=3, edit=_edit(kind, pipeline))
-    return made
+        requests[kind] = pipeline.request(prompt, seed=number, steps=3, edit=_edit(kind, pipeline))
+    return requests
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _draw(pipeline: Pipeline, request: DrawRequest) -> tuple[str, str]:
     with _tokens_heard(pipeline) as heard:
         images = pipeline.run(request).images
     # In which order windows are decoded that do not touch is nobody's business.
-    tokens = sorted(each.to(torch.int64).numpy().tobytes() for each in heard)
+    tokens = sorted(rows.to(torch.int64).numpy().tobytes() for rows in heard)
     return _digest(tokens), _digest([image.tobytes() for image in images])
 
 
@@ -227,6 +227,7 @@ def _probe() -> str:
     image = torch.randn(1, 24, 12, 12, generator=random)
     matrix = torch.randn(96, 96, generator=random)
     kernel = torch.randn(40, 24, 3, 3, generator=random)
+    heads = matrix.view(1, 4, 24, 96)
     values = [
         matrix @ matrix,
         matrix[:3] @ matrix,
@@ -235,10 +236,12 @@ def _probe() -> str:
         F.conv2d(image.bfloat16(), kernel.bfloat16()).float(),
         matrix.softmax(-1),
         F.gelu(matrix),
-        F.scaled_dot_product_attention(*[matrix.view(1, 4, 24, 96)] * 3),
+        F.scaled_dot_product_attention(heads, heads, heads),
     ]
     amx = bytes([torch.cpu._is_amx_tile_supported()])
-    return _digest([platform.machine().encode(), amx, *(each.numpy().tobytes() for each in values)])
+    return _digest(
+        [platform.machine().encode(), amx, *(value.numpy().tobytes() for value in values)]
+    )
 
 
 def _world_digests(world: str, precision: Precision) -> dict[str, tuple[str, str]]:
@@ -273,10 +276,10 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("world", WORLDS)
 def test_tokens_and_pixels_are_what_they_have_always_been(world: str, precision: Precision) -> None:
     known: dict[str, dict[str, dict[str, list[str]]]] = json.loads(FILE.read_text())
-    drawn = {name: list(both) for name, both in _world_digests(world, precision).items()}
-    own = known.get(_probe())
-    if own is not None:
-        assert drawn == own[f"{world} {precision}"]
+    drawn = {name: list(digests) for name, digests in _world_digests(world, precision).items()}
+    ours = known.get(_probe())
+    if ours is not None:
+        assert drawn == ours[f"{world} {precision}"]
         return
     if precision != "fp32":
         pytest.skip(

@@ -4,11 +4,13 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from PIL.MpoImagePlugin import MpoImageFile
 
 from unmask.errors import RequestError
 from unmask.images import ImageLimits, read_image, upright
@@ -104,10 +106,10 @@ RUBBISH = [
 
 
 @pytest.mark.parametrize("rubbish", RUBBISH, ids=range(len(RUBBISH)))
-def test_metadata_costs_no_picture(rubbish):
+def test_metadata_costs_no_picture(rubbish: bytes) -> None:
     plain = {kind: saved(noise(), kind) for kind in ("png", "jpeg", "webp")}
     names = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0\1\1", b"MPF\0", b"")
-    files = {"png": [], "jpeg": [], "webp": []}
+    files: dict[str, list[bytes]] = {"png": [], "jpeg": [], "webp": []}
     for name in names:
         for marker in (0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE):
             jpeg = plain["jpeg"]
@@ -130,7 +132,7 @@ def test_metadata_costs_no_picture(rubbish):
             assert read_image(data, "image", LIMITS).tobytes() == expected, data[:200]
 
 
-def test_a_file_that_breaks_off_behind_its_pixels_is_read():
+def test_a_file_that_breaks_off_behind_its_pixels_is_read() -> None:
     data = saved(noise(), "png")
     cut = data[:-12] + chunk(b"tEXt", b"a\0" + b"b" * 99)[:-30]
     assert read_image(cut, "image", LIMITS).tobytes() == pixels_in(data)
@@ -138,14 +140,14 @@ def test_a_file_that_breaks_off_behind_its_pixels_is_read():
     assert read_image(data[:-60], "image", LIMITS).tobytes() == pixels_in(data)
 
 
-def test_metadata_costs_no_picture_that_pillow_opened():
+def test_metadata_costs_no_picture_that_pillow_opened() -> None:
     jpeg = saved(noise(), "jpeg")
     data = jpeg[:2] + segment(0xE1, b"Exif\0\0" + RUBBISH[3]) + jpeg[2:]
     with Image.open(io.BytesIO(data)) as image:
         assert upright(image, "image").tobytes() == pixels_in(jpeg)
 
 
-def test_a_file_that_pillow_opened_and_cannot_decode_is_refused():
+def test_a_file_that_pillow_opened_and_cannot_decode_is_refused() -> None:
     with Image.open(io.BytesIO(PICTURES[1][:-900])) as image, pytest.raises(RequestError) as error:
         upright(image, "mask")
     assert (error.value.param, str(error.value)) == (
@@ -155,7 +157,7 @@ def test_a_file_that_pillow_opened_and_cannot_decode_is_refused():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_once_in_every_container(orientation):
+def test_a_picture_is_turned_once_in_every_container(orientation: int) -> None:
     tags = Image.Exif()
     tags[0x0112] = orientation
     for kind in ("png", "jpeg", "webp"):
@@ -168,14 +170,16 @@ def test_a_picture_is_turned_once_in_every_container(orientation):
         assert upright(read, "image").tobytes() == expected
 
 
-def test_of_a_phones_several_pictures_the_first_is_read():
+def test_of_a_phones_several_pictures_the_first_is_read() -> None:
     first, second = noise(), Image.new("RGB", (60, 40))
     data = saved(first, "mpo", save_all=True, append_images=[second, second])
-    assert Image.open(io.BytesIO(data)).n_frames == 3
+    opened = Image.open(io.BytesIO(data))
+    assert isinstance(opened, MpoImageFile)
+    assert opened.n_frames == 3
     assert read_image(data, "image", LIMITS).tobytes() == pixels_in(saved(first, "jpeg"))
 
 
-def test_a_file_is_read_by_its_path(tmp_path):
+def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     with pytest.raises(RequestError, match=r"a\.bin: No such file"):
         read_image(path, "image", LIMITS)
@@ -194,20 +198,20 @@ def test_more_than_eight_bits_a_channel_are_refused(mode: str) -> None:
 
 
 @pytest.mark.parametrize("colour", [0, 2])
-def test_a_png_of_sixteen_bits_is_refused(colour):
+def test_a_png_of_sixteen_bits_is_refused(colour: int) -> None:
     data = png(30, 20, bits=16, colour=colour)
     assert "16 bits" in refusal(data)
     with pytest.raises(RequestError, match="8"), Image.open(io.BytesIO(data)) as image:
         upright(image, "image")
 
 
-def test_a_jpeg_of_twelve_bits_is_refused():
+def test_a_jpeg_of_twelve_bits_is_refused() -> None:
     data = saved(noise(), "jpeg")
     place = data.index(b"\xff\xc0") + 4
     assert "12 bits" in refusal(data[:place] + b"\x0c" + data[place + 1 :])
 
 
-def test_every_mode_is_read_as_its_colours():
+def test_every_mode_is_read_as_its_colours() -> None:
     palette = Image.new("P", (3, 2), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
     for image, options, expected in (
@@ -237,7 +241,7 @@ def test_every_mode_is_read_as_its_colours():
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_a_transparent_grey_of_few_bits_is_that_grey(bits):
+def test_a_transparent_grey_of_few_bits_is_that_grey(bits: int) -> None:
     rows = b"\0\x1b" * 2  # of 2 bits: 0 1 2 3
     highest = (1 << bits) - 1
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8 // bits, 2, bits, 0, 0, 0, 0))
@@ -326,7 +330,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_metadata_that_unfolds_to_more_than_it_should_is_never_unfolded():
+def test_metadata_that_unfolds_to_more_than_it_should_is_never_unfolded() -> None:
     folded = zlib.compress(b"\0" * (40 << 20), 9)
     bombs = [chunk(b"zTXt", b"a\0\0" + folded), chunk(b"iCCP", b"a\0\0" + folded)]
     for data in (png(30, 20, bomb) for bomb in bombs):

@@ -1,13 +1,12 @@
 """Which module may import which. Imports inside functions and behind TYPE_CHECKING count too."""
 
 import ast
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.worlds.code import all_imports, all_modules, tree
+
 MOST_LINES = 500
 LONGEST_CHAIN = 24
 # The rooms and top-level modules that each room may import, beside itself and what all may.
@@ -21,50 +20,6 @@ MAY_IMPORT = {
 }
 TOP = {"commands", "__main__"}  # nothing imports these
 BESIDE_SERVER = {"server", "training", "evaluation"}  # these do not import one another
-
-
-@cache
-def _modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name, a package by that of its folder."""
-    files = sorted((ROOT / "unmask").rglob("*.py"))
-    names = [file.relative_to(ROOT).with_suffix("").parts for file in files]
-    return {
-        ".".join(parts[:-1] if parts[-1] == "__init__" else parts): file
-        for parts, file in zip(names, files, strict=True)
-    }
-
-
-@cache
-def _imports() -> dict[str, set[str]]:
-    """The modules that each module imports, wherever in its file."""
-    return {
-        name: {found for found in _imported(name, file) if found != name}
-        for name, file in _modules().items()
-    }
-
-
-def _imported(name: str, file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            base = node.module or ""
-            targets = [
-                f"{base}.{alias.name}" if f"{base}.{alias.name}" in _modules() else base
-                for alias in node.names
-            ]
-        else:
-            continue
-        for target in targets:
-            if target in _modules():
-                yield target
-                # Python runs the packages around a module first, unless it stands in them too.
-                parents = target.split(".")[:-1]
-                for depth in range(2, len(parents) + 1):
-                    package = ".".join(parents[:depth])
-                    if not name.startswith(f"{package}.") and name != package:
-                        yield package
 
 
 def _room(module: str) -> str:
@@ -101,7 +56,7 @@ def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
-    assert _circles(_imports()) == []
+    assert _circles(all_imports()) == []
 
 
 def test_a_circle_would_be_found() -> None:
@@ -115,7 +70,7 @@ def test_a_room_imports_what_is_below_it_alone(room: str) -> None:
     allowed = {room} | EVERYWHERE | MAY_IMPORT[room]
     wrong = [
         f"{module} imports {target}"
-        for module, targets in _imports().items()
+        for module, targets in all_imports().items()
         for target in sorted(targets)
         if _room(module) == room and _room(target) not in allowed
     ]
@@ -125,7 +80,7 @@ def test_a_room_imports_what_is_below_it_alone(room: str) -> None:
 def test_nothing_below_imports_the_server_the_trainers_or_the_evaluation() -> None:
     wrong = [
         f"{module} imports {target}"
-        for module, targets in _imports().items()
+        for module, targets in all_imports().items()
         for target in sorted(targets)
         if _room(target) in BESIDE_SERVER | TOP
         and _room(module) != _room(target)
@@ -135,7 +90,7 @@ def test_nothing_below_imports_the_server_the_trainers_or_the_evaluation() -> No
 
 
 def test_no_chain_of_imports_is_long() -> None:
-    imports = _imports()
+    imports = all_imports()
 
     @cache
     def chain(module: str) -> tuple[str, ...]:
@@ -150,7 +105,7 @@ def test_no_chain_of_imports_is_long() -> None:
 def test_no_file_is_too_long() -> None:
     lengths = {
         name: len(file.read_text(encoding="utf-8").splitlines())
-        for name, file in _modules().items()
+        for name, file in all_modules().items()
     }
     assert {name for name, lines in lengths.items() if lines > MOST_LINES} == set()
 
@@ -158,8 +113,8 @@ def test_no_file_is_too_long() -> None:
 def test_no_private_name_is_imported_from_another_module() -> None:
     wrong = [
         f"{name}: {alias.name} of {node.module}"
-        for name, file in _modules().items()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name in all_modules()
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unmask")
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.startswith("__")

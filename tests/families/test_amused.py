@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.worlds.published import CODEBOOK, PATCH, SIDE, VOCABULARY, quiet, write_amused
+from tests.worlds.sampling import Options
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, RequestError
@@ -53,7 +54,8 @@ def _folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="folder", params=["plain", "compressed"])
 def _folder(folders: Path, request: pytest.FixtureRequest) -> Path:
-    return folders / request.param
+    kind: str = request.param
+    return folders / kind
 
 
 @pytest.fixture(name="copy")
@@ -71,7 +73,8 @@ def _feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
         from diffusers.schedulers import scheduling_amused
 
     def feed(noise: Tensor) -> None:
-        steps, now = iter(noise), []
+        steps = iter(noise)
+        now: list[Tensor] = []
 
         def multinomial(probabilities: Tensor, count: int, generator: None = None) -> Tensor:
             now[:] = [next(steps)]
@@ -151,8 +154,8 @@ def test_text_to_image_draws_the_tokens_of_the_reference(
             list(PROMPTS), num_inference_steps=steps, guidance_scale=scale, output_type="latent"
         )[0]
         requests = [
-            ours.request(prompt, seed=own, steps=steps, guidance_scale=scale)
-            for prompt, own in zip(PROMPTS, (seed, seed + 100), strict=True)
+            ours.request(prompt, seed=row_seed, steps=steps, guidance_scale=scale)
+            for prompt, row_seed in zip(PROMPTS, (seed, seed + 100), strict=True)
         ]
         assert torch.equal(_tokens(ours, requests), expected.flatten(1))
 
@@ -206,7 +209,8 @@ def test_image_to_image_draws_the_tokens_of_the_reference(
     """Which enters the plan of a whole picture half-way: its counts and temperatures from there
     on, and tokens that are masked by as many coins."""
     ours, theirs = _pipeline(folder), _reference(folder, "Img2Img")
-    masked, add_noise = [], theirs.scheduler.add_noise
+    masked: list[Tensor] = []
+    add_noise = theirs.scheduler.add_noise
 
     def watched(*given: Any, **named: Any) -> Tensor:
         masked[:] = [add_noise(*given, **named)]
@@ -252,10 +256,10 @@ def test_strength_1_draws_everything_anew(folder: Path) -> None:
     """The reference looks up the noise of the step before the first, finds that of the last, and
     so masks nothing."""
     ours, theirs = _pipeline(folder), _reference(folder, "Img2Img")
-    made = theirs(
+    drawn = theirs(
         list(PROMPTS), _images(), strength=1.0, num_inference_steps=4, output_type="latent"
     )[0]
-    assert (made.flatten(1) == _encoded(ours)).float().mean() > 0.9
+    assert (drawn.flatten(1) == _encoded(ours)).float().mean() > 0.9
     edit = image_to_image(_picture(), 1.0)
     prepared = ours.prepare(ours.request(PROMPTS[0], edit=edit, seed=1))
     assert all(bool(start.unknown.all()) for start in ours.drawing(prepared, 0).start())
@@ -278,7 +282,8 @@ def test_an_edit_leaves_other_requests_alone(folder: Path, feed: Feed) -> None:
 
     def draw() -> Tensor:
         feed(_noise(8, 1))
-        return theirs(PROMPTS[0], num_inference_steps=8, output_type="latent")[0]
+        tokens: Tensor = theirs(PROMPTS[0], num_inference_steps=8, output_type="latent")[0]
+        return tokens
 
     before = draw()
     with quiet():
@@ -297,21 +302,19 @@ def test_a_picture_does_not_depend_on_its_place_in_the_batch(folder: Path) -> No
 
     def draw(*prompts: str) -> Tensor:
         generator = torch.Generator().manual_seed(1)
-        made = theirs(
+        tokens: Tensor = theirs(
             list(prompts), num_inference_steps=4, generator=generator, output_type="latent"
-        )
-        return made[0][-1]
+        )[0]
+        return tokens[-1]
 
     assert not torch.equal(draw(PROMPTS[0]), draw(PROMPTS[1], PROMPTS[0]))
-    requests = [
-        ours.request(prompt, seed=1, steps=6, guidance=guidance, **reuse)
-        for prompt, reuse, guidance in (
-            (PROMPTS[0], {}, "constant"),
-            (PROMPTS[1], {"reuse": 2, "reuse_after": 0.0}, "constant"),
-            (PROMPTS[0], {"reuse": 3, "reuse_after": 0.0}, "interval"),
-            (PROMPTS[0], {"reuse": 2, "reuse_after": 0.0}, "constant"),
-        )
+    choices: list[tuple[str, Options]] = [
+        (PROMPTS[0], {"guidance": "constant"}),
+        (PROMPTS[1], {"guidance": "constant", "reuse": 2, "reuse_after": 0.0}),
+        (PROMPTS[0], {"guidance": "interval", "reuse": 3, "reuse_after": 0.0}),
+        (PROMPTS[0], {"guidance": "constant", "reuse": 2, "reuse_after": 0.0}),
     ]
+    requests = [ours.request(prompt, seed=1, steps=6, **options) for prompt, options in choices]
     together = ours.draw_batch(requests)
     assert together == [ours.run(request).images[0] for request in requests]
     assert together == ours.draw_batch(requests[::-1])[::-1]
@@ -329,14 +332,14 @@ def _edits() -> Iterator[Edit]:
 
 def test_every_kind_of_request_is_served(folder: Path) -> None:
     pipeline = _pipeline(folder)
+    choices: list[Options] = [
+        *({"scheduler": name} for name in SCHEDULERS),
+        *({"guidance": name} for name in GUIDANCES),
+        {"reuse": 2, "reuse_after": 0.0},
+        {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
+    ]
     drawn = [
-        pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0]
-        for options in (
-            *({"scheduler": name} for name in SCHEDULERS),
-            *({"guidance": name} for name in GUIDANCES),
-            {"reuse": 2, "reuse_after": 0.0},
-            {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
-        )
+        pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0] for options in choices
     ]
     assert {image.size for image in drawn} == {(PIXELS, PIXELS)}
     assert len({image.tobytes() for image in drawn}) > len(SCHEDULERS)
@@ -385,7 +388,8 @@ def test_half_precision_draws_pictures(folder: Path, precision: Precision) -> No
     assert {p.dtype for p in pipeline.backbone.parameters()} == {
         torch.bfloat16 if precision == "bf16" else torch.float16
     }
-    assert {p.dtype for p in pipeline.tokenizer.encoder.parameters()} == {torch.float32}
+    encoder = pipeline.tokenizer.get_submodule("encoder")
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
     tokens = _tokens(pipeline, [pipeline.request(PROMPTS[0], steps=4, seed=1)])
     assert ((tokens >= 0) & (tokens < CODEBOOK)).all()
     assert pipeline.tokenizer.decode(tokens.view(1, SIDE, SIDE)).isfinite().all()
@@ -407,13 +411,18 @@ def test_half_precision_prefers_its_own_files(copy: Path) -> None:
     path = copy / "transformer" / "diffusion_pytorch_model.safetensors"
     halved = {name: tensor.half() * 0.5 for name, tensor in load_file(path).items()}
     save_file(halved, path.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    for precision, factor in (("fp32", 1.0), ("fp16", 0.5)):
-        weight = AMUSED.load(copy, "cpu", precision).backbone.transformer.encoder_proj.weight
+    factors: dict[Precision, float] = {"fp32": 1.0, "fp16": 0.5}
+    for precision, factor in factors.items():
         expected = load_file(path)["encoder_proj.weight"] * factor
-        assert torch.allclose(weight.float(), expected, rtol=1e-3)
+        assert torch.allclose(_projection(copy, precision).float(), expected, rtol=1e-3)
     path.unlink()
-    assert AMUSED.load(copy, "cpu", "fp32").backbone.transformer.encoder_proj.weight.dtype == (
-        torch.float32
+    assert _projection(copy, "fp32").dtype == torch.float32
+
+
+def _projection(folder: Path, precision: Precision) -> Tensor:
+    """One of the transformer's weights, as it is loaded."""
+    return AMUSED.load(folder, "cpu", precision).backbone.get_parameter(
+        "transformer.encoder_proj.weight"
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from tests.worlds.halton import (
     TRANSFORMER,
     write_halton,
 )
+from tests.worlds.sampling import Options
 from unmask import config
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
@@ -116,8 +116,8 @@ def _published_sampler(
     for i in range(steps):
         share = 1 - torch.arccos(torch.tensor((i + 1) / steps)) / (math.pi * 0.5)
         until = max(i + 1, int(share * CELLS))
-        both = pipeline.backbone.full(code.expand(2, -1), prefix, steps_left=torch.zeros(2)).logits
-        logits = (1 + settings.w) * both[:1] - settings.w * both[1:]
+        pair = pipeline.backbone.full(code.expand(2, -1), prefix, steps_left=torch.zeros(2)).logits
+        logits = (1 + settings.w) * pair[:1] - settings.w * pair[1:]
         warmth = torch.linspace(settings.first, settings.last, steps)[i]
         logits = logits * (warmth * 0.5 if i < settings.warmup else warmth)
         if settings.top_k > 0:
@@ -171,17 +171,17 @@ def test_tokens_are_those_of_the_published_sampler(pipeline: Pipeline, seed: int
     ],
 )
 def test_what_its_scripts_set_can_be_set_here(
-    pipeline: Pipeline, settings: Published, options: dict[str, Any]
+    pipeline: Pipeline, settings: Published, options: Options
 ) -> None:
     """With its unshifted order; and each of it changes what is drawn."""
     differ = 0
     for seed in range(4):
         noise = request_noise(seed, 0, 8, CELLS)
         expected = _published_sampler(pipeline, 282, 8, settings, noise, (0, 0))
-        plain = {"seed": seed, "steps": 8, "guidance_scale": 1 + settings.w, "halton_shift": False}
-        plain |= {"temperature_warmup": 0}
-        made = _tokens(pipeline, [pipeline.request("tiger cat", **plain | options)])[0]
-        assert torch.equal(made, expected)
+        plain: Options = {"seed": seed, "steps": 8, "guidance_scale": 1 + settings.w}
+        plain |= {"halton_shift": False, "temperature_warmup": 0}
+        drawn = _tokens(pipeline, [pipeline.request("tiger cat", **plain | options)])[0]
+        assert torch.equal(drawn, expected)
         other = _tokens(pipeline, [pipeline.request("tiger cat", **plain)])[0]
         differ += not torch.equal(other, expected)
     assert differ
@@ -242,28 +242,27 @@ def test_what_needs_a_text_is_neither_offered_nor_accepted(pipeline: Pipeline) -
 
 
 def test_every_guidance_draws_and_reuse_too(pipeline: Pipeline) -> None:
+    choices: list[Options] = [
+        *({"guidance": name} for name in GUIDANCES if name != "interval"),
+        {"guidance": "interval", "guidance_interval": (0, 0.5)},
+        {"reuse": 2, "reuse_after": 0.0},
+    ]
     drawn = [
         pipeline.generate("tabby", steps=6, seed=1, guidance_scale=5.0, **options).images[0]
-        for options in (
-            *({"guidance": name} for name in GUIDANCES if name != "interval"),
-            {"guidance": "interval", "guidance_interval": (0, 0.5)},
-            {"reuse": 2, "reuse_after": 0.0},
-        )
+        for options in choices
     ]
     assert {image.size for image in drawn} == {(SIDE, SIDE)}
     assert len({image.tobytes() for image in drawn}) == len(drawn)
 
 
 def test_pictures_do_not_depend_on_their_batch(pipeline: Pipeline) -> None:
-    requests = [
-        pipeline.request(label, seed=1, steps=6, guidance=guidance, **reuse)
-        for label, reuse, guidance in (
-            ("tabby", {}, "constant"),
-            ("tench", {"reuse": 2, "reuse_after": 0.0}, "constant"),
-            ("tabby", {"reuse": 3, "reuse_after": 0.0}, "interval"),
-            ("drake", {"reuse": 2, "reuse_after": 0.0}, "constant"),
-        )
+    choices: list[tuple[str, Options]] = [
+        ("tabby", {"guidance": "constant"}),
+        ("tench", {"guidance": "constant", "reuse": 2, "reuse_after": 0.0}),
+        ("tabby", {"guidance": "interval", "reuse": 3, "reuse_after": 0.0}),
+        ("drake", {"guidance": "constant", "reuse": 2, "reuse_after": 0.0}),
     ]
+    requests = [pipeline.request(label, seed=1, steps=6, **options) for label, options in choices]
     together = pipeline.draw_batch(requests)
     assert together == [pipeline.run(request).images[0] for request in requests]
     assert together == pipeline.draw_batch(requests[::-1])[::-1]

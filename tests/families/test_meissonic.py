@@ -23,6 +23,7 @@ from tests.worlds.published import (
     write_json,
     write_meissonic,
 )
+from tests.worlds.sampling import Options
 from unmask.devices import Precision
 from unmask.editing import Edit, image_to_image, inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError
@@ -86,17 +87,17 @@ def test_tokens_are_those_that_the_published_scheduler_chooses(
     scheduler.set_timesteps(steps, (2, 0))
     for seed in range(4):
         seeds, expected = (seed, seed + 100), torch.full((2, CELLS), MASK)
-        noise = torch.stack([request_noise(own, 0, steps, CELLS) for own in seeds], 1)
+        noise = torch.stack([request_noise(row_seed, 0, steps, CELLS) for row_seed in seeds], 1)
         requests = [
-            pipeline.request(prompt, seed=own, steps=steps)
-            for prompt, own in zip(PROMPTS, seeds, strict=True)
+            pipeline.request(prompt, seed=row_seed, steps=steps)
+            for prompt, row_seed in zip(PROMPTS, seeds, strict=True)
         ]
         prefix = pipeline.encode(requests).both
         for i, left in enumerate(scheduler.timesteps):
             tokens = expected.repeat(2, 1)
             logits = pipeline.backbone.full(tokens, prefix, steps_left=left.expand(4)).logits
-            own, null = logits.chunk(2)
-            guided = null + 9.0 * (own - null)
+            conditional, null = logits.chunk(2)
+            guided = null + 9.0 * (conditional - null)
             values = draw_values(guided, torch.ones(2, 1), noise[i, :, 0])
             monkeypatch.setattr(torch, "multinomial", lambda *_, v=values, **__: v.view(-1, 1))
             gumbel = -torch.log(-torch.log(noise[i, :, 1]))
@@ -164,14 +165,14 @@ def _edits() -> Iterator[Edit]:
 
 def test_every_kind_of_request_is_served(folder: Path) -> None:
     pipeline = _pipeline(folder)
+    choices: list[Options] = [
+        *({"scheduler": name} for name in SCHEDULERS),
+        *({"guidance": name} for name in GUIDANCES),
+        {"reuse": 2, "reuse_after": 0.0},
+        {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
+    ]
     drawn = [
-        pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0]
-        for options in (
-            *({"scheduler": name} for name in SCHEDULERS),
-            *({"guidance": name} for name in GUIDANCES),
-            {"reuse": 2, "reuse_after": 0.0},
-            {"scheduler": "uncage", "subjects": [["red", "cat"], ["blue", "dog"]]},
-        )
+        pipeline.generate(PROMPTS[0], steps=4, seed=1, **options).images[0] for options in choices
     ]
     assert {image.size for image in drawn} == {(PIXELS, PIXELS)}
     assert len({image.tobytes() for image in drawn}) > len(SCHEDULERS)
@@ -206,7 +207,8 @@ def test_half_precision_draws_pictures(folder: Path, precision: Precision) -> No
     assert {p.dtype for p in pipeline.backbone.parameters()} == {
         torch.bfloat16 if precision == "bf16" else torch.float16
     }
-    assert {p.dtype for p in pipeline.tokenizer.encoder.parameters()} == {torch.float32}
+    encoder = pipeline.tokenizer.get_submodule("encoder")
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
     tokens = _tokens(pipeline, [pipeline.request(PROMPTS[0], steps=4, seed=1)])
     assert ((tokens >= 0) & (tokens < CODEBOOK)).all()
     assert pipeline.tokenizer.decode(tokens.view(1, SIDE, SIDE)).isfinite().all()

@@ -4,13 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worlds.sampling import FixedLogits, plan, run
+from tests.worlds.sampling import FixedLogits, plan_with, run
 from unmask.sampling.counts import EntropyBounded, Stable
 
 
 def _passes(**options: object) -> int:
     backbone = FixedLogits(16, 9)
-    assert (run(backbone, [plan(**options)]) < 9).all()
+    assert (run(backbone, [plan_with(options)]) < 9).all()
     return backbone.passes
 
 

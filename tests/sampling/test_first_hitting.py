@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.worlds.sampling import JointTable, RowNumbers, plan, run
+from tests.worlds.sampling import JointTable, RowNumbers, plan_for, run
 
 TABLE = torch.tensor([[[0.30, 0.02], [0.01, 0.10]], [[0.03, 0.20], [0.24, 0.10]]])
 ROWS = 4000
@@ -43,14 +43,16 @@ def test_the_reference_draws_from_the_joint_distribution() -> None:
 
 @pytest.mark.parametrize("scheduler", ["random", "halton", "remdm-cap"])
 def test_one_token_a_step_draws_from_the_joint_distribution(scheduler: str) -> None:
-    plans = [plan((1, 3), seed, steps=3, scheduler=scheduler, eta=0.0) for seed in range(ROWS)]
+    plans = [plan_for((1, 3), seed, steps=3, scheduler=scheduler, eta=0.0) for seed in range(ROWS)]
     shares = _shares(run(JointTable(TABLE), plans))
     assert (shares - TABLE).abs().sum() / 2 < 0.03
 
 
 def test_all_at_once_draws_from_the_product_of_the_marginals() -> None:
     """So that the tests above can fail: this is what a sampler loses that ignores dependence."""
-    shares = _shares(run(JointTable(TABLE), [plan((1, 3), seed, steps=1) for seed in range(ROWS)]))
+    shares = _shares(
+        run(JointTable(TABLE), [plan_for((1, 3), seed, steps=1) for seed in range(ROWS)])
+    )
     first, second, third = TABLE.sum((1, 2)), TABLE.sum((0, 2)), TABLE.sum((0, 1))
     product = torch.einsum("i,j,k->ijk", first, second, third)
     assert (shares - product).abs().sum() / 2 < 0.03

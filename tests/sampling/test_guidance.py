@@ -36,6 +36,6 @@ def test_a_scale_of_one_is_off_at_every_step(name: str, steps: int) -> None:
 @given(st.floats(0.2, 10))
 def test_a_greater_power_guides_later(power: float) -> None:
     sooner, later = (
-        _scales("power-cosine", 10, 5.0, guidance_power=each) for each in (power, power * 2)
+        _scales("power-cosine", 10, 5.0, guidance_power=exponent) for exponent in (power, power * 2)
     )
     assert all(b <= a + 1e-9 for a, b in zip(sooner, later, strict=True))

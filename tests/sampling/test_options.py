@@ -158,6 +158,14 @@ def test_a_value_of_another_type_names_its_option(name: str, value: object) -> N
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "uncage_base"])
+def test_a_method_is_chosen_by_its_name_alone(kind: str) -> None:
+    chosen: dict[str, object] = {"scheduler": "uncage"} if kind == "uncage_base" else {}
+    with pytest.raises(RequestError, match=f"{kind}: expected a name, got '3'") as caught:
+        plan_options(**chosen | {kind: 3})
+    assert caught.value.param == kind
+
+
 def test_an_option_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(RequestError, match="did you mean 'temperature'"):
         plan_options(temperatur=1.0)
@@ -170,8 +178,9 @@ def test_every_option_says_what_it_means_and_numbers_have_bounds() -> None:
         assert (option.low is not None) >= number
     for kind in KINDS.values():
         assert kind.default in kind.methods
-        for method in kind.methods.values():
-            assert all(declared.about.meaning for declared in declared_options(method))
+        owners: list[type] = list(kind.methods.values())
+        for owner in owners:
+            assert all(declared.about.meaning for declared in declared_options(owner))
 
 
 def test_a_base_brings_its_own_options() -> None:

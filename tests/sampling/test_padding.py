@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.worlds.sampling import FixedLogits, RowNumbers, plan, run
+from tests.worlds.sampling import FixedLogits, RowNumbers, plan_for, run
 from unmask.sampling.backbone import Pass, RowTensors
 from unmask.sampling.padding import Padded
 from unmask.sampling.plan import Plan
@@ -14,13 +14,13 @@ SUBJECTS = (((1,), (2, 3)), ((4,), (5,)))
 @given(st.integers(1, 7))
 def test_padded_batches_draw_the_same(rows: int) -> None:
     plans = [
-        plan(seed=1, steps=5, guidance_scale=2.0),
-        plan(seed=2, steps=9, reuse=2, reuse_after=0.0),
-        plan(seed=3, scheduler="uncage", subjects=SUBJECTS),
-        plan(seed=4, steps=3, guidance_scale=3.0),
-        plan(seed=5, scheduler="p2"),
-        plan(seed=6, steps=6, reuse=1),
-        plan(seed=7, steps=16),
+        plan_for(seed=1, steps=5, guidance_scale=2.0),
+        plan_for(seed=2, steps=9, reuse=2, reuse_after=0.0),
+        plan_for(seed=3, scheduler="uncage", subjects=SUBJECTS),
+        plan_for(seed=4, steps=3, guidance_scale=3.0),
+        plan_for(seed=5, scheduler="p2"),
+        plan_for(seed=6, steps=6, reuse=1),
+        plan_for(seed=7, steps=16),
     ][:rows]
     plain, inner = FixedLogits(16, 9), FixedLogits(16, 9)
     padded = Padded(inner)
@@ -28,8 +28,18 @@ def test_padded_batches_draw_the_same(rows: int) -> None:
     assert padded.computed == padded.padding + plain.passes + _local_rows(plans)
 
 
+def test_padded_local_passes_draw_the_same() -> None:
+    """Rows of one length, three at a time, so that a fourth fills up every local pass."""
+    plans = [plan_for(seed=seed, steps=8, reuse=1, reuse_after=0.0) for seed in range(3)]
+    plain, inner = FixedLogits(16, 9), FixedLogits(16, 9)
+    padded = Padded(inner)
+    assert torch.equal(run(padded, plans), run(plain, plans))
+    assert plain.positions > 0
+    assert inner.positions * 3 == plain.positions * 4
+
+
 def _local_rows(plans: list[Plan]) -> int:
-    return sum(step.local * (1 + step.null) for each in plans for step in each.steps)
+    return sum(step.local * (1 + step.null) for plan in plans for step in plan.steps)
 
 
 def test_only_powers_of_two_are_seen() -> None:

@@ -69,7 +69,7 @@ def test_one_step_reveals_all() -> None:
 
 def test_listed_shares_hold_between_their_steps() -> None:
     schedule = listed_schedule((0.8, 0.3, 0.0))
-    assert [schedule.share(each / 3) for each in (1, 2, 3)] == [0.8, 0.3, 0.0]
+    assert [schedule.share(step / 3) for step in (1, 2, 3)] == [0.8, 0.3, 0.0]
     assert schedule.share(0.5) == 0.3
 
 
@@ -78,7 +78,7 @@ def test_temperatures_run_inversely_straight_behind_a_warm_start() -> None:
     assert temperatures(0.0, None, 2, 3) == (0, 0, 0)
     assert temperatures(1.0, None, 1, 3) == (2, 1, 1)
     published = (1.0, 1.05, 1.1, 1.15, 1.2)  # which multiply logits
-    for made, expected in zip(temperatures(1.0, 1 / 1.2, 0, 5), published, strict=True):
-        assert made == pytest.approx(1 / expected)
+    for temperature, expected in zip(temperatures(1.0, 1 / 1.2, 0, 5), published, strict=True):
+        assert temperature == pytest.approx(1 / expected)
     assert temperatures(1.0, 0.5, 1, 1) == (2.0,)
     assert temperatures(1.0, 4.0, 9, 2) == (2.0, 8.0)

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.worlds.sampling import FixedLogits, RowNumbers, begin, counts, plan, run, states
+from tests.worlds.sampling import FixedLogits, RowNumbers, begin, counts, plan_for, run, states
 from unmask.errors import DrawingError
 from unmask.sampling.backbone import Pair
 from unmask.sampling.guidance import GUIDANCES
-from unmask.sampling.options import plan_options
-from unmask.sampling.plan import Plan
+from unmask.sampling.options import choose_options, plan_options
+from unmask.sampling.plan import Plan, make_plan
 from unmask.sampling.row import Batch, Row
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.step import draw_values, ranking, step
@@ -36,23 +36,24 @@ def _worlds(draw: st.DrawFn) -> tuple[Plan, Tensor, bool]:
             st.sampled_from([{}, {"reuse": 1}, {"reuse": 3, "reuse_after": 0.2}, {"zigzag": True}])
         )
     seed = draw(st.integers(0, 2**64 - 1))
-    made = plan(grid, seed, unknown=sum(unknown), subjects=SUBJECTS, **options)
+    chosen = choose_options({}, options)
+    plan = make_plan(chosen, grid, seed, unknown=sum(unknown), subjects=SUBJECTS)
     remasks = _remasks(str(options["scheduler"])) or bool(options.get("zigzag"))
-    return made, torch.tensor(unknown), remasks
+    return plan, torch.tensor(unknown), remasks
 
 
 @given(_worlds())
 def test_each_step_reveals_just_its_count_and_never_touches_what_is_known(
     world: tuple[Plan, Tensor, bool],
 ) -> None:
-    made, unknown, remasks = world
-    backbone = FixedLogits(made.tokens, 5)
+    plan, unknown, remasks = world
+    backbone = FixedLogits(plan.tokens, 5)
     tokens = torch.where(unknown, backbone.mask_id, 3)
-    if not made.steps:
+    if not plan.steps:
         assert not unknown.any()
         return
-    batch = begin(backbone, made, tokens, unknown)
-    for planned, count, after in zip(made.steps, counts(made), states(batch), strict=True):
+    batch = begin(backbone, plan, tokens, unknown)
+    for planned, count, after in zip(plan.steps, counts(plan), states(batch), strict=True):
         before, tokens = tokens, after
         assert int((tokens != backbone.mask_id)[unknown].sum()) == planned.total
         if not remasks:
@@ -71,20 +72,20 @@ def test_same_seed_same_tokens_whatever_row_and_batch(order: list[int], schedule
     """
     backbone = FixedLogits(16, 9)
     plans = [
-        plan(seed=3, scheduler=scheduler, steps=5, guidance_scale=3.0, subjects=SUBJECTS),
-        plan(seed=3, image_index=1, scheduler=scheduler, steps=16),
-        plan(seed=4, scheduler="halton", steps=1, temperature=0.0),
-        plan(
+        plan_for(seed=3, scheduler=scheduler, steps=5, guidance_scale=3.0, subjects=SUBJECTS),
+        plan_for(seed=3, image_index=1, scheduler=scheduler, steps=16),
+        plan_for(seed=4, scheduler="halton", steps=1, temperature=0.0),
+        plan_for(
             seed=5, scheduler="random", steps=7, guidance="interval", guidance_interval=(0.3, 0.6)
         ),
-        plan(seed=6, scheduler="confidence", steps=12, guidance="linear", guidance_scale=5.0),
-        plan(seed=7, steps=8, reuse=1, guidance_scale=2.0),
-        plan(seed=8, steps=9, reuse=2, reuse_after=0.1),
-        plan(seed=9, steps=4, zigzag=True, noise_regularisation=1.0),
-        plan(seed=10, steps=16, count_rule="entropy", entropy_bound=3.0),
-        plan(seed=11, steps=16, scheduler="uncage", subjects=SUBJECTS),
-        plan(seed=12, steps=6, differential=0.5),
-        plan(seed=13, steps=6, top_k=3, reuse=1, temperature_last=0.5),
+        plan_for(seed=6, scheduler="confidence", steps=12, guidance="linear", guidance_scale=5.0),
+        plan_for(seed=7, steps=8, reuse=1, guidance_scale=2.0),
+        plan_for(seed=8, steps=9, reuse=2, reuse_after=0.1),
+        plan_for(seed=9, steps=4, zigzag=True, noise_regularisation=1.0),
+        plan_for(seed=10, steps=16, count_rule="entropy", entropy_bound=3.0),
+        plan_for(seed=11, steps=16, scheduler="uncage", subjects=SUBJECTS),
+        plan_for(seed=12, steps=6, differential=0.5),
+        plan_for(seed=13, steps=6, top_k=3, reuse=1, temperature_last=0.5),
     ]
     together = run(backbone, [plans[i] for i in order])
     for place, i in enumerate(order):
@@ -92,15 +93,15 @@ def test_same_seed_same_tokens_whatever_row_and_batch(order: list[int], schedule
 
 
 def test_images_of_one_request_differ() -> None:
-    tokens = run(FixedLogits(16, 9), [plan(image_index=i) for i in range(4)])
+    tokens = run(FixedLogits(16, 9), [plan_for(image_index=i) for i in range(4)])
     assert len({tuple(row.tolist()) for row in tokens}) == 4
 
 
 @pytest.mark.parametrize("guidance", sorted(GUIDANCES))
 def test_guidance_of_one_is_the_single_pass(guidance: str) -> None:
     off, on = FixedLogits(16, 9), FixedLogits(16, 9)
-    plain = run(off, [plan(steps=6)])
-    single = run(on, [plan(steps=6, guidance=guidance, guidance_scale=1.0)])
+    plain = run(off, [plan_for(steps=6)])
+    single = run(on, [plan_for(steps=6, guidance=guidance, guidance_scale=1.0)])
     assert torch.equal(plain, single)
     assert on.passes == off.passes == 6
 
@@ -109,7 +110,7 @@ def test_guidance_costs_a_second_pass_only_at_the_steps_that_use_it() -> None:
     backbone = FixedLogits(16, 9)
     run(
         backbone,
-        [plan(steps=8, guidance="interval", guidance_scale=3.0, guidance_interval=(0.0, 0.5))],
+        [plan_for(steps=8, guidance="interval", guidance_scale=3.0, guidance_interval=(0.0, 0.5))],
     )
     assert backbone.passes == 8 + 4
 
@@ -118,8 +119,8 @@ def test_guidance_of_zero_draws_from_the_null_condition() -> None:
     backbone = FixedLogits(16, 9)
     swapped = FixedLogits(16, 9)
     swapped.logits = backbone.logits.flip(0)
-    made = plan(steps=4, guidance_scale=0.0)
-    assert torch.equal(run(backbone, [made]), run(swapped, [plan(steps=4)]))
+    plan = plan_for(steps=4, guidance_scale=0.0)
+    assert torch.equal(run(backbone, [plan]), run(swapped, [plan_for(steps=4)]))
 
 
 def test_guidance_moves_the_likeliest_value_away_from_the_null() -> None:
@@ -127,15 +128,15 @@ def test_guidance_moves_the_likeliest_value_away_from_the_null() -> None:
     backbone.logits = torch.tensor(
         [[[1.0, 0.9]], [[1.0, 0.0]]]
     )  # the condition prefers 1 by contrast
-    plain = run(backbone, [plan((1, 1), steps=1, temperature=0.0)])
-    guided = run(backbone, [plan((1, 1), steps=1, temperature=0.0, guidance_scale=4.0)])
+    plain = run(backbone, [plan_for((1, 1), steps=1, temperature=0.0)])
+    guided = run(backbone, [plan_for((1, 1), steps=1, temperature=0.0, guidance_scale=4.0)])
     assert (plain.item(), guided.item()) == (0, 1)
 
 
 def test_nothing_unknown_takes_no_step() -> None:
     backbone = FixedLogits(16, 9)
     tokens = torch.full((1, 16), 4)
-    assert torch.equal(run(backbone, [plan(unknown=0)], tokens), tokens)
+    assert torch.equal(run(backbone, [plan_for(unknown=0)], tokens), tokens)
     assert backbone.passes == 0
 
 
@@ -185,53 +186,53 @@ def test_low_precision_logits_are_widened_before_sampling(dtype: torch.dtype) ->
     backbone.logits = backbone.logits.to(dtype)
     wide = FixedLogits(16, 9)
     wide.logits = backbone.logits.float()
-    made = plan(steps=5, guidance_scale=2.0)
-    assert torch.equal(run(backbone, [made]), run(wide, [made]))
+    plan = plan_for(steps=5, guidance_scale=2.0)
+    assert torch.equal(run(backbone, [plan]), run(wide, [plan]))
 
 
 def test_logits_that_are_no_numbers_are_told_by_their_row_alone() -> None:
     backbone = FixedLogits(16, 9, conditions=4)
     backbone.logits[1, 3, 2] = float("nan")
     blank, unknown = torch.full((16,), 9), torch.ones(16, dtype=torch.bool)
-    rows = [Row.begin(plan(seed=i, steps=4), blank, unknown) for i in range(2)]
+    rows = [Row.begin(plan_for(seed=i, steps=4), blank, unknown) for i in range(2)]
     batch = Batch(backbone, rows, Pair(RowNumbers(torch.arange(4)), 2))
     for _ in range(4):
         step(batch)
     assert [bool(row.finite) for row in rows] == [True, False]
-    assert torch.equal(batch.tokens[:1], run(backbone, [plan(seed=0, steps=4)]))
+    assert torch.equal(batch.tokens[:1], run(backbone, [plan_for(seed=0, steps=4)]))
     backbone.logits[0, 0, 0] = float("nan")
     with pytest.raises(DrawingError, match="not numbers"):
-        run(backbone, [plan(steps=4)])
+        run(backbone, [plan_for(steps=4)])
 
 
 @pytest.mark.parametrize(("bad", "sound"), [("inf", False), ("-inf", True), ("nan", False)])
 def test_values_are_drawn_from_finite_numbers_only(bad: str, sound: bool) -> None:
     backbone = FixedLogits(16, 9)
     backbone.logits[0, 3, 2] = float(bad)
-    batch = begin(backbone, plan(steps=1))
+    batch = begin(backbone, plan_for(steps=1))
     step(batch)
     assert bool(batch.rows[0].finite) == sound
     backbone.logits[0, 3] = float("-inf")
-    batch = begin(backbone, plan(steps=1))
+    batch = begin(backbone, plan_for(steps=1))
     step(batch)
     assert not batch.rows[0].finite
 
 
 def test_a_temperature_next_to_nothing_takes_the_likeliest() -> None:
     backbone = FixedLogits(16, 9)
-    greedy = run(backbone, [plan(steps=4, temperature=0.0)])
-    assert torch.equal(run(backbone, [plan(steps=4, temperature=1e-38)]), greedy)
+    greedy = run(backbone, [plan_for(steps=4, temperature=0.0)])
+    assert torch.equal(run(backbone, [plan_for(steps=4, temperature=1e-38)]), greedy)
 
 
 def test_a_batch_asks_the_host_for_nothing_new_once_it_runs() -> None:
     """What a step needs of its rows is put on the device once, not at every step."""
     backbone = FixedLogits(16, 9)
-    batch = begin(backbone, plan(steps=6, guidance_scale=2.0))
+    batch = begin(backbone, plan_for(steps=6, guidance_scale=2.0))
     step(batch)
     with pytest.MonkeyPatch.context() as patch:
 
         def refuse(*_: object, **__: object) -> Tensor:
-            raise AssertionError("a tensor was made of host numbers")
+            raise AssertionError("a tensor was plan of host numbers")
 
         patch.setattr(torch, "tensor", refuse)
         for _ in range(4):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worlds.sampling import FixedLogits, begin, plan, run, states
+from tests.worlds.sampling import FixedLogits, begin, plan_for, run, states
 from unmask.sampling.schedulers.uncage import contrast, gaussian_blur
 
 TWO = (((1,), (2, 3)), ((4,), (5,)))
@@ -26,8 +26,8 @@ def test_no_blur_is_the_image() -> None:
 @pytest.mark.parametrize("base", ["confidence", "halton", "margin", "p2"])
 def test_weight_zero_is_the_base(base: str) -> None:
     backbone = FixedLogits(16, 9)
-    plain = run(backbone, [plan(scheduler=base, subjects=TWO)])
-    off = plan(scheduler="uncage", uncage_base=base, uncage_weight=0.0, subjects=TWO)
+    plain = run(backbone, [plan_for(scheduler=base, subjects=TWO)])
+    off = plan_for(scheduler="uncage", uncage_base=base, uncage_weight=0.0, subjects=TWO)
     assert torch.equal(run(backbone, [off]), plain)
     assert backbone.attended == 0
 
@@ -35,16 +35,16 @@ def test_weight_zero_is_the_base(base: str) -> None:
 @pytest.mark.parametrize("subjects", [(), TWO[:1]])
 def test_a_single_object_is_the_base(subjects: tuple[tuple[tuple[int, ...], ...], ...]) -> None:
     backbone = FixedLogits(16, 9)
-    plain = run(backbone, [plan(scheduler="confidence")])
-    assert torch.equal(run(backbone, [plan(scheduler="uncage", subjects=subjects)]), plain)
+    plain = run(backbone, [plan_for(scheduler="confidence")])
+    assert torch.equal(run(backbone, [plan_for(scheduler="uncage", subjects=subjects)]), plain)
     assert backbone.attended == 0
 
 
 def test_attention_is_read_in_the_guided_steps_alone_and_of_the_condition() -> None:
     backbone = FixedLogits(16, 9)
-    run(backbone, [plan(scheduler="uncage", steps=8, guidance_scale=2.0, subjects=TWO)])
+    run(backbone, [plan_for(scheduler="uncage", steps=8, guidance_scale=2.0, subjects=TWO)])
     assert backbone.attended == 2  # a quarter of eight steps, one row each
-    run(backbone, [plan(scheduler="uncage", steps=8, uncage_share=1.0, subjects=TWO)])
+    run(backbone, [plan_for(scheduler="uncage", steps=8, uncage_share=1.0, subjects=TWO)])
     assert backbone.attended == 2 + 8
 
 
@@ -53,11 +53,11 @@ def test_the_contrast_reveals_where_one_object_is_meant_first() -> None:
     backbone.attention[0] = 0.5
     backbone.attention[0, :4, [1, 2, 3]] = 1.0  # the first object's corner
     backbone.attention[0, :4, [4, 5]] = 0.0
-    made = plan(
+    plan = plan_for(
         scheduler="uncage", steps=4, uncage_weight=100.0, uncage_blur=0.0, subjects=TWO,
         mask_shares=(0.75, 0.5, 0.25, 0.0),
     )  # fmt: skip
-    tokens = next(states(begin(backbone, made)))
+    tokens = next(states(begin(backbone, plan)))
     assert (tokens != 9).nonzero().flatten().tolist() == [0, 1, 2, 3]
 
 
@@ -87,5 +87,5 @@ def test_maps_are_scaled_frame_by_frame() -> None:
     attention[8:16] *= 0.01  # a frame that attends to nothing much
     subjects = (((1,),), ((2,),))
     clip = contrast(attention, subjects, (3, 2, 4), 0.7)
-    frames = [contrast(frame, subjects, (2, 4), 0.7) for frame in attention.split(8)]
+    frames = [contrast(frame, subjects, (2, 4), 0.7) for frame in attention.view(3, 8, 3)]
     assert torch.equal(clip, torch.cat(frames))

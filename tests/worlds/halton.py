@@ -25,7 +25,7 @@ def transformer_state(settings: HaltonConfig = TRANSFORMER) -> dict[str, Tensor]
     """The tensors of a published file: the tied head is there twice."""
     with torch.device("meta"):
         model = HaltonMaskGIT(settings)
-    state = seeded_weights({name: each.shape for name, each in model.state_dict().items()})
+    state = seeded_weights({name: tensor.shape for name, tensor in model.state_dict().items()})
     return {**state, "head.weight": state["tok_emb.weight"]}
 
 
@@ -33,7 +33,7 @@ def tokenizer_state(settings: LlamaGenConfig = TOKENIZER) -> dict[str, Tensor]:
     """The tensors of a published file: what the training counted is there too."""
     with torch.device("meta"):
         model = LlamaGenVQ(settings)
-    state = seeded_weights({name: each.shape for name, each in model.state_dict().items()})
+    state = seeded_weights({name: tensor.shape for name, tensor in model.state_dict().items()})
     return {**state, "quantize.codebook_used": torch.zeros(65536)}
 
 

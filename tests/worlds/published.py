@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -21,6 +21,7 @@ PATCH = 2  # pixels along a side of a token
 VOCABULARY = 64
 CODEBOOK = 32
 MASK = VOCABULARY - 1
+M = TypeVar("M", bound=nn.Module)
 STEM = "diffusion_pytorch_model"
 MEISSONIC = CONFIG | {"vocab_size": VOCABULARY, "codebook_size": CODEBOOK}
 TRANSFORMER = {
@@ -70,7 +71,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def shaken(module: M) -> M:
     """The module with every parameter overwritten: nothing keeps a tidy first value that would
     hide a slip, and each token and each word sways the logits."""
     for parameter in module.parameters():

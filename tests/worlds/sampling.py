@@ -1,9 +1,9 @@
 """The smallest backbones that the sampling tests need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from unmask.sampling.plan import Plan, make_plan
 from unmask.sampling.row import Batch, Row
 from unmask.sampling.scheduler import Subjects
 from unmask.sampling.step import step
+
+Options = dict[str, Any]  # of a request, by their public names
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class JointTable(FixedLogits):
         return Pass(torch.einsum("rs,stk->rtk", weights, of_code).log())
 
 
-def plan(
+def plan_for(
     grid: tuple[int, ...] = (4, 4),
     seed: int = 0,
     image_index: int = 0,
@@ -117,9 +119,8 @@ def plan(
     **options: object,
 ) -> Plan:
     """A plan; options that do nothing are passed over."""
-    chosen = choose_options({}, options)
     return make_plan(
-        chosen,
+        choose_options({}, options),
         grid,
         seed,
         image_index,
@@ -130,9 +131,14 @@ def plan(
     )
 
 
-def counts(made: Plan) -> list[int]:
+def plan_with(options: Mapping[str, object]) -> Plan:
+    """``plan_for`` with options that stand in a mapping."""
+    return make_plan(choose_options({}, options), (4, 4), 0)
+
+
+def counts(plan: Plan) -> list[int]:
     """How many tokens each step reveals beyond those revealed before."""
-    totals = [0, *(step.total for step in made.steps)]
+    totals = [0, *(step.total for step in plan.steps)]
     return [after - before for before, after in pairwise(totals)]
 
 

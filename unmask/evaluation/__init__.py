@@ -1,0 +1,1 @@
+"""How well models draw: a judge, its figures, reports and searches."""

@@ -1,0 +1,1 @@
+"""Backbones, their parts, and the conditions that they read."""

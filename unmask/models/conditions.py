@@ -20,10 +20,14 @@ class ConditionEncoder(Protocol):
     """Turns prompts into conditions; an empty prompt is the null condition of guidance."""
 
     @property
-    def vocabulary(self) -> int: ...
+    def vocabulary(self) -> int:
+        """How many ids there are."""
+        ...
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """The positions of a condition."""
+        ...
 
     def __call__(self, prompts: Sequence[str]) -> Condition:
         """One row a prompt; RequestError if the model cannot read one."""
@@ -37,7 +41,9 @@ class ConditionEncoder(Protocol):
         """The positions in the condition of each place where the word stands in the prompt."""
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> None:
+        """Write what ``load`` of the same class reads."""
+        ...
 
 
 class TextCondition:
@@ -68,6 +74,7 @@ class TextCondition:
 
     @classmethod
     def load(cls, folder: Path, length: int) -> "TextCondition":
+        """Read the text tokenizer of a model folder; ConfigError if there is none to read."""
         path = folder / "text_tokenizer.json"
         try:
             return cls(Tokenizer.from_file(str(path)), length)
@@ -132,6 +139,7 @@ class LabelCondition:
 
     @classmethod
     def load(cls, folder: Path) -> "LabelCondition":
+        """Read the labels of a model folder, one a line; ConfigError if they cannot be read."""
         path = folder / "labels.txt"
         try:
             return cls(path.read_text(encoding="utf-8").splitlines())

@@ -77,6 +77,8 @@ def _normed(x: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
+    """Divides by the root of the mean square, then scales and shifts."""
+
     def __init__(self, width: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
@@ -115,6 +117,8 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """SwiGLU."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.w1 = Linear(width, hidden, bias=False)
@@ -130,6 +134,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and a feed-forward, shifted, scaled and gated by the condition."""
+
     def __init__(self, config: HaltonConfig) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.SiLU(), Linear(config.width, 6 * config.width))
@@ -140,6 +146,8 @@ class Block(nn.Module):
 
 
 class LastNorm(nn.Module):
+    """The norm before the head, shifted and scaled by the condition."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_final = RMSNorm(width, bias=True)
@@ -147,6 +155,8 @@ class LastNorm(nn.Module):
 
 
 class Transformer(nn.Module):
+    """The blocks, under their published name."""
+
     def __init__(self, config: HaltonConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))

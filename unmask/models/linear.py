@@ -24,6 +24,7 @@ class Linear(nn.Linear):
 
     @property
     def packed(self) -> bool:
+        """Whether the weights lie packed for the CPU's kernels (``pack``)."""
         return self.weight.is_mkldnn
 
     def forward(self, input: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class NativeConfig:
 
     @property
     def tokens(self) -> int:
+        """How many tokens the grid has."""
         return math.prod(self.grid)
 
 
@@ -78,6 +79,8 @@ class Memory(RowTensors):
 
 
 class RMSNorm(nn.Module):
+    """Divides by the root of the mean square, then scales."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
@@ -88,6 +91,8 @@ class RMSNorm(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention with normed queries and keys, and SwiGLU, each after a norm."""
+
     def __init__(self, config: NativeConfig) -> None:
         super().__init__()
         self.heads = config.heads

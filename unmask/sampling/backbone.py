@@ -21,6 +21,7 @@ class RowTensors:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
+        """The fields, in their order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def select(self, rows: Tensor) -> Self:
@@ -39,6 +40,7 @@ class RowTensors:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors together."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
@@ -69,7 +71,9 @@ class Backbone(Protocol):
     """Tokens (rows, tokens) and their prefixes to logits (rows, tokens, codebook)."""
 
     @property
-    def mask_id(self) -> int: ...
+    def mask_id(self) -> int:
+        """The token that stands for a masked one."""
+        ...
 
     def full(
         self,

@@ -142,6 +142,7 @@ class PlanOptions:
 
     @property
     def steps(self) -> int:
+        """How many steps there are, before any rule ends them early."""
         return self.length.steps
 
     def flat(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Padded:
 
     @property
     def mask_id(self) -> int:
+        """As the backbone's."""
         return self.backbone.mask_id
 
     def full(

@@ -51,6 +51,7 @@ class Row:
 
     @property
     def done(self) -> bool:
+        """Whether no step is left."""
         return self.ended or self.step >= len(self.plan.steps)
 
 
@@ -93,6 +94,7 @@ class Batch:
 
     @property
     def grid(self) -> tuple[int, ...]:
+        """The grid that all rows share."""
         return self.rows[0].plan.grid
 
     def index(self, rows: Sequence[int]) -> Tensor:
@@ -141,6 +143,7 @@ class Part:
         return self.of(self.batch.last) - self._place
 
     def number(self, column: int) -> Tensor:
+        """A column of ``Batch.numbers``, (rows, 1) fp32."""
         return self.batch.numbers[self._place, column].unsqueeze(-1)
 
     @property
@@ -150,12 +153,15 @@ class Part:
 
     @property
     def temperature(self) -> Tensor:
+        """Of values, (rows, 1)."""
         return self.number(_TEMPERATURE)
 
     @property
     def choice_temperature(self) -> Tensor:
+        """Of positions, (rows, 1)."""
         return self.number(_CHOICE_TEMPERATURE)
 
     @property
     def guidance_scale(self) -> Tensor:
+        """1 where guidance is off, (rows, 1)."""
         return self.number(_GUIDANCE_SCALE)

@@ -12,10 +12,12 @@ class Tokenizer(nn.Module):
 
     @property
     def codebook_size(self) -> int:
+        """How many tokens there are to choose from."""
         raise NotImplementedError
 
     @property
     def patch(self) -> int:
+        """Pixels along a side of what one token stands for."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ def _swish(x: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut."""
+
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
         self.norm1 = _norm(source)
@@ -85,6 +87,8 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
+    """Half as many rows and columns."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
@@ -96,6 +100,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Twice as many rows and columns."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -143,6 +149,8 @@ def _middle(channels: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
+    """From pixels to latents."""
+
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in (1, *config.multipliers)]
@@ -163,6 +171,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """From latents to pixels."""
+
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]

@@ -50,6 +50,8 @@ class Reconstruction(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions beside what comes in."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(8, channels)
@@ -64,6 +66,8 @@ class ResidualBlock(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Twice as many rows and columns, by shuffling channels."""
+
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(source, target * 4, 1)

@@ -1,0 +1,1 @@
+"""Trainers of the bundled models, and the data that they see."""

@@ -115,6 +115,7 @@ class Loop:
 
     @property
     def checkpoint(self) -> Path:
+        """The file from which an interrupted run goes on."""
         return self.out / "checkpoint.pt"
 
     def run(self, resume: bool = False, minutes: float | None = None) -> None:

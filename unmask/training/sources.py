@@ -46,7 +46,9 @@ class Batch(NamedTuple):
 class Source(Protocol):
     """A deterministic stream of batches."""
 
-    def batch(self, count: int, index: int) -> Batch: ...
+    def batch(self, count: int, index: int) -> Batch:
+        """``count`` pictures with captions; the same for the same ``index``."""
+        ...
 
 
 class SceneSource:

@@ -164,6 +164,8 @@ class AdaptiveNorm(nn.Module):
 
 
 class GatedLinear(nn.Module):
+    """A linear layer, half of whose outputs gate the other half through GELU."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.proj = Linear(width, 2 * hidden, bias=False)
@@ -175,6 +177,8 @@ class GatedLinear(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """A gated linear layer and one back to the width."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         # In the middle dropout stood: its place keeps the published names of the others.

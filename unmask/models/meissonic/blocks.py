@@ -73,6 +73,8 @@ class Modulation(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Four times as wide within."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.ModuleList(  # in the middle dropout stood: its place keeps published names

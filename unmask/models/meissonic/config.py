@@ -58,6 +58,7 @@ class MeissonicConfig:
 
     @property
     def width(self) -> int:
+        """Features of a token within the blocks."""
         return self.num_attention_heads * self.attention_head_dim
 
     @property

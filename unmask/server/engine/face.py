@@ -13,13 +13,22 @@ class EngineFace(Protocol):
     """See ``Engine``, which is one."""
 
     @property
-    def models(self) -> Sequence[ModelStatus]: ...
+    def models(self) -> Sequence[ModelStatus]:
+        """The models there are, loaded or not."""
+        ...
 
-    def ready(self) -> None: ...
+    def ready(self) -> None:
+        """UnavailableError unless requests would be drawn now."""
+        ...
 
-    async def open(self, name: str | None = None) -> OpenedModel: ...
+    async def open(self, name: str | None = None) -> OpenedModel:
+        """A model (the default one if None), loaded now if it is not. NotFoundError,
+        UnavailableError."""
+        ...
 
-    async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest: ...
+    async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
+        """A request made ready to be submitted. QueueFullError, UnavailableError."""
+        ...
 
     async def submit(
         self,
@@ -30,4 +39,6 @@ class EngineFace(Protocol):
         timeout: float | None = None,
         previews: int = 0,
         on_event: Callable[[Event], None] | None = None,
-    ) -> Generated: ...
+    ) -> Generated:
+        """The images, once they are drawn. QueueFullError, TimeoutError, or why they cannot be."""
+        ...
