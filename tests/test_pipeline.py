@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
 from unmask.models.base import Condition
-from unmask.models.native import Prefix
+from unmask.models.native import NativeTransformer, Prefix
 from unmask.pipeline import Generated, Pipeline, read_card
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.store import available_models
@@ -246,7 +247,8 @@ def test_subjects_are_found_or_given(pipeline: Pipeline) -> None:
     assert len(pipeline.plan(found).subjects) == 2
     given = pipeline.request(prompt, subjects=[["circle"], ["squares", "blue"]])
     assert given.subjects == (("circle",), ("squares", "blue"))
-    for bad in ([["pear"]], [[]], [["red"]] * 17):
+    refused: tuple[list[list[str]], ...] = ([["pear"]], [[]], [["red"]] * 17)
+    for bad in refused:
         with pytest.raises(RequestError) as caught:
             pipeline.request(prompt, subjects=bad)
         assert caught.value.param == "subjects"
@@ -317,6 +319,8 @@ def test_a_low_precision_is_that_of_the_backbone_alone(folder: Path, pipeline: P
     low = Pipeline.load(folder, precision="bf16")
     assert {p.dtype for p in low.backbone.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in low.tokenizer.parameters()} == {torch.float32}
+    assert isinstance(low.backbone, NativeTransformer)
+    assert isinstance(pipeline.backbone, NativeTransformer)
     assert torch.equal(low.backbone.angles, pipeline.backbone.angles)  # all their digits
     blank, steps_left = torch.full((1, 16), pipeline.backbone.mask_id), torch.zeros(1)
     rough, exact = (
@@ -338,7 +342,7 @@ def test_a_low_precision_is_that_of_the_backbone_alone(folder: Path, pipeline: P
     ],
 )
 def test_what_a_family_cannot_do_is_refused(
-    folder: Path, ability: str, options: dict, param: str
+    folder: Path, ability: str, options: dict[str, Any], param: str
 ) -> None:
     able = Pipeline.load(folder)
     able.request("a red apple", **options)
@@ -392,9 +396,12 @@ def test_more_prompts_than_are_kept_are_all_encoded(
     pipeline = Pipeline.load(folder)
     pipeline.prompts.kept_bytes = 1
     every = pipeline.encode_prompts([PROMPT, "red", "two", "", PROMPT])
+    assert isinstance(every, Prefix)
     assert len(every.keys[0]) == 5
     for row, prompt in enumerate((PROMPT, "red", "two", "", PROMPT)):
-        assert torch.equal(every.keys[:, row], pipeline.encode_prompts([prompt]).keys[:, 0])
+        alone = pipeline.encode_prompts([prompt])
+        assert isinstance(alone, Prefix)
+        assert torch.equal(every.keys[:, row], alone.keys[:, 0])
 
 
 def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:

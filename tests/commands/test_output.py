@@ -48,8 +48,9 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def _process(
     *arguments: object, sent: bytes = b"", out: int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[bytes]:
+    texts = [text if isinstance(text, bytes) else str(text) for text in arguments]
     return subprocess.run(
-        [sys.executable, "-m", "unmask", *map(os.fspath, arguments)],
+        [sys.executable, "-m", "unmask", *texts],
         input=sent,
         stdout=out,
         stderr=subprocess.PIPE,
@@ -73,7 +74,8 @@ def _files_up_to(size: int) -> Iterator[None]:
 def _notes(path: Path) -> dict[str, object]:
     with Image.open(path) as image:
         image.load()
-        return json.loads(image.info["unmask"])
+        notes: dict[str, object] = json.loads(image.info["unmask"])
+        return notes
 
 
 def _png(image: Image.Image) -> bytes:

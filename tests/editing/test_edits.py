@@ -88,11 +88,11 @@ def test_a_mask_is_read_by_the_mode_that_was_chosen() -> None:
         assert (make(noise(16, 12), mask=opaque, mask_mode="white").mask == left).all()
     painted[:, left, 3] = 0  # white that nobody sees
     cut = Image.fromarray(painted)
-    for mode in ("auto", "alpha"):
-        assert (inpaint(noise(16, 12), cut, mask_mode=mode).mask == left).all()
+    assert (inpaint(noise(16, 12), cut, mask_mode="auto").mask == left).all()
+    assert (inpaint(noise(16, 12), cut, mask_mode="alpha").mask == left).all()
     grey_mask = opaque.convert("L")
-    for mode in ("auto", "white"):
-        assert (inpaint(noise(16, 12), grey_mask, mask_mode=mode).mask == left).all()
+    assert (inpaint(noise(16, 12), grey_mask, mask_mode="auto").mask == left).all()
+    assert (inpaint(noise(16, 12), grey_mask, mask_mode="white").mask == left).all()
 
 
 @pytest.mark.parametrize(

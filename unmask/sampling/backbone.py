@@ -51,10 +51,6 @@ class Positions(NamedTuple):
     places: Tensor
     counts: tuple[int, ...]
 
-    def select(self, rows: Sequence[int]) -> "Positions":
-        """Those of some rows."""
-        return Positions(self.places[list(rows)], tuple(self.counts[row] for row in rows))
-
 
 class Pass(NamedTuple):
     """A full pass: ``logits`` (rows, tokens, codebook), and what was asked for besides.
