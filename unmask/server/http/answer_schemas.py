@@ -78,8 +78,61 @@ ImageAnswer = create_model(
 )
 
 
+class PreviewEvent(BaseModel):
+    """A preview in a stream; partial_image_index counts those of its image from 0."""
+
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"]
+    b64_json: str
+    partial_image_index: int
+    created_at: int
+    size: str
+    quality: str
+    background: Literal["opaque", "transparent"]
+    output_format: ImageFormat
+    seed: int
+    image_index: int
+
+
+class CompletedEvent(BaseModel):
+    """A finished image in a stream. Its usage is its own: the prompt counts with the first."""
+
+    type: Literal["image_generation.completed", "image_edit.completed"]
+    b64_json: str
+    created_at: int
+    size: str
+    quality: str
+    background: Literal["opaque", "transparent"]
+    output_format: ImageFormat
+    seed: int
+    image_index: int
+    usage: Usage
+    model: str
+    safety_identifier: str | None = None
+    size_policy: Literal["scale"] | None = None
+    drawn_size: str | None = None
+
+
+ImageEvent = create_model(
+    "ImageEvent", __base__=CompletedEvent, __doc__=CompletedEvent.__doc__, **_resolved
+)
+
+
+class Bound(BaseModel):
+    """What a field of a request may be; of a list of numbers it is that of each."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    exclusive_minimum: int | float | None = Field(None, alias="exclusiveMinimum")
+    max_length: int | None = Field(None, alias="maxLength")
+    max_items: int | None = Field(None, alias="maxItems")
+    enum: list[str] | None = None
+
+
 class ModelCard(BaseModel):
-    """OpenAI's Model, then whether it is loaded, and what it can do: known once it was loaded."""
+    """OpenAI's Model, then whether it is loaded, what the server takes, and what the model can do:
+    known once it was loaded."""
 
     id: str
     object: Literal["model"] = "model"
@@ -87,6 +140,17 @@ class ModelCard(BaseModel):
     owned_by: str = "unmask"
     state: Literal["absent", "loading", "loaded", "failed"]
     reason: str | None = Field(None, description="why it could not be loaded")
+    size_policy: Literal["exact", "scale"] = Field(
+        description="another size than that which is drawn is refused, or scaled to"
+    )
+    max_edit_images: int = Field(description="pictures that one edit reads")
+    max_edit_pixels: int = Field(description="of the result of an edit")
+    max_drawn_pixels: int = Field(description="that may be drawn in a result that has more")
+    max_scaled_pixels: int | None = Field(None, description="of a size that is scaled to")
+    max_body_bytes: int
+    max_upload_bytes: int = Field(description="of a body that holds pictures")
+    max_seconds: float = Field(description="for one request, its wait included")
+    bounds: dict[str, Bound] = Field(description="of the fields of all requests")
     description: str | None = None
     size: str | None = None
     grid: tuple[int, ...] | None = None
@@ -101,6 +165,9 @@ class ModelCard(BaseModel):
     max_steps: int | None = None
     max_n: int | None = None
     max_prompt_characters: int | None = None
+    max_text_tokens: int | None = Field(
+        None, description="of a prompt; absent if the model reads no text"
+    )
 
 
 class ModelList(BaseModel):

@@ -87,7 +87,11 @@ def _told(**bounds: Any) -> Any:
     def tell(schema: dict[str, Any]) -> None:
         # Null, which is as good as absent, knows no bounds.
         choice = next((c for c in schema.get("anyOf", []) if c.get("type") != "null"), schema)
-        choice.update(bounds)
+        numbers = [*choice.get("prefixItems", []), choice.get("items")]
+        # The bounds of a list of numbers are those of each.
+        for part in numbers if "minimum" in bounds and "array" in choice["type"] else [choice]:
+            if part is not None:
+                part.update(bounds)
 
     return tell
 
@@ -114,12 +118,7 @@ def _sampling_field(option: FlatOption) -> Any:
     if option.choices:
         told["enum"] = list(option.choices)
     owners = f" ({', '.join(option.owners)})" if option.owners else ""
-    description = f"{option.meaning}{owners}"
-    if get_origin(option.type) is tuple and option.low is not None:
-        # The bounds are those of each number.
-        told = {}
-        description += f"; numbers from {option.low:g} to {option.high:g}"
-    return Field(None, description=description, json_schema_extra=_told(**told))
+    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=_told(**told))
 
 
 class ImageBody(BaseModel):
@@ -412,6 +411,22 @@ def _check_values(raw: bytes, name: str | None = None) -> None:
     if count > MAX_VALUES:
         message = f"{count} commas and brackets; at most {MAX_VALUES} are read"
         raise RequestError(f"{name or 'the body'}: it has {message}", name)
+
+
+@cache
+def field_bounds(kind: type[ImageBody]) -> dict[str, dict[str, Any]]:
+    """The bounds and choices of each field that has any, in the words of JSON Schema; those of a
+    list of numbers are of each."""
+    words = ("minimum", "maximum", "exclusiveMinimum", "maxLength", "maxItems", "enum")
+    bounds = {}
+    for name, schema in kind.model_json_schema()["properties"].items():
+        parts = [schema, *schema.get("anyOf", [])]
+        parts += [item for part in parts[1:] for item in part.get("prefixItems", [])]
+        parts += [part["items"] for part in parts if isinstance(part.get("items"), dict)]
+        told = {word: part[word] for part in reversed(parts) for word in words if word in part}
+        if told:
+            bounds[name] = told
+    return bounds
 
 
 @cache
