@@ -52,7 +52,7 @@ def serve(
     if settings.unix_socket is None:
         asyncio.run(_check_address(settings.host, settings.port))
     else:
-        _check_socket(settings.unix_socket)
+        check_socket(settings.unix_socket)
     _check_models(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
@@ -82,7 +82,7 @@ async def _check_address(host: str, port: int) -> None:
     await server.wait_closed()
 
 
-def _check_socket(path: str) -> None:
+def check_socket(path: str) -> None:
     """UnavailableError if another server listens at the path, or no file can be put there. What a
     server left behind that was killed is no hindrance."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -233,7 +233,7 @@ def test_a_bad_text_is_refused_by_name(
 ) -> None:
     files: dict[str, Any] = {"mask": MASK} if param == "feather" else {}
     answer = post(client, data={"prompt": "cat", param: text}, image=PNG, **files)
-    fault(answer, 400, param.removesuffix("[]"))
+    fault(answer, 400, param.partition("[")[0])
 
 
 def test_share_and_strength_exclude_each_other(client: TestClient, fault: CheckFault) -> None:

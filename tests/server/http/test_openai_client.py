@@ -117,7 +117,7 @@ def test_it_edits(ai: openai.OpenAI, pipeline: FakePipeline) -> None:
 
 
 def test_it_shows_why_an_edit_was_refused(ai: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="twice") as refusal:
+    with pytest.raises(openai.BadRequestError, match="1 picture at a time") as refusal:
         ai.images.edit(image=[picture("RGB", "red"), picture("RGB", "red")], prompt="cat")
     assert refusal.value.param == "image"
     mask = picture("RGBA", (0, 0, 0, 255))

@@ -13,7 +13,7 @@ from unmask.server.engine.sources import StoredModels
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
 from unmask.server.http.log import RequestLog
-from unmask.server.http.methods import Methods
+from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
 from unmask.settings import Settings, load_settings
 
@@ -51,12 +51,13 @@ def create_app(
         description="Images from masked generative transformers, in the shape of OpenAI's API.",
         lifespan=lifespan,
         redoc_url=None,
-        root_path=settings.root_path,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(engine, settings))
     add_error_handlers(app)
     app.add_middleware(Methods, routes=app.routes)
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(
         Edge,
         uploads=uploads,

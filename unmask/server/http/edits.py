@@ -1,4 +1,4 @@
-"""From pictures that were uploaded to the edit that a route is for, and the sizes that come back."""
+"""From uploaded pictures to the edit that a route is for, and the sizes that come back."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -142,7 +142,8 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         if scales and body.width_height is not None:
             size = body.width_height
         if size != drawn_size:
-            check_scaled_size(size)
+            if body.width_height is not None:
+                check_scaled_size(size)
             body = body.model_copy(update={"size": None})
         resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
         weighed = await engine.weigh(resolved, model)
