@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check bench train clean
+.PHONY: help serve test check fuzz bench train clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -22,6 +22,9 @@ check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(READY) ## send the server 2,000 requests and more that are made up from its document
+	FUZZ_CASES=2000 $(BIN)/python -m pytest tests/server/http/test_schemathesis.py
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate

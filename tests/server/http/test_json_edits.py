@@ -24,9 +24,7 @@ def test_it_is_the_edit_that_a_form_asks_for(client: TestClient, pipeline: FakeP
 
 
 @pytest.mark.parametrize(("route", "more"), [(OUTPAINT, {"left": 8}), (VARIATIONS, {"n": 2})])
-def test_the_other_routes_take_it_too(
-    client: TestClient, route: str, more: dict[str, int]
-) -> None:
+def test_the_other_routes_take_it_too(client: TestClient, route: str, more: dict[str, int]) -> None:
     body = {"prompt": "cat", "images": [url(PNG, "")], **more}
     assert client.post(route, json=body).status_code == 200
 

@@ -15,13 +15,13 @@ from unmask.server.engine.engine import EngineState
 from unmask.server.http.log import FORMAT, TIME, configure_log
 from unmask.settings import Settings
 
-LINE = re.compile(r"\w{32} POST /v1/images/\w+ (200|499) \d+\.\d{3} s from 127\.0\.0\.1, which left")
+LINE = re.compile(
+    r"\w{32} POST /v1/images/\w+ (200|499) \d+\.\d{3} s from 127\.0\.0\.1, which left"
+)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage() for record in caplog.records if record.name == "unmask.requests"
-    ]
+    return [record.getMessage() for record in caplog.records if record.name == "unmask.requests"]
 
 
 def test_a_line_has_id_route_status_and_duration_but_no_query(
@@ -33,9 +33,7 @@ def test_a_line_has_id_route_status_and_duration_but_no_query(
     client.post("/v1/images/generations?token=secret", json={"prompt": "a cat"}, headers=headers)
     client.get("/x%0a%1b[31mforged?token=secret")
     drawn, lost = lines(caplog)
-    assert re.fullmatch(
-        r"mine POST /v1/images/generations 200 \d+\.\d{3} s from testclient", drawn
-    )
+    assert re.fullmatch(r"mine POST /v1/images/generations 200 \d+\.\d{3} s from testclient", drawn)
     assert " GET /x%0A%1B%5B31mforged 404 " in lost
     assert "secret" not in caplog.text
     assert "a cat" not in caplog.text
