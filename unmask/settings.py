@@ -63,9 +63,9 @@ class Settings(BaseSettings):
     unix_socket: str | None = Field(
         default=None, min_length=1, description="file to listen on, in place of host and port"
     )
-    root_path: str = Field(
-        default="",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+    root_path: str | None = Field(
+        default=None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
         description="what a proxy puts before every path, such as /unmask",
     )
     cors_origins: list[Origin] = Field(

@@ -64,13 +64,18 @@ class ImagesAnswer(BaseModel):
     subjects: tuple[tuple[str, ...], ...]
     edit: EditSummary | None = None
     size_policy: Literal["scale"] | None = Field(
-        None, description="the size that was asked for is not the one that was drawn"
+        default=None, description="the size that was asked for is not the one that was drawn"
     )
-    drawn_size: str | None = Field(None, description="the size before it was scaled, if it was")
+    drawn_size: str | None = Field(
+        default=None, description="the size before it was scaled, if it was"
+    )
 
 
 _resolved: dict[str, Any] = {
-    name: (option.type | None, Field(None, description=f"{option.meaning}; absent if it is idle"))
+    name: (
+        option.type | None,
+        Field(default=None, description=f"{option.meaning}; absent if it is idle"),
+    )
     for name, option in SAMPLING.items()
 }
 ImageAnswer = create_model(
@@ -124,9 +129,9 @@ class Bound(BaseModel):
 
     minimum: int | float | None = None
     maximum: int | float | None = None
-    exclusive_minimum: int | float | None = Field(None, alias="exclusiveMinimum")
-    max_length: int | None = Field(None, alias="maxLength")
-    max_items: int | None = Field(None, alias="maxItems")
+    exclusive_minimum: int | float | None = Field(default=None, alias="exclusiveMinimum")
+    max_length: int | None = Field(default=None, alias="maxLength")
+    max_items: int | None = Field(default=None, alias="maxItems")
     enum: list[str] | None = None
 
 
@@ -139,14 +144,14 @@ class ModelCard(BaseModel):
     created: int
     owned_by: str = "unmask"
     state: Literal["absent", "loading", "loaded", "failed"]
-    reason: str | None = Field(None, description="why it could not be loaded")
+    reason: str | None = Field(default=None, description="why it could not be loaded")
     size_policy: Literal["exact", "scale"] = Field(
         description="another size than that which is drawn is refused, or scaled to"
     )
     max_edit_images: int = Field(description="pictures that one edit reads")
     max_edit_pixels: int = Field(description="of the result of an edit")
     max_drawn_pixels: int = Field(description="that may be drawn in a result that has more")
-    max_scaled_pixels: int | None = Field(None, description="of a size that is scaled to")
+    max_scaled_pixels: int | None = Field(default=None, description="of a size that is scaled to")
     max_body_bytes: int
     max_upload_bytes: int = Field(description="of a body that holds pictures")
     max_seconds: float = Field(description="for one request, its wait included")
@@ -166,7 +171,7 @@ class ModelCard(BaseModel):
     max_n: int | None = None
     max_prompt_characters: int | None = None
     max_text_tokens: int | None = Field(
-        None, description="of a prompt; absent if the model reads no text"
+        default=None, description="of a prompt; absent if the model reads no text"
     )
 
 

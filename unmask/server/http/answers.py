@@ -63,11 +63,14 @@ class Order:
         return "transparent" if edit is not None and edit.keeps_alpha else "opaque"
 
     @property
-    def scaling(self) -> dict[str, str]:
-        """What an answer says of it, if images are scaled."""
-        if self.size == self.request.size:
-            return {}
-        return {"size_policy": "scale", "drawn_size": size_text(self.request.size)}
+    def size_policy(self) -> Literal["scale"] | None:
+        """How the images came to their size, if it is not the one that was drawn."""
+        return None if self.size == self.request.size else "scale"
+
+    @property
+    def drawn_size(self) -> str | None:
+        """The size that was drawn, if it is another."""
+        return None if self.size == self.request.size else size_text(self.request.size)
 
     def usage(self, position: int | None = None) -> Usage:
         """Tokens of the prompt, and of all windows of the images; or what one of the images adds,
@@ -130,7 +133,8 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         subjects=request.subjects,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
         **request.options.flat(),
-        **order.scaling,
+        size_policy=order.size_policy,
+        drawn_size=order.drawn_size,
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
 
@@ -212,7 +216,8 @@ def _completed(kind: str, order: Order, position: int, image: Image.Image) -> by
         usage=order.usage(position),
         model=order.model.name,
         safety_identifier=order.body.safety_identifier,
-        **order.scaling,
+        size_policy=order.size_policy,
+        drawn_size=order.drawn_size,
         **order.request.options.flat(),
     )
     return _frame(event.type, event.model_dump(exclude_none=True))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import TypeAdapter
@@ -67,11 +67,15 @@ BODY = {
         "content": {"application/json": {"schema": GenerationBody.model_json_schema()}},
     }
 }
-EVENTS = TypeAdapter(PreviewEvent | ImageEvent | ErrorBody)
+EVENT: Any = PreviewEvent | ImageEvent | ErrorBody
 STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
     "is an object as told here",
-    "content": {"text/event-stream": {"schema": inlined(EVENTS.json_schema(mode="serialization"))}},
+    "content": {
+        "text/event-stream": {
+            "schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))
+        }
+    },
 }
 EDITS = UploadReader(EditBody, ["image", "mask"])
 OUTPAINTS, VARIATIONS = UploadReader(OutpaintBody), UploadReader(VariationBody)
