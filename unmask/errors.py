@@ -3,7 +3,7 @@
 UnmaskError
 ├── RequestError           change the request: a value is out of its bounds (HTTP 400)
 │   ├── NotFoundError      name something that exists: model, route (HTTP 404)
-│   └── PromptTooLongError shorten the prompt (HTTP 400, with a code of its own)
+│   └── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
 ├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)

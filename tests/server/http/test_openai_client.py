@@ -153,7 +153,8 @@ def test_it_takes_what_its_types_declare_when_it_is_null(ai: openai.OpenAI) -> N
     assert ai.images.generate(prompt="cat", **declared).data
     assert ai.images.generate(prompt="cat", extra_body=declared).data
     assert ai.images.edit(image=picture("RGB", "red"), prompt="cat", **declared).data
-    for name, value in {"frame_count": 9, "svg": {"model": "x"}}.items():
+    given: dict[str, Any] = {"frame_count": 9, "svg": {"model": "x"}}
+    for name, value in given.items():
         with pytest.raises(openai.BadRequestError) as refusal:
             ai.images.generate(prompt="cat", **{name: value})
         assert refusal.value.param == name

@@ -98,7 +98,7 @@ async def image_body(request: Request) -> ImageBody:
 def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
-    created, scales = int(time.time()), settings.size_policy == "scale"
+    created = int(time.time())
 
     def card(status: ModelStatus) -> ModelCard:
         return _card(status, created, settings)
@@ -128,37 +128,7 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
             raise NotFoundError(f"there is no model {model_id[:64]!r}: {known}", "model")
         return card(statuses[model_id])
 
-    async def answer(
-        request: Request,
-        body: ImageBody,
-        read_picture: Callable[[Reading], Picture] | None = None,
-    ) -> ImagesAnswer | Response:
-        """Draw what the body asks for, over the picture that ``read_picture`` reads, if any."""
-        model = await engine.open(_model_name(body))
-        model_size = (model.pipeline.info.width, model.pipeline.info.height)
-        picture = None
-        if read_picture is not None:
-            reading = Reading(settings.max_upload_bytes, model_size if scales else None)
-            picture = await run_in_threadpool(read_picture, reading)
-        edit = None if picture is None else picture.edit
-        drawn_size = model_size if edit is None else edit.size
-        size = drawn_size if picture is None or picture.sent is None else picture.sent
-        if scales and body.width_height is not None:
-            size = body.width_height
-        if size != drawn_size:
-            if body.width_height is not None:
-                check_scaled_size(size)
-            body = body.model_copy(update={"size": None})
-        resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
-        weighed = await engine.weigh(resolved, model)
-        order = Order(body, weighed, _key(request), settings.request_timeout_seconds, size)
-        if body.stream:
-            return await stream(engine, order)
-        arrived = time.perf_counter()
-        generated = await _unless_gone(request, submit(engine, order))
-        queued = time.perf_counter() - arrived - generated.seconds
-        return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
-
+    answer = partial(_answer, engine, settings)
     images = partial(
         router.post,
         tags=["images"],
@@ -205,6 +175,37 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         return await answer(request, upload.body, partial(make_variation, upload))
 
     return router
+
+
+async def _answer(
+    engine: EngineFace,
+    settings: Settings,
+    request: Request,
+    body: ImageBody,
+    read_picture: Callable[[Reading], Picture] | None = None,
+) -> ImagesAnswer | Response:
+    """Draw what the body asks for, over the picture that ``read_picture`` reads, if any."""
+    model = await engine.open(_model_name(body))
+    info, scales = model.pipeline.info, settings.size_policy == "scale"
+    size, picture = (info.width, info.height), None
+    if read_picture is not None:
+        reading = Reading(settings.max_upload_bytes, size if scales else None)
+        picture = await run_in_threadpool(read_picture, reading)
+        size = picture.sent or picture.edit.size
+    if scales and body.width_height is not None:
+        size = body.width_height
+        check_scaled_size(size)
+        body = body.model_copy(update={"size": None})  # what is drawn has its own
+    edit = None if picture is None else picture.edit
+    resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
+    weighed = await engine.weigh(resolved, model)
+    order = Order(body, weighed, _key(request), settings.request_timeout_seconds, size)
+    if body.stream:
+        return await stream(engine, order)
+    arrived = time.perf_counter()
+    generated = await _unless_gone(request, submit(engine, order))
+    queued = time.perf_counter() - arrived - generated.seconds
+    return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
 
 
 def _key(request: Request) -> str:
