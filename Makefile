@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check coverage bench train clean
+.PHONY: help serve test check coverage fuzz bench train clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -29,6 +29,9 @@ coverage: $(READY) ## what the quick tests of sampling, editing and the engine r
 	$(BIN)/coverage report --include='unmask/sampling/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/editing/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/server/engine/*' --fail-under=95
+
+fuzz: $(READY) ## send the server 2,000 requests and more that are made up from its document
+	FUZZ_CASES=2000 $(BIN)/python -m pytest tests/server/http/test_schemathesis.py
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate

@@ -2,7 +2,8 @@
 
 UnmaskError
 ├── RequestError           change the request: a value is out of its bounds (HTTP 400)
-│   └── NotFoundError      name something that exists: model, route (HTTP 404)
+│   ├── NotFoundError      name something that exists: model, route (HTTP 404)
+│   └── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
 ├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)
@@ -32,6 +33,10 @@ class RequestError(UnmaskError):
 
 class NotFoundError(RequestError):
     """A request names something that does not exist."""
+
+
+class PromptTooLongError(RequestError):
+    """A prompt holds more than the model reads; nothing is cut off in silence."""
 
 
 class ConfigError(UnmaskError):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -14,6 +14,8 @@ PREFIX = "UNMASK_"
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+SizePolicy = Literal["exact", "scale"]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
 class Settings(BaseSettings):
@@ -57,6 +59,20 @@ class Settings(BaseSettings):
     )
     trusted_proxies: list[str] = Field(
         default=[], description="addresses whose X-Forwarded-For is believed"
+    )
+    unix_socket: str | None = Field(
+        default=None, min_length=1, description="file to listen on, in place of host and port"
+    )
+    root_path: str | None = Field(
+        default=None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        description="what a proxy puts before every path, such as /unmask",
+    )
+    cors_origins: list[Origin] = Field(
+        default=[], description='web pages that may call, such as https://example.org; "*" = all'
+    )
+    size_policy: SizePolicy = Field(
+        default="exact", description="for a size that is not drawn: refuse it, or scale to it"
     )
     max_body_bytes: int = Field(
         default=1 << 20, ge=1, description="largest request body that is no form"

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.errors import PromptTooLongError
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.pipeline import (
@@ -58,9 +59,13 @@ class CheckFault(Protocol):
 
 
 class AnyWords:
-    """Takes every prompt, and finds every word that stands in it."""
+    """Takes every prompt that is short enough, and finds every word that stands in it."""
+
+    max_text_tokens = 23
 
     def __call__(self, prompts: list[str]) -> Condition:
+        if any(len(prompt.split()) > self.max_text_tokens for prompt in prompts):
+            raise PromptTooLongError("the prompt is too long", "prompt")
         mask = torch.ones(len(prompts), 3, dtype=torch.bool)
         return Condition(mask.long(), mask)
 
@@ -177,6 +182,7 @@ class FakePipeline(Pipeline):
             max_steps=MAX_STEPS,
             max_n=10,
             max_prompt_characters=1000,
+            max_text_tokens=self.condition.max_text_tokens,
         )
 
     def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
@@ -190,7 +196,7 @@ class FakePipeline(Pipeline):
         return Image.new("RGB", (64, 64), (masked, 0, 0))
 
     def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
-        if image_index == 0:
+        if image_index == prepared.request.image_index:
             self.drawn.append(prepared.request)
         return FakeDrawing(self, prepared.request, image_index)
 

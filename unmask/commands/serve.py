@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -48,7 +49,10 @@ def serve(
         max_queue=max_queue,
         log_level=log_level,
     )
-    asyncio.run(_check_address(settings.host, settings.port))
+    if settings.unix_socket is None:
+        asyncio.run(_check_address(settings.host, settings.port))
+    else:
+        check_socket(settings.unix_socket)
     _check_models(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
@@ -76,6 +80,24 @@ async def _check_address(host: str, port: int) -> None:
         ) from None
     server.close()
     await server.wait_closed()
+
+
+def check_socket(path: str) -> None:
+    """UnavailableError if another server listens at the path, or no file can be put there. What a
+    server left behind that was killed is no hindrance."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+            reason = "another server listens there"
+        except (FileNotFoundError, ConnectionRefusedError):
+            if os.access(Path(path).absolute().parent, os.W_OK):
+                return
+            reason = "there is no such folder, or nothing may be written into it"
+        except OSError as error:
+            reason = error.strerror or str(error)
+    raise UnavailableError(
+        f"cannot listen on {path}: {reason}; choose another with UNMASK_UNIX_SOCKET"
+    )
 
 
 def _check_models(settings: "Settings") -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unmask.checkpoint import holds_tensor, load_module, weights_file
-from unmask.errors import ConfigError, RequestError
+from unmask.errors import ConfigError, PromptTooLongError
 from unmask.models.base import Condition
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ClipCondition:
     """
 
     length = LENGTH
+    max_text_tokens = LENGTH - 2
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -61,9 +62,9 @@ class ClipCondition:
         for row, prompt in enumerate(prompts):
             words = self._encode(prompt)["input_ids"]
             if len(words) > LENGTH:
-                raise RequestError(
+                raise PromptTooLongError(
                     f"the prompt is {len(words) - 2} text tokens long; this model reads at most "
-                    f"{LENGTH - 2}",
+                    f"{self.max_text_tokens}",
                     "prompt",
                 )
             ids[row, : len(words)] = torch.tensor(words)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from unmask.errors import ConfigError, RequestError, choices
+from unmask.errors import ConfigError, PromptTooLongError, RequestError, choices
 from unmask.models.base import Condition
 
 PAD, START = 0, 1
@@ -29,8 +29,14 @@ class ConditionEncoder(Protocol):
         """The positions of a condition."""
         ...
 
+    @property
+    def max_text_tokens(self) -> int | None:
+        """How many text tokens a prompt may have, without those around it; None: it is no text."""
+        ...
+
     def __call__(self, prompts: Sequence[str]) -> Condition:
-        """One row a prompt; RequestError if the model cannot read one."""
+        """One row a prompt; RequestError if the model cannot read one,
+        PromptTooLongError if only for its length."""
         ...
 
     def count(self, prompt: str) -> int:
@@ -85,6 +91,10 @@ class TextCondition:
     def vocabulary(self) -> int:
         return int(self.tokenizer.get_vocab_size())
 
+    @property
+    def max_text_tokens(self) -> int:
+        return self.length - 1
+
     def __call__(self, prompts: Sequence[str]) -> Condition:
         ids = torch.full((len(prompts), self.length), PAD)
         for row, encoding in enumerate(
@@ -92,9 +102,9 @@ class TextCondition:
         ):
             words = [START, *encoding.ids] if prompts[row].strip() else [START]
             if len(words) > self.length:
-                raise RequestError(
+                raise PromptTooLongError(
                     f"the prompt is {len(words) - 1} text tokens long; this model reads at most "
-                    f"{self.length - 1}",
+                    f"{self.max_text_tokens}",
                     "prompt",
                 )
             ids[row, : len(words)] = torch.tensor(words)
@@ -129,6 +139,7 @@ class LabelCondition:
     """
 
     length = 1
+    max_text_tokens = None
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -187,6 +198,7 @@ class NoCondition:
 
     length = 1
     vocabulary = 1
+    max_text_tokens = None
 
     def __call__(self, prompts: Sequence[str]) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)

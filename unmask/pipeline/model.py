@@ -111,6 +111,7 @@ class Pipeline:
             max_steps=MAX_STEPS,
             max_n=MAX_IMAGES,
             max_prompt_characters=MAX_PROMPT_CHARACTERS,
+            max_text_tokens=condition.max_text_tokens,
         )
 
     @classmethod

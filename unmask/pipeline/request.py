@@ -8,7 +8,7 @@ from typing import Any
 from unmask.card import ModelCard
 from unmask.config import convert
 from unmask.editing import Edit
-from unmask.errors import ConfigError, RequestError
+from unmask.errors import ConfigError, PromptTooLongError, RequestError
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.sampling.methods import check_range
@@ -45,6 +45,7 @@ class ModelInfo:
     max_steps: int
     max_n: int
     max_prompt_characters: int
+    max_text_tokens: int | None = None  # of a prompt; None: it is no text that it reads
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class RequestCheck:
         if not prompt.strip():
             raise RequestError(f"the {param} is empty", param)
         if len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise RequestError(
+            raise PromptTooLongError(
                 f"the {param} has {len(prompt)} characters; the bound is {MAX_PROMPT_CHARACTERS}",
                 param,
             )
@@ -216,7 +217,7 @@ class RequestCheck:
         try:
             self.condition([prompt])
         except RequestError as error:
-            raise RequestError(str(error), param) from error
+            raise type(error)(str(error), param) from error
 
 
 def _checked(name: str, kind: Any, value: object) -> Any:

@@ -233,7 +233,7 @@ def test_a_bad_text_is_refused_by_name(
 ) -> None:
     files: dict[str, Any] = {"mask": MASK} if param == "feather" else {}
     answer = post(client, data={"prompt": "cat", param: text}, image=PNG, **files)
-    fault(answer, 400, param.removesuffix("[]"))
+    fault(answer, 400, param.partition("[")[0])
 
 
 def test_share_and_strength_exclude_each_other(client: TestClient, fault: CheckFault) -> None:
@@ -344,3 +344,18 @@ def test_an_edit_is_prepared_once_for_all_its_images_and_beside_the_worker(
     data = {"prompt": "cat", "n": "4"}
     assert post(client, data=data, image=PNG, mask=MASK).status_code == 200
     assert threads == ["once-weigh"]
+
+
+def test_mask_mode_reads_an_opaque_mask_with_an_alpha_channel_by_its_colours(
+    client: TestClient, fault: CheckFault, pipeline: FakePipeline
+) -> None:
+    mask = file(left_half("RGBA", (255, 255, 255, 255), (0, 0, 0, 255)))
+    fault(post(client, image=PNG, mask=mask), 400, "mask")
+    data = {"prompt": "cat", "mask_mode": "white"}
+    assert post(client, data=data, image=PNG, mask=mask).status_code == 200
+    [request] = pipeline.drawn
+    assert request.edit is not None
+    assert request.edit.mask[:, :20].all()
+    assert not request.edit.mask[:, 20:].any()
+    fault(post(client, data=data, image=PNG), 400, "mask_mode")
+    fault(post(client, data=data | {"mask_mode": "black"}, image=PNG, mask=mask), 400, "mask_mode")

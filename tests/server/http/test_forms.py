@@ -27,7 +27,8 @@ def test_exactly_one_image_is_needed(client: TestClient, fault: CheckFault, url:
         in fault(client.post(url, files={"prompt": (None, "cat")}), 400, "image")["message"]
     )
     twice = [("image[]", ("a.png", PNG)), ("image[]", ("b.png", PNG))]
-    assert "twice" in fault(client.post(url, data=data, files=twice), 400, "image")["message"]
+    several = fault(client.post(url, data=data, files=twice), 400, "image")["message"]
+    assert "edit 1 picture at a time" in several
     mixed = [("image", ("a.png", PNG)), ("image[]", ("b.png", PNG))]
     fault(client.post(url, data=data, files=mixed), 400, "image")
 
@@ -37,9 +38,40 @@ def test_a_field_that_is_there_twice_is_refused(client: TestClient, fault: Check
     fault(post(client, data={"prompt": "cat", "n": "1", "n[]": "2"}, image=PNG), 400, "n")
 
 
+@pytest.mark.parametrize("name", ["guidance_interval", "guidance_interval[]"])
+def test_a_list_may_come_as_a_part_a_value(client: TestClient, name: str) -> None:
+    data = {"prompt": "cat", "guidance": "interval", "guidance_scale": "2"}
+    answer = post(client, data=data | {name: ["0.25", "0.5"]}, image=PNG)
+    assert answer.json()["guidance_interval"] == [0.25, 0.5]
+
+
+def test_a_list_of_lists_may_come_as_a_part_a_list(client: TestClient) -> None:
+    subjects = ['["red", "apple"]', '["blue", "book"]']
+    for value in (subjects, f"[{', '.join(subjects)}]"):
+        data = {"prompt": "a red apple and a blue book", "subjects": value}
+        answer = post(client, data=data, image=PNG)
+        assert answer.json()["subjects"] == [["red", "apple"], ["blue", "book"]]
+
+
+def test_a_list_of_lists_whose_ends_are_lost_is_refused_with_a_way_out(
+    client: TestClient, fault: CheckFault
+) -> None:
+    data = {"prompt": "a red apple", "subjects[][]": ["red", "apple"]}
+    assert "as JSON" in fault(post(client, data=data, image=PNG), 400, "subjects")["message"]
+
+
+@pytest.mark.parametrize("name", sorted(EditBody.model_fields.keys() - {"prompt"}))
+def test_null_is_as_good_as_absent_for_every_field(
+    client: TestClient, pipeline: FakePipeline, name: str
+) -> None:
+    answer = post(client, data={"prompt": "null", name: "null"}, image=PNG)
+    assert answer.status_code == 200, answer.text
+    assert pipeline.drawn[0].prompt == "null"
+
+
 @pytest.mark.parametrize("url", [EDITS, OUTPAINT, VARIATIONS])
 @pytest.mark.parametrize(
-    "kind", [None, "application/json", "application/x-www-form-urlencoded", "multipart/mixed"]
+    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/mixed"]
 )
 def test_another_content_type_is_refused(
     client: TestClient, fault: CheckFault, url: str, kind: str

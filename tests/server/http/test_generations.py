@@ -301,3 +301,14 @@ def test_no_header_makes_another_sender_of_one(
             headers = {"authorization": f"Bearer {number}", "x-forwarded-for": f"10.0.0.{number}"}
             client.post(URL, json={"prompt": "cat"}, headers=headers)
     assert keys == [key] * 3
+
+
+def test_an_image_of_a_seed_can_be_drawn_alone(client: TestClient) -> None:
+    body = {"prompt": "cat", "seed": 7, "output_format": "webp"}  # a png tells what was asked
+    whole = client.post(URL, json={**body, "n": 4}).json()["data"]
+    part = client.post(URL, json={**body, "n": 2, "image_index": 2}).json()["data"]
+    assert part == whole[2:]
+    assert [image["image_index"] for image in part] == [2, 3]
+    events = client.post(URL, json={**body, "image_index": 3, "stream": True}).text
+    assert '"image_index": 3' in events
+    assert whole[3]["b64_json"] in events

@@ -1,5 +1,6 @@
 import threading
 
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
@@ -17,6 +18,21 @@ def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
     assert card["grid"] == [8, 8]
     assert "halton" in card["schedulers"]
     assert client.get("/v1/models/storybook-64").json() == card
+
+
+def test_the_card_tells_every_bound_that_a_request_can_hit(client: TestClient) -> None:
+    card = client.get("/v1/models/storybook-64").json()
+    assert card["max_text_tokens"] == 23
+    assert (card["max_edit_images"], card["max_edit_pixels"]) == (1, 24 << 20)
+    assert (card["max_drawn_pixels"], card["size_policy"]) == (1 << 21, "exact")
+    assert (card["max_body_bytes"], card["max_seconds"]) == (100_000, 300)
+    bounds = card["bounds"]
+    assert bounds["n"] == {"minimum": 1, "maximum": 10}
+    assert bounds["seed"] == {"minimum": -1, "maximum": 2**64 - 1}
+    assert bounds["strength"] == {"exclusiveMinimum": 0, "maximum": 1}
+    assert bounds["guidance_interval"] == {"minimum": 0, "maximum": 1, "maxItems": 2}
+    assert bounds["mask_mode"] == {"enum": ["auto", "alpha", "white"]}
+    assert {"steps", "feather", "left", "image_index", "prompt"} <= set(bounds)
 
 
 def test_a_model_that_is_not_there_is_not_found(client: TestClient, fault: CheckFault) -> None:
@@ -41,6 +57,29 @@ def test_the_api_is_documented(client: TestClient) -> None:
     assert form["schema"]["required"] == ["image", "prompt"]
     assert {"mask", "feather", "strength", "scheduler"} <= set(form["schema"]["properties"])
     assert "422" not in str(paths)
+
+
+@pytest.mark.parametrize("url", [URL, "/v1/images/edits"])
+def test_the_document_tells_streams_bounds_and_choices(client: TestClient, url: str) -> None:
+    document = client.get("/openapi.json").json()
+    route = document["paths"][url]["post"]
+    events = route["responses"]["200"]["content"]["text/event-stream"]["schema"]["anyOf"]
+    assert [event["title"] for event in events] == ["PreviewEvent", "ImageEvent", "ErrorBody"]
+    for content in route["requestBody"]["content"].values():
+        fields = content["schema"]["properties"]
+        assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
+        assert "halton" in fields["scheduler"]["anyOf"][0]["enum"]
+        assert fields["guidance_interval"]["anyOf"][0]["prefixItems"][1]["maximum"] == 1
+        assert "$ref" not in str(content)
+
+
+def test_what_is_required_is_always_there(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    answer = client.post(URL, json={"prompt": "cat"}).json()
+    [card] = client.get("/v1/models").json()["data"]
+    for name, body in {"ImageAnswer": answer, "ModelCard": card}.items():
+        assert set(schemas[name]["required"]) <= set(body)
+        assert set(body) <= set(schemas[name]["properties"])
 
 
 def test_a_loading_server_lives_but_is_not_ready(

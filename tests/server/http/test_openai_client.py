@@ -117,7 +117,7 @@ def test_it_edits(ai: openai.OpenAI, pipeline: FakePipeline) -> None:
 
 
 def test_it_shows_why_an_edit_was_refused(ai: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="twice") as refusal:
+    with pytest.raises(openai.BadRequestError, match="1 picture at a time") as refusal:
         ai.images.edit(image=[picture("RGB", "red"), picture("RGB", "red")], prompt="cat")
     assert refusal.value.param == "image"
     mask = picture("RGBA", (0, 0, 0, 255))
@@ -132,3 +132,87 @@ def test_it_makes_variations(ai: openai.OpenAI, pipeline: FakePipeline) -> None:
     assert len(answer.data) == 2
     assert answer.edit["kind"] == "variation"
     assert pipeline.drawn[0].prompt == ""
+
+
+def test_it_streams(ai: openai.OpenAI) -> None:
+    events: list[Any] = list(
+        ai.images.generate(prompt="cat", n=2, stream=True, partial_images=1, safety_identifier="me")
+    )
+    completed = [event for event in events if event.type == "image_generation.completed"]
+    assert [event.image_index for event in completed] == [0, 1]
+    assert [event.safety_identifier for event in completed] == ["me", "me"]
+    whole: Any = ai.images.generate(prompt="cat", n=2).usage
+    # The prompt counts with the first, so that the events add up to the answer.
+    assert [event.usage.input_tokens for event in completed] == [3, 0]
+    assert sum(event.usage.output_tokens for event in completed) == whole.output_tokens
+    assert sum(event.usage.total_tokens for event in completed) == whole.total_tokens
+
+
+def test_it_takes_what_its_types_declare_when_it_is_null(ai: openai.OpenAI) -> None:
+    declared: Any = {"frame_count": None, "frame_duration_ms": None, "svg": None}
+    assert ai.images.generate(prompt="cat", **declared).data
+    assert ai.images.generate(prompt="cat", extra_body=declared).data
+    assert ai.images.edit(image=picture("RGB", "red"), prompt="cat", **declared).data
+    given: dict[str, Any] = {"frame_count": 9, "svg": {"model": "x"}}
+    for name, value in given.items():
+        with pytest.raises(openai.BadRequestError) as refusal:
+            ai.images.generate(prompt="cat", **{name: value})
+        assert refusal.value.param == name
+    with pytest.raises(openai.BadRequestError, match="as JSON") as refusal:
+        ai.images.edit(
+            image=picture("RGB", "red"), prompt="red cat", extra_body={"subjects": [["red", "cat"]]}
+        )
+    assert refusal.value.param == "subjects"
+    markup: Any = {"markup": picture("RGBA", (0, 0, 0, 0))}
+    with pytest.raises(openai.BadRequestError, match="give a mask"):
+        ai.images.edit(image=picture("RGB", "red"), prompt="cat", **markup)
+
+
+def test_it_gives_raw_answers(ai: openai.OpenAI) -> None:
+    raw = ai.images.with_raw_response.generate(prompt="cat", extra_headers={"x-request-id": "mine"})
+    assert (raw.status_code, raw.headers["x-request-id"]) == (200, "mine")
+    answer: Any = raw.parse()
+    assert answer.data[0].b64_json
+    with ai.images.with_streaming_response.generate(prompt="cat") as answer:
+        assert b"b64_json" in answer.read()
+
+
+def test_it_tells_a_prompt_that_is_too_long_from_a_wrong_one(ai: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        ai.images.generate(prompt="cat " * 24)
+    assert (refusal.value.code, refusal.value.param) == ("prompt_too_long", "prompt")
+    with pytest.raises(openai.BadRequestError) as refusal:
+        ai.images.generate(prompt=" ")
+    assert (refusal.value.code, refusal.value.param) == ("invalid_value", "prompt")
+
+
+@pytest.mark.anyio
+async def test_it_draws_edits_and_streams_in_an_event_loop(live: int, ai: openai.OpenAI) -> None:
+    url = f"http://127.0.0.1:{live}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        drawn = await client.images.generate(prompt="cat", n=2)
+        assert len(drawn.data or []) == 2
+        edited: Any = await client.images.edit(
+            image=picture("RGB", "red"), mask=picture("RGBA", (0, 0, 0, 0)), prompt="cat"
+        )
+        assert edited.edit["kind"] == "inpaint"
+        stream = await client.images.edit(image=picture("RGB", "red"), prompt="cat", stream=True)
+        assert [event.type async for event in stream] == ["image_edit.completed"]
+
+
+def test_what_it_gives_up_leaves_the_engine(
+    ai: openai.OpenAI, pipeline: FakePipeline, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline.fake.during = gate
+    with pytest.raises(openai.APITimeoutError):
+        ai.with_options(timeout=0.5).images.generate(prompt="one")
+    assert gate.entered.is_set()
+    gate.opened.set()
+    pipeline.fake.during = lambda prompts: None
+    stream = ai.images.generate(prompt="two", n=4, stream=True, partial_images=3)
+    next(iter(stream))
+    stream.close()
+    # One worker of one row: whoever comes next is served only if the others have left.
+    assert ai.with_options(max_retries=5).images.generate(prompt="three").data
+    assert "Traceback" not in caplog.text
+    assert "was destroyed" not in caplog.text

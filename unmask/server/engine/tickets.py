@@ -104,7 +104,7 @@ class Ticket:
         if len(self.images) == self.weighed.request.n:
             began = self.arrived if self.began is None else self.began
             request = self.weighed.request
-            images = [self.images[i] for i in range(request.n)]
+            images = [self.images[index] for index in request.image_indices]
             try:
                 self.promise.set_result(Generated(images, request, time.monotonic() - began))
             except InvalidStateError:

@@ -170,7 +170,7 @@ class Worker:
             return False
         ticket.began, self.parked_is_next = time.monotonic(), True
         self.figures.waited(ticket.began - ticket.arrived)
-        self.unbegun.extend((ticket, i) for i in range(ticket.cost.images))
+        self.unbegun.extend((ticket, i) for i in ticket.weighed.request.image_indices)
         return True
 
     def begin(self, ticket: Ticket, image_index: int) -> None:

@@ -19,16 +19,19 @@ from unmask.pipeline import DrawRequest, Generated, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority
-from unmask.server.http.errors import error_body
-from unmask.server.http.schemas import (
+from unmask.server.http.answer_schemas import (
     EditSummary,
     ImageAnswer,
-    ImageBody,
     ImageData,
+    ImageEvent,
     ImagesAnswer,
+    PreviewEvent,
     Timings,
     Usage,
 )
+from unmask.server.http.edits import Size, scaled
+from unmask.server.http.errors import error_body
+from unmask.server.http.schemas import ImageBody
 
 KEEPALIVE_SECONDS = 15.0
 
@@ -41,6 +44,7 @@ class Order:
     weighed: WeighedRequest
     key: str
     timeout: float
+    size: Size  # of the images that come back: what is drawn is scaled to it
 
     @property
     def request(self) -> DrawRequest:
@@ -59,10 +63,22 @@ class Order:
         return "transparent" if edit is not None and edit.keeps_alpha else "opaque"
 
     @property
-    def usage(self) -> Usage:
-        """Tokens of the prompt, and of all windows of the images."""
-        read = self.weighed.model.pipeline.text_tokens(self.request.prompt)
+    def size_policy(self) -> Literal["scale"] | None:
+        """How the images came to their size, if it is not the one that was drawn."""
+        return None if self.size == self.request.size else "scale"
+
+    @property
+    def drawn_size(self) -> str | None:
+        """The size that was drawn, if it is another."""
+        return None if self.size == self.request.size else size_text(self.request.size)
+
+    def usage(self, position: int | None = None) -> Usage:
+        """Tokens of the prompt, and of all windows of the images; or what one of the images adds,
+        by its position: the prompt counts with the first."""
+        read = 0 if position else self.weighed.model.pipeline.text_tokens(self.request.prompt)
         drawn = self.weighed.cost.drawn_tokens
+        if position is not None:
+            drawn //= self.request.n
         return Usage(
             input_tokens=read,
             input_tokens_details={"text_tokens": read, "image_tokens": 0},
@@ -72,6 +88,8 @@ class Order:
 
     def file(self, image: Image.Image, text: str = "") -> str:
         """An image as the body asks for it, in base 64."""
+        if image.size != self.size:
+            image = scaled(image, self.size)
         data = encode(image, self.body.image_format, self.body.image_quality, text)
         return base64.b64encode(data).decode()
 
@@ -98,7 +116,7 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
     files = [order.file(image, text) for image in generated.images]
     data = [
         ImageData(b64_json=file, seed=request.seed, image_index=index)
-        for index, file in enumerate(files)
+        for index, file in zip(request.image_indices, files, strict=True)
     ]
     encoded = time.perf_counter() - started
     return ImageAnswer(
@@ -107,14 +125,16 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         background=order.background,
         output_format=body.image_format,
         quality=body.used_quality,
-        size=size_text(request.size),
+        size=size_text(order.size),
         safety_identifier=body.safety_identifier,
-        usage=order.usage,
+        usage=order.usage(),
         model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
         **request.options.flat(),
+        size_policy=order.size_policy,
+        drawn_size=order.drawn_size,
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
 
@@ -174,44 +194,40 @@ async def _events(
             if isinstance(event, Preview):
                 yield await run_in_threadpool(_preview, kind, order, event)
                 silent_since = loop.time()
-        for index, image in enumerate(work.result().images):
-            yield await run_in_threadpool(_completed, kind, order, index, image)
+        for position, image in enumerate(work.result().images):
+            yield await run_in_threadpool(_completed, kind, order, position, image)
     except Exception as error:
         yield _frame("error", json.loads(bytes(error_body(error).body)))
 
 
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
-    name = f"{kind}.partial_image"
-    return _frame(
-        name,
-        {
-            **_common(name, order, preview.image_index),
-            "b64_json": order.file(preview.image),
-            "partial_image_index": preview.number,
-        },
+    event = PreviewEvent(
+        **_common(f"{kind}.partial_image", order, preview.image_index),
+        b64_json=order.file(preview.image),
+        partial_image_index=preview.number,
     )
+    return _frame(event.type, event.model_dump(exclude_none=True))
 
 
-def _completed(kind: str, order: Order, index: int, image: Image.Image) -> bytes:
-    name = f"{kind}.completed"
-    text = parameters(order.request, order.model.name)
-    return _frame(
-        name,
-        {
-            **_common(name, order, index),
-            "b64_json": order.file(image, text),
-            "usage": order.usage.model_dump(),
-            "model": order.model.name,
-            **order.request.options.flat(),
-        },
+def _completed(kind: str, order: Order, position: int, image: Image.Image) -> bytes:
+    event = ImageEvent(
+        **_common(f"{kind}.completed", order, order.request.image_indices[position]),
+        b64_json=order.file(image, parameters(order.request, order.model.name)),
+        usage=order.usage(position),
+        model=order.model.name,
+        safety_identifier=order.body.safety_identifier,
+        size_policy=order.size_policy,
+        drawn_size=order.drawn_size,
+        **order.request.options.flat(),
     )
+    return _frame(event.type, event.model_dump(exclude_none=True))
 
 
 def _common(name: str, order: Order, index: int) -> dict[str, Any]:
     return {
         "type": name,
         "created_at": int(time.time()),
-        "size": size_text(order.request.size),
+        "size": size_text(order.size),
         "quality": order.body.used_quality or "auto",
         "background": order.background,
         "output_format": order.body.image_format,

@@ -5,12 +5,15 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.sources import StoredModels
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
+from unmask.server.http.log import RequestLog
+from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
 from unmask.settings import Settings, load_settings
 
@@ -52,6 +55,9 @@ def create_app(
     )
     app.include_router(make_router(engine, settings))
     add_error_handlers(app)
+    app.add_middleware(Methods, routes=app.routes)
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(
         Edge,
         uploads=uploads,
@@ -59,4 +65,13 @@ def create_app(
         max_upload_bytes=settings.max_upload_bytes,
         is_stopping=lambda: engine.state is EngineState.STOPPING,
     )
+    if settings.cors_origins:  # around the edge, so that a page can read its refusals too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_middleware(RequestLog)
     return app

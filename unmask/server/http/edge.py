@@ -21,6 +21,7 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 BYTES_PER_SECOND = 16 << 10  # that a body must come with, after its first seconds
 STOPPING = "the server is stopping"
 CLOSE = {"connection": "close"}
+UPLOAD_PATHS = ("/images/edits", "/images/outpaint", "/images/variations")
 
 
 class Uploads:
@@ -78,7 +79,7 @@ class Edge:
     """ASGI middleware. Every answer that leaves it has an x-request-id and no traceback.
 
     A body over the limit is refused, whether its length was announced or is found while reading;
-    forms, which hold files, have a limit of their own.
+    those that hold pictures, in forms or in JSON, have a limit of their own.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id  # for the log
         started = False
 
         async def send_tagged(message: Message) -> None:
@@ -115,7 +117,8 @@ class Edge:
             await send(message)
 
         is_form = headers.get("content-type", "").lstrip().lower().startswith("multipart/")
-        max_bytes = self.max_upload_bytes if is_form else self.max_body_bytes
+        holds_pictures = is_form or scope["path"].endswith(UPLOAD_PATHS)
+        max_bytes = self.max_upload_bytes if holds_pictures else self.max_body_bytes
         if refusal := _refusal(headers, max_bytes):
             await refusal(scope, receive, send_tagged)
             return

@@ -12,6 +12,7 @@ from unmask.errors import (
     DeviceError,
     DrawingError,
     NotFoundError,
+    PromptTooLongError,
     QueueFullError,
     RequestError,
     UnavailableError,
@@ -100,7 +101,8 @@ def _request_error(error: RequestError) -> JSONResponse:
     if isinstance(error, NotFoundError):
         code = f"{error.param}_not_found" if error.param else "not_found"
         return error_response(404, str(error), code, param=error.param)
-    return error_response(400, str(error), "invalid_value", param=error.param)
+    code = "prompt_too_long" if isinstance(error, PromptTooLongError) else "invalid_value"
+    return error_response(400, str(error), code, param=error.param)
 
 
 def _unavailable(error: UnavailableError | DeviceError) -> JSONResponse:

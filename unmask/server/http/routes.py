@@ -6,55 +6,84 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from unmask import pipeline
-from unmask.editing import Edit
+from unmask.editing import MAX_DRAWN_PIXELS, MAX_PIXELS, Edit
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, RequestError, choices
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.models import ModelStatus
+from unmask.server.http.answer_schemas import (
+    Bound,
+    ImageAnswer,
+    ImageEvent,
+    ImagesAnswer,
+    ModelCard,
+    ModelList,
+    PreviewEvent,
+    Status,
+)
 from unmask.server.http.answers import Order, make_answer, stream, submit
-from unmask.server.http.errors import ErrorBody
-from unmask.server.http.forms import (
-    Form,
-    form_reader,
-    form_schema,
+from unmask.server.http.edits import (
+    MAX_SCALED_PIXELS,
+    Picture,
+    Reading,
+    check_scaled_size,
     make_edit,
     make_outpaint,
     make_variation,
 )
+from unmask.server.http.errors import ErrorBody
+from unmask.server.http.forms import MAX_EDIT_IMAGES, Upload, UploadReader, inlined
 from unmask.server.http.schemas import (
     STEPS,
     EditBody,
     GenerationBody,
-    ImageAnswer,
     ImageBody,
-    ImagesAnswer,
-    ModelCard,
-    ModelList,
     OutpaintBody,
-    Status,
     VariationBody,
+    field_bounds,
     read_body,
 )
 from unmask.settings import Settings
 
 Result = TypeVar("Result")
 
-# OpenAI's own names of image models: clients send them when their user chose none.
+# OpenAI's own names of image models, and what clients write for none: they send them when their
+# user chose none.
 ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-")
+NO_MODEL = ("", "None", "null")
 
 BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": GenerationBody.model_json_schema()}},
     }
+}
+EVENT: Any = PreviewEvent | ImageEvent | ErrorBody
+STREAM = {
+    "description": "the images; or with stream: true server-sent events, the data of each of which "
+    "is an object as told here",
+    "content": {
+        "text/event-stream": {
+            "schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))
+        }
+    },
+}
+EDITS = UploadReader(EditBody, ["image", "mask"])
+OUTPAINTS, VARIATIONS = UploadReader(OutpaintBody), UploadReader(VariationBody)
+# By the fields of all routes; the others have none of their own.
+BOUNDS = {
+    name: Bound(**bound)
+    for kind in (GenerationBody, EditBody, OutpaintBody)
+    for name, bound in field_bounds(kind).items()
 }
 
 
@@ -69,7 +98,10 @@ async def image_body(request: Request) -> ImageBody:
 def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
-    created, max_bytes = int(time.time()), settings.max_upload_bytes
+    created = int(time.time())
+
+    def card(status: ModelStatus) -> ModelCard:
+        return _card(status, created, settings)
 
     @router.get("/livez", tags=["probes"])
     async def live() -> Status:
@@ -85,7 +117,7 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
     @router.get("/v1/models", tags=["models"], response_model_exclude_none=True)
     async def models() -> ModelList:
         """The models that can be asked for, and whether they are loaded."""
-        return ModelList(data=[_card(status, created) for status in engine.models])
+        return ModelList(data=[card(status) for status in engine.models])
 
     @router.get("/v1/models/{model_id:path}", tags=["models"], response_model_exclude_none=True)
     async def model(model_id: str) -> ModelCard:
@@ -94,27 +126,15 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         if model_id not in statuses:
             known = choices(model_id[:64], statuses)
             raise NotFoundError(f"there is no model {model_id[:64]!r}: {known}", "model")
-        return _card(statuses[model_id], created)
+        return card(statuses[model_id])
 
-    async def answer(
-        request: Request, body: ImageBody, read_edit: Callable[[], Edit] | None = None
-    ) -> ImagesAnswer | Response:
-        """Draw what the body asks for, over the picture that ``read_edit`` reads, if any."""
-        name = None if (body.model or "").startswith(ALIASES) else body.model
-        model = await engine.open(name)
-        edit = await run_in_threadpool(read_edit) if read_edit is not None else None
-        resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
-        weighed = await engine.weigh(resolved, model)
-        order = Order(body, weighed, _key(request), settings.request_timeout_seconds)
-        if body.stream:
-            return await stream(engine, order)
-        arrived = time.perf_counter()
-        generated = await _unless_gone(request, submit(engine, order))
-        queued = time.perf_counter() - arrived - generated.seconds
-        return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
-
+    answer = partial(_answer, engine, settings)
     images = partial(
-        router.post, tags=["images"], response_model=ImageAnswer, response_model_exclude_none=True
+        router.post,
+        tags=["images"],
+        response_model=ImageAnswer,
+        response_model_exclude_none=True,
+        responses={200: STREAM},
     )
 
     @images("/v1/images/generations", openapi_extra=BODY)
@@ -124,36 +144,68 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         """Draw images from a prompt."""
         return await answer(request, body)
 
-    @images("/v1/images/edits", openapi_extra=form_schema(EditBody, ["image", "mask"]))
+    @images("/v1/images/edits", openapi_extra=EDITS.schema)
     async def edit(
         request: Request,
-        form: Annotated[Form[EditBody], Depends(form_reader(EditBody, ["image", "mask"]))],
+        upload: Annotated[Upload[EditBody], Depends(EDITS)],
     ) -> ImagesAnswer | Response:
         """Draw over a picture.
 
         - With a mask it is inpainting: what the mask selects is drawn anew, unseen. A mask image
-          with an alpha channel selects where alpha is 0, one without where it is white. Without a
-          mask image the picture's own pixels of alpha 0 are the mask, if it has any.
+          with an alpha channel selects where alpha is 0, one without where it is white, unless
+          mask_mode says otherwise. Without a mask image the picture's own pixels of alpha 0 are the
+          mask, if it has any.
         - With a strength, that share of the tokens (under the mask, if there is one) is drawn anew.
         - With a share, or without any of these, the picture is revised towards the prompt.
         """
-        return await answer(request, form.body, partial(make_edit, form, max_bytes))
+        return await answer(request, upload.body, partial(make_edit, upload))
 
-    @images("/v1/images/outpaint", openapi_extra=form_schema(OutpaintBody))
+    @images("/v1/images/outpaint", openapi_extra=OUTPAINTS.schema)
     async def outpaint(
-        request: Request, form: Annotated[Form[OutpaintBody], Depends(form_reader(OutpaintBody))]
+        request: Request, upload: Annotated[Upload[OutpaintBody], Depends(OUTPAINTS)]
     ) -> ImagesAnswer | Response:
         """Draw more of a picture beyond its sides."""
-        return await answer(request, form.body, partial(make_outpaint, form, max_bytes))
+        return await answer(request, upload.body, partial(make_outpaint, upload))
 
-    @images("/v1/images/variations", openapi_extra=form_schema(VariationBody))
+    @images("/v1/images/variations", openapi_extra=VARIATIONS.schema)
     async def variation(
-        request: Request, form: Annotated[Form[VariationBody], Depends(form_reader(VariationBody))]
+        request: Request, upload: Annotated[Upload[VariationBody], Depends(VARIATIONS)]
     ) -> ImagesAnswer | Response:
         """Draw a share of a picture's tokens anew, with a prompt or without."""
-        return await answer(request, form.body, partial(make_variation, form, max_bytes))
+        return await answer(request, upload.body, partial(make_variation, upload))
 
     return router
+
+
+async def _answer(
+    engine: EngineFace,
+    settings: Settings,
+    request: Request,
+    body: ImageBody,
+    read_picture: Callable[[Reading], Picture] | None = None,
+) -> ImagesAnswer | Response:
+    """Draw what the body asks for, over the picture that ``read_picture`` reads, if any."""
+    model = await engine.open(_model_name(body))
+    info, scales = model.pipeline.info, settings.size_policy == "scale"
+    size, picture = (info.width, info.height), None
+    if read_picture is not None:
+        reading = Reading(settings.max_upload_bytes, size if scales else None)
+        picture = await run_in_threadpool(read_picture, reading)
+        size = picture.sent or picture.edit.size
+    if scales and body.width_height is not None:
+        size = body.width_height
+        check_scaled_size(size)
+        body = body.model_copy(update={"size": None})  # what is drawn has its own
+    edit = None if picture is None else picture.edit
+    resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
+    weighed = await engine.weigh(resolved, model)
+    order = Order(body, weighed, _key(request), settings.request_timeout_seconds, size)
+    if body.stream:
+        return await stream(engine, order)
+    arrived = time.perf_counter()
+    generated = await _unless_gone(request, submit(engine, order))
+    queued = time.perf_counter() - arrived - generated.seconds
+    return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
 
 
 def _key(request: Request) -> str:
@@ -169,9 +221,27 @@ def _key(request: Request) -> str:
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def _card(status: ModelStatus, created: int) -> ModelCard:
+def _model_name(body: ImageBody) -> str | None:
+    """The served model that is asked for; None: the default one."""
+    name = body.model or ""
+    return None if name in NO_MODEL or name.startswith(ALIASES) else name
+
+
+def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
     card = ModelCard(
-        id=status.name, created=created, state=status.state.value, reason=status.reason or None
+        id=status.name,
+        created=created,
+        state=status.state.value,
+        reason=status.reason or None,
+        size_policy=settings.size_policy,
+        max_edit_images=MAX_EDIT_IMAGES,
+        max_edit_pixels=MAX_PIXELS,
+        max_drawn_pixels=MAX_DRAWN_PIXELS,
+        max_scaled_pixels=MAX_SCALED_PIXELS if settings.size_policy == "scale" else None,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        max_seconds=settings.request_timeout_seconds,
+        bounds=BOUNDS,
     )
     if status.info is None:
         return card
@@ -192,6 +262,7 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         negative_prompt=body.negative_prompt,
         n=body.n,
         seed=body.seed,
+        image_index=body.image_index,
         size=body.width_height,
         edit=edit,
         subjects=body.subjects,

@@ -1,11 +1,11 @@
-"""The bodies of requests and answers: OpenAI's image fields, and ours beside them.
+"""The bodies of requests: OpenAI's image fields, and ours beside them.
 
 The sampling fields are the options of all methods: they are gathered from these, never listed here.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
@@ -22,6 +22,7 @@ from typing import (
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -31,10 +32,20 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER
+from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER, MAX_PIXELS, MaskMode
 from unmask.encoding import ImageFormat
 from unmask.errors import RequestError, choices
+from unmask.pipeline.request import (
+    MAX_IMAGE_INDEX,
+    MAX_IMAGES,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SUBJECT_WORDS,
+    MAX_SUBJECTS,
+    RANDOM_SEED,
+)
+from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import FlatOption, flat_options
+from unmask.sampling.planned import MAX_STEPS
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -44,6 +55,45 @@ STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 LEGACY = {"standard": "medium", "hd": "high"}
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
+
+SIZE = "auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
+SHARE = {"exclusiveMinimum": 0, "maximum": 1}
+FEATHER = {"minimum": 0, "maximum": MAX_FEATHER}
+SIDE = {"minimum": 0, "maximum": MAX_PIXELS}
+WORDS = {
+    "maxItems": MAX_SUBJECTS,
+    "items": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_SUBJECT_WORDS,
+        "items": {"type": "string"},
+    },
+}
+
+
+def _refuse_unless_null(value: object) -> None:
+    if value is not None:
+        raise ValueError("this server draws nothing of the kind: leave it out, or give null")
+
+
+# What OpenAI's client declares and sends as null, and no model here can do.
+Refused = Annotated[None, BeforeValidator(_refuse_unless_null)]
+
+
+def _told(**bounds: Any) -> Any:
+    """Bounds and choices for the document; they are checked where requests are made, so that they
+    are refused in the same words from everywhere."""
+
+    def tell(schema: dict[str, Any]) -> None:
+        # Null, which is as good as absent, knows no bounds.
+        choice = next((c for c in schema.get("anyOf", []) if c.get("type") != "null"), schema)
+        numbers = [*choice.get("prefixItems", []), choice.get("items")]
+        # The bounds of a list of numbers are those of each.
+        for part in numbers if "minimum" in bounds and "array" in choice["type"] else [choice]:
+            if part is not None:
+                part.update(bounds)
+
+    return tell
 
 
 def _finite(hint: Any) -> Any:
@@ -64,16 +114,11 @@ def _sampling_field(option: FlatOption) -> Any:
     where a request is made: so they are refused in the same words everywhere."""
     told: dict[str, Any] = {}
     if option.low is not None:
-        told |= {"minimum": option.low, "maximum": option.high}
+        told = {"minimum": option.low, "maximum": option.high}
     if option.choices:
-        told["enum"] = [*option.choices, None]
+        told["enum"] = list(option.choices)
     owners = f" ({', '.join(option.owners)})" if option.owners else ""
-    description = f"{option.meaning}{owners}"
-    if get_origin(option.type) is tuple and option.low is not None:
-        # The bounds are those of each number.
-        told = {}
-        description += f"; numbers from {option.low:g} to {option.high:g}"
-    return Field(None, description=description, json_schema_extra=told)
+    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=_told(**told))
 
 
 class ImageBody(BaseModel):
@@ -81,10 +126,21 @@ class ImageBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    prompt: str
-    model: str | None = None
-    n: int | None = Field(None, description="number of images; image i is drawn from (seed, i)")
-    size: str | None = Field(None, description="WxH, or auto: the size that is drawn anyway")
+    prompt: str = Field(
+        description="at most as many text tokens as the model's card says",
+        json_schema_extra=_told(minLength=1, maxLength=MAX_PROMPT_CHARACTERS),
+    )
+    model: str | None = Field(None, description="the name of a served model")
+    n: int | None = Field(
+        None,
+        description="number of images; image i is drawn from (seed, i)",
+        json_schema_extra=_told(minimum=1, maximum=MAX_IMAGES),
+    )
+    size: str | None = Field(
+        None,
+        description="WxH, or auto: the size that is drawn anyway",
+        json_schema_extra=_told(pattern=f"^({SIZE})$"),
+    )
     quality: Quality | None = Field(None, description=f"steps, unless steps is given: {STEPS}")
     output_format: ImageFormat | None = None
     output_compression: int | None = Field(None, ge=0, le=100, description="webp and jpeg only")
@@ -98,15 +154,35 @@ class ImageBody(BaseModel):
     style: str | None = Field(None, description="a hint, ignored")
     complexity: str | None = Field(None, description="a hint, ignored")
     user: str | None = Field(None, description="a hint, ignored")
+    frame_count: Refused = Field(None, description="only null: no animation is drawn")
+    frame_duration_ms: Refused = Field(None, description="only null: no animation is drawn")
+    svg: Refused = Field(None, description="only null: no vector graphics are drawn")
 
-    negative_prompt: str | None = None
-    seed: int | None = Field(None, description="random if absent; the answer tells it")
+    negative_prompt: str | None = Field(
+        None, json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
+    )
+    seed: int | None = Field(
+        None,
+        description=f"random if absent or {RANDOM_SEED}; the answer tells it",
+        json_schema_extra=_told(minimum=RANDOM_SEED, maximum=SEED_BOUND - 1),
+    )
+    image_index: int | None = Field(
+        None,
+        description="index of the first image; 0 if absent",
+        json_schema_extra=_told(minimum=0, maximum=MAX_IMAGE_INDEX),
+    )
     priority: Literal["normal", "low"] | None = Field(
         None, description="low waits while any other request does"
     )
-    num_inference_steps: int | None = Field(None, description="another name of steps")
+    num_inference_steps: int | None = Field(
+        None,
+        description="another name of steps",
+        json_schema_extra=_told(minimum=1, maximum=MAX_STEPS),
+    )
     subjects: list[list[str]] | None = Field(
-        None, description="the words of each object in the prompt; found there if absent"
+        None,
+        description="the words of each object in the prompt; found there if absent",
+        json_schema_extra=_told(**WORDS),
     )
 
     @field_validator("prompt", "negative_prompt")
@@ -119,7 +195,7 @@ class ImageBody(BaseModel):
     @field_validator("size")
     @classmethod
     def _size_is_wxh(cls, size: str | None) -> str | None:
-        if size not in (None, "auto") and not re.fullmatch("[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", size):
+        if size is not None and not re.fullmatch(SIZE, size):
             raise ValueError("give WxH such as 64x64, or auto")
         return size
 
@@ -217,15 +293,30 @@ class GenerationBody(ImageBody):
 class EditBody(ImageBody):
     """The fields of POST /v1/images/edits, beside its files."""
 
+    prompt: str = Field(
+        description="may be empty", json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
+    )
     strength: Finite | None = Field(
-        None, description="share of the tokens that are drawn anew, the rest are kept (0, 1]"
+        None,
+        description="share of the tokens that are drawn anew, the rest are kept (0, 1]",
+        json_schema_extra=_told(**SHARE),
     )
     share: Finite | None = Field(
         None,
         description="of the tokens that are masked at a time while the picture is revised (0, 1]; "
         f"{DEFAULT_SHARE} if there is neither a mask, nor transparency, nor a strength",
+        json_schema_extra=_told(**SHARE),
     )
-    feather: int | None = Field(None, description=f"px, blends inside the mask, 0 to {MAX_FEATHER}")
+    feather: int | None = Field(
+        None,
+        description=f"px, blends inside the mask, 0 to {MAX_FEATHER}",
+        json_schema_extra=_told(**FEATHER),
+    )
+    mask_mode: MaskMode | None = Field(
+        None,
+        description="what the mask selects by: alpha 0, white, or auto: alpha if it has any",
+    )
+    markup: Refused = Field(None, description="only null: no strokes are read; give a mask")
     input_fidelity: Literal["high", "low"] | None = Field(None, description="a hint, ignored")
 
 
@@ -233,12 +324,25 @@ class EditBody(ImageBody):
 class OutpaintBody(ImageBody):
     """The fields of POST /v1/images/outpaint, beside its file."""
 
-    left: int | None = Field(None, description="px to draw on the left of the image")
-    right: int | None = Field(None, description="px to draw on its right")
-    top: int | None = Field(None, description="px to draw above it")
-    bottom: int | None = Field(None, description="px to draw below it")
+    prompt: str = Field(
+        description="may be empty", json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
+    )
+    left: int | None = Field(
+        None, description="px to draw on the left of the image", json_schema_extra=_told(**SIDE)
+    )
+    right: int | None = Field(
+        None, description="px to draw on its right", json_schema_extra=_told(**SIDE)
+    )
+    top: int | None = Field(
+        None, description="px to draw above it", json_schema_extra=_told(**SIDE)
+    )
+    bottom: int | None = Field(
+        None, description="px to draw below it", json_schema_extra=_told(**SIDE)
+    )
     feather: int | None = Field(
-        None, description=f"px, blends what is drawn into the image's rim, 0 to {MAX_FEATHER}"
+        None,
+        description=f"px, blends what is drawn into the image's rim, 0 to {MAX_FEATHER}",
+        json_schema_extra=_told(**FEATHER),
     )
 
 
@@ -246,11 +350,12 @@ class OutpaintBody(ImageBody):
 class VariationBody(ImageBody):
     """The fields of POST /v1/images/variations, beside its file."""
 
-    prompt: str = ""
+    prompt: str = Field("", json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS))
     strength: Finite | None = Field(
         None,
         description="share of the tokens that are drawn anew, the rest are kept (0, 1]; "
         f"{DEFAULT_STRENGTH} if absent",
+        json_schema_extra=_told(**SHARE),
     )
 
 
@@ -263,27 +368,40 @@ def read_body(raw: bytes, kind: type[Body]) -> Body:
         raise _first_fault(error, kind) from None
 
 
-def read_fields(texts: Mapping[str, str], kind: type[Body]) -> Body:
-    """The body that the text fields of a form hold, checked like any JSON body.
+def read_fields(parts: Mapping[str, Sequence[str]], kind: type[Body]) -> Body:
+    """The body that the text parts of a form hold, checked like any JSON body.
 
-    What is not a text is written as in JSON: ``2``, ``true``, ``[0.25, 0.75]``.
+    What is not a text is written as in JSON: ``2``, ``true``, ``[0.25, 0.75]``, and so is ``null``
+    where a field may be null. A list may come as one part that holds it, or as a part a value.
     """
-    takes_text = _text_fields(kind)
+    known_types = _field_types(kind)
     members = []
-    for name, text in texts.items():
-        value = json.dumps(text)
-        if not takes_text.get(name, True):
-            _check_values(text.encode(), name)
-            try:
-                from_json(text)
-            except ValueError:
-                raise RequestError(
-                    f"{name}: {text[:40]!r} is no JSON; write 2, true, [0.2, 0.7] or the like",
-                    name,
-                ) from None
-            value = text  # one whole JSON value, so it may stand in JSON as it is
+    for name, texts in parts.items():
+        types = known_types.get(name, frozenset())
+        if len(texts) > 1 and "array" not in types:
+            raise RequestError(f"{name}: it is there twice; send one", name[:64])
+        if "array" in types and (len(texts) > 1 or not texts[0].lstrip().startswith(("[", "n"))):
+            value = f"[{', '.join(_json_value(name, text) for text in texts)}]"
+        elif texts[0] == "null" and "null" in types:
+            value = "null"
+        elif "string" in types or not types:
+            value = json.dumps(texts[0])
+        else:
+            value = _json_value(name, texts[0])
         members.append(f"{json.dumps(name)}: {value}")
     return read_body(("{" + ", ".join(members) + "}").encode(), kind)
+
+
+def _json_value(name: str, text: str) -> str:
+    """The text, if it is one whole JSON value: so it may stand in JSON as it is."""
+    _check_values(text.encode(), name)
+    try:
+        from_json(text)
+    except ValueError:
+        raise RequestError(
+            f"{name}: {text[:40]!r} is no JSON; write 2, true, [0.2, 0.7] or the like", name
+        ) from None
+    return text
 
 
 def _check_values(raw: bytes, name: str | None = None) -> None:
@@ -296,14 +414,29 @@ def _check_values(raw: bytes, name: str | None = None) -> None:
 
 
 @cache
-def _text_fields(kind: type[ImageBody]) -> dict[str, bool]:
-    """Which fields may be texts, by name."""
+def field_bounds(kind: type[ImageBody]) -> dict[str, dict[str, Any]]:
+    """The bounds and choices of each field that has any, in the words of JSON Schema; those of a
+    list of numbers are of each."""
+    words = ("minimum", "maximum", "exclusiveMinimum", "maxLength", "maxItems", "enum")
+    bounds = {}
+    for name, schema in kind.model_json_schema()["properties"].items():
+        parts = [schema, *schema.get("anyOf", [])]
+        parts += [item for part in parts[1:] for item in part.get("prefixItems", [])]
+        parts += [part["items"] for part in parts if isinstance(part.get("items"), dict)]
+        told = {word: part[word] for part in reversed(parts) for word in words if word in part}
+        if told:
+            bounds[name] = told
+    return bounds
+
+
+@cache
+def _field_types(kind: type[ImageBody]) -> dict[str, frozenset[str]]:
+    """The JSON types that each field may have, by its name."""
     properties = kind.model_json_schema()["properties"]
-    return {name: _takes_text(schema) for name, schema in properties.items()}
-
-
-def _takes_text(schema: dict[str, Any]) -> bool:
-    return any(choice.get("type") == "string" for choice in schema.get("anyOf", [schema]))
+    return {
+        name: frozenset(choice.get("type", "") for choice in schema.get("anyOf", [schema]))
+        for name, schema in properties.items()
+    }
 
 
 def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
@@ -316,104 +449,3 @@ def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
         return RequestError(f"unknown field {param!r}: {known}", param)
     reason = fault["msg"].removeprefix("Value error, ")
     return RequestError(f"{param}: {reason}", param)
-
-
-class ImageData(BaseModel):
-    """One image; the same (seed, image_index) and parameters give it again."""
-
-    b64_json: str
-    seed: int
-    image_index: int
-
-
-class Usage(BaseModel):
-    """What was read and drawn, in tokens: those of the prompt, and those of the images."""
-
-    input_tokens: int
-    input_tokens_details: dict[str, int]
-    output_tokens: int
-    total_tokens: int
-
-
-class Timings(BaseModel):
-    """Where the seconds went."""
-
-    queue: float
-    generate: float
-    encode: float
-
-
-class EditSummary(BaseModel):
-    """What was drawn over: enough to tell one edit from another."""
-
-    kind: str
-    feather: int
-    sha256: str
-    strength: float | None = None
-    share: float | None = None
-
-
-class ImagesAnswer(BaseModel):
-    """OpenAI's ImagesResponse, then the values the images were drawn from."""
-
-    created: int
-    data: list[ImageData]
-    background: Literal["opaque", "transparent"]
-    output_format: ImageFormat
-    quality: str | None
-    size: str
-    safety_identifier: str | None
-    usage: Usage
-
-    model: str
-    seed: int
-    timings: Timings
-    subjects: tuple[tuple[str, ...], ...]
-    edit: EditSummary | None
-
-
-_resolved: dict[str, Any] = {
-    name: (option.type | None, Field(None, description=f"{option.meaning}; absent if it is idle"))
-    for name, option in SAMPLING.items()
-}
-ImageAnswer = create_model(
-    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
-)
-
-
-class ModelCard(BaseModel):
-    """OpenAI's Model, then whether it is loaded, and what it can do: known once it was loaded."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "unmask"
-    state: Literal["absent", "loading", "loaded", "failed"]
-    reason: str | None = Field(None, description="why it could not be loaded")
-    description: str | None = None
-    size: str | None = None
-    grid: tuple[int, ...] | None = None
-    parameters: int | None = None
-    codebook_size: int | None = None
-    condition: str | None = None
-    schedulers: tuple[str, ...] | None = None
-    mask_schedules: tuple[str, ...] | None = None
-    guidances: tuple[str, ...] | None = None
-    count_rules: tuple[str, ...] | None = None
-    reuse_policies: tuple[str, ...] | None = None
-    max_steps: int | None = None
-    max_n: int | None = None
-    max_prompt_characters: int | None = None
-
-
-class ModelList(BaseModel):
-    """All models that this server draws with."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
-
-
-class Status(BaseModel):
-    """What the probes answer when all is well."""
-
-    status: Literal["live", "ready"]

@@ -8,9 +8,8 @@ import resource
 import signal
 import socket
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -18,6 +17,7 @@ from unmask.server.engine.engine import Engine
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.connections import Config
 from unmask.server.http.edge import Uploads
+from unmask.server.http.log import configure_log
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ class Server(uvicorn.Server):
             host=settings.host,
             port=settings.port,
             backlog=BACKLOG,
+            uds=settings.unix_socket,
             log_config=None,
+            access_log=False,  # it would tell query strings, and no times
             log_level=settings.log_level,
             server_header=False,
             proxy_headers=bool(settings.trusted_proxies),
@@ -100,6 +102,8 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.01)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        if self.settings.unix_socket is not None:
+            Path(self.settings.unix_socket).unlink(missing_ok=True)
         await stopping
         await self.lifespan.shutdown()
 
@@ -141,37 +145,10 @@ class Server(uvicorn.Server):
         await asyncio.wait(waits)
 
 
-class OncePerSecond(logging.Filter):
-    """Lets a warning or an error pass once a second, and then says how often it came."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._until: dict[tuple[object, ...], float] = {}
-        self._dropped: Counter[tuple[object, ...]] = Counter()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be written."""
-        if record.levelno < logging.WARNING:
-            return True
-        kind = record.exc_info[0] if record.exc_info else None
-        fault = (record.name, record.levelno, record.msg if record.args else record.lineno, kind)
-        now = time.monotonic()
-        if now < self._until.get(fault, 0.0):
-            self._dropped[fault] += 1
-            return False
-        self._until[fault] = now + 1
-        if dropped := self._dropped.pop(fault, 0):
-            record.msg = f"{record.getMessage()} (and {dropped} more like this)"
-            record.args = None
-        return True
-
-
 def serve(settings: Settings) -> int | None:
     """Serve until a signal comes, and return which; None if the server could not start. A thread of
     the engine may still be at work: end the process without the interpreter's help."""
-    logging.basicConfig(level=settings.log_level.upper())
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(OncePerSecond())
+    configure_log(settings)
     server = Server(settings)
     server.run()
     return server.exit_signal if server.started else None
