@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -292,6 +293,13 @@ def test_gradients_reach_every_parameter() -> None:
 def test_an_unknown_backend_lists_the_choices() -> None:
     with pytest.raises(ConfigError, match="plain, sdpa, xformers"):
         NativeTransformer(CONFIG, attention="flash9")
+
+
+@pytest.mark.parametrize("name", ["width", "layers", "heads", "hidden", "vocabulary"])
+def test_a_size_of_nothing_is_refused_by_name(name: str) -> None:
+    sizes: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+        replace(CONFIG, **sizes)
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:

@@ -42,6 +42,9 @@ class NativeConfig:
     rope_base: float = 100.0
 
     def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "hidden", "codebook_size", "vocabulary"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.heads or self.width // self.heads % 4:
             raise ValueError(f"width {self.width} must be a multiple of 4 x heads ({self.heads})")
         if len(self.grid) not in (2, 3):
