@@ -1,7 +1,6 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from unmask.errors import NotFoundError, RequestError, choices
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.models import ModelStatus
 from unmask.server.http.answers import Order, make_answer, stream, submit
+from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import (
     Form,
@@ -105,7 +105,8 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         edit = await run_in_threadpool(read_edit) if read_edit is not None else None
         resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
         weighed = await engine.weigh(resolved, model)
-        order = Order(body, weighed, _key(request), settings.request_timeout_seconds)
+        await meter_of(request).spend_tokens(weighed.cost.drawn_tokens)
+        order = Order(body, weighed, sender_of(request).name, settings.request_timeout_seconds)
         if body.stream:
             return await stream(engine, order)
         arrived = time.perf_counter()
@@ -154,19 +155,6 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         return await answer(request, form.body, partial(make_variation, form, max_bytes))
 
     return router
-
-
-def _key(request: Request) -> str:
-    """Who asks, so that each gets an equal share: the sender's address, for no header proves
-    anything. Of IPv6 it is the network, in which a sender may have any address it likes."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _card(status: ModelStatus, created: int) -> ModelCard:
