@@ -53,9 +53,7 @@ class Settings(BaseSettings):
         default=[],
         description="a JSON list of other models to serve, each loaded when it is first asked for",
     )
-    device: str = Field(
-        default="cpu", min_length=1, description="a torch device, such as `cuda`"
-    )
+    device: str = Field(default="cpu", min_length=1, description="a torch device, such as `cuda`")
     precision: Precision = Field(
         default="fp32", description="the precision of the backbone: `fp32`, `bf16` or `fp16`"
     )

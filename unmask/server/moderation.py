@@ -38,7 +38,7 @@ ALLOWED = Verdict(True)
 
 @dataclass(frozen=True)
 class Moderation:
-    """The judges, called in threads: of prompts, and of pictures, sent and drawn, if there is one."""
+    """The judges, called in threads: of prompts, and of pictures (sent and drawn) if need be."""
 
     judge_prompt: Callable[[str], Verdict]
     judge_picture: Callable[[Image.Image], Verdict] | None = None
@@ -50,11 +50,11 @@ class WordList:
 
     def __init__(self, lines: Iterable[str]) -> None:
         """A word, or several in order, a line; between slashes a regular expression, which meets
-        small letters only; after # a remark. ConfigError for a pattern that is none."""
+        small letters only; after # a remark. ConfigError for a pattern that cannot be read."""
         self._patterns: list[re.Pattern[str]] = []
         for number, line in enumerate(lines, 1):
-            text = line.partition("#")[0].strip()
-            if not text:
+            text = line.strip()
+            if not text or text.startswith("#"):
                 continue
             if text.startswith("/") and text.endswith("/") and len(text) > 2:
                 pattern = text[1:-1]

@@ -30,7 +30,7 @@ def make_ring(settings: Settings) -> KeyRing:
     """The keys of the server. ConfigError if it needs some and there are none."""
     secret = settings.api_key.get_secret_value() if settings.api_key else None
     ring = KeyRing(KeyFile(settings.state_folder), secret)
-    if is_beyond(settings.host) and not ring.keys and not settings.insecure:
+    if is_beyond(settings.host, if_named=True) and not ring.keys and not settings.insecure:
         raise ConfigError(
             f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
             "make one with unmask keys add NAME, or serve whoever asks with --insecure"
@@ -77,9 +77,7 @@ def create_app(
     app.include_router(make_router(face, settings))
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
-    app.add_middleware(
-        Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure
-    )
+    app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
     app.add_middleware(
         Edge,
         uploads=uploads,

@@ -37,9 +37,10 @@ def address_name(host: str) -> str:
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def is_beyond(host: str) -> bool:
-    """Whether more than this machine may reach an address or a name that is listened on."""
+def is_beyond(host: str, *, if_named: bool) -> bool:
+    """Whether more than this machine reaches an address that is listened on; of a name nothing is
+    known but of ``localhost``."""
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host != "localhost"
+        return if_named and host != "localhost"

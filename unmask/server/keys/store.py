@@ -1,7 +1,7 @@
 """Keys: the file that holds them, and the server's view of it.
 
 A key is 256 random bits, so its SHA-256 is as good as a slow hash: nobody can try them all, however
-fast each try is. What protects passwords, which people choose, would only cost time at each request.
+fast a try is. What protects passwords, which people choose, would only cost time at each request.
 """
 
 import contextlib
