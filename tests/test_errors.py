@@ -7,7 +7,7 @@ from unmask.errors import NotFoundError, RequestError, UnmaskError, choices, nam
 def test_every_error_is_an_unmask_error_and_says_when_it_is_raised() -> None:
     found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     kinds = [kind for kind in found if issubclass(kind, Exception)]
-    assert len(kinds) == 9
+    assert len(kinds) == 11
     for kind in kinds:
         assert issubclass(kind, UnmaskError)
         assert kind.__doc__

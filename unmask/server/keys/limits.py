@@ -82,13 +82,13 @@ class Limiter:
             told = f"{window.amount} {kind} a {window.GRANULARITY.name}"
             if cost > window.amount:
                 raise RequestError(
-                    f"this takes {cost} {kind}, and the key may have {told}: ask for fewer images, "
+                    f"this takes {cost} {kind}, and you may have {told}: ask for fewer images, "
                     "or for a smaller one",
                     "n",
                 )
             seconds = await self._wait(name, kind, window, cost)
             if seconds > 0:
-                raise LimitError(f"the key may have {told}", math.ceil(seconds))
+                raise LimitError(f"you may have {told}", math.ceil(seconds))
         for window in windows:
             await self._strategy.hit(window, kind, name, cost=cost)
 
@@ -105,7 +105,7 @@ class Limiter:
     def enter(self, name: str, limits: Limits) -> None:
         """Count one more drawing at once, until ``leave``; LimitError if there is no room."""
         if limits.jobs_at_once and self._open[name] >= limits.jobs_at_once:
-            message = f"the key may have {limits.jobs_at_once} drawings at once"
+            message = f"drawings at once: you may have {limits.jobs_at_once}"
             raise LimitError(message, PLACE_SECONDS)
         self._open[name] += 1
 
