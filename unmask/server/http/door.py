@@ -4,6 +4,7 @@ It stands before the routes, so none of them can forget to ask. A request that g
 its Sender and its Meter.
 """
 
+import asyncio
 import base64
 import binascii
 import re
@@ -19,9 +20,15 @@ from unmask.server.keys.limits import Limiter, Limits, Meter
 from unmask.server.keys.senders import SCOPES, Sender, address_name, is_beyond
 from unmask.server.keys.store import KeyRing
 
+WRONG = "invalid_api_key"
 PROBES = ("/livez", "/readyz")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
+
+
+FREE_GUESSES = Limits(requests_per_minute=20)  # of keys, from an address, that cost it no time
+GUESS_SECONDS = 1.0  # that each costs after them
+MOST_HELD = 64  # of those that wait, for they keep their connections
 
 
 class Refusal(Exception):
@@ -40,6 +47,7 @@ class Door:
         no key is needed beyond this machine while there is none."""
         self.app, self.ring, self.defaults, self.insecure = app, ring, defaults, insecure
         self.limiter = Limiter()
+        self._guesses, self._held = Limiter(), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -53,6 +61,8 @@ class Door:
         try:
             sender = self._admit(scope, path)
         except Refusal as refusal:
+            if refusal.code == WRONG:
+                await self._hold(scope)
             scheme = 'Basic realm="unmask"' if path.startswith("/sdapi/") else "Bearer"
             headers = {"www-authenticate": scheme} if refusal.status == 401 else None
             answer = error_response(refusal.status, str(refusal), refusal.code, headers=headers)
@@ -77,7 +87,7 @@ class Door:
 
     def _admit(self, scope: Scope, path: str) -> Sender:
         """The sender, if it may ask for this; else Refusal."""
-        address = scope["client"][0] if scope.get("client") else ""
+        address = _address(scope)
         if not self._needs_key(scope):
             return Sender(address_name(address), frozenset(SCOPES), address, self.defaults)
         text = _given_key(Headers(scope=scope).get("authorization", ""), path)
@@ -86,7 +96,7 @@ class Door:
             raise Refusal(401, message, "missing_api_key")
         key = self.ring.find(text)
         if key is None:
-            raise Refusal(401, "the key is wrong, or was revoked", "invalid_api_key")
+            raise Refusal(401, "the key is wrong, or was revoked", WRONG)
         sender = Sender(key.name, key.scopes, address, key.limits.over(self.defaults))
         needed: senders.Scope = "metrics" if path == "/metrics" else "draw"
         if not sender.may(needed):
@@ -95,12 +105,30 @@ class Door:
             raise Refusal(403, message, "insufficient_permissions")
         return sender
 
+    async def _hold(self, scope: Scope) -> None:
+        """Let whoever guesses keys wait, so that it cannot take the time of others by doing so. The
+        right key is answered at once, whatever came from its address before."""
+        try:
+            await self._guesses.spend(address_name(_address(scope)), FREE_GUESSES, "requests")
+        except LimitError:
+            if self._held < MOST_HELD:
+                self._held += 1
+                try:
+                    await asyncio.sleep(GUESS_SECONDS)
+                finally:
+                    self._held -= 1
+
     def _needs_key(self, scope: Scope) -> bool:
         """Also if another server than ours listens where no setting tells."""
         if self.ring.needed:
             return True
         host = (scope.get("server") or ("",))[0]  # a name: of a socket file, or of a test
         return not self.insecure and is_beyond(host, if_named=False)
+
+
+def _address(scope: Scope) -> str:
+    host: str = scope["client"][0] if scope.get("client") else ""
+    return host
 
 
 def sender_of(request: Request) -> Sender:
