@@ -70,6 +70,7 @@ def serve(name: str, model: str, precision: Precision) -> None:
             model=model,
             precision=precision,
             max_queue=10_000,
+            jobs_at_once=0,  # all clients here are one sender
             max_wait_seconds=1e9,
             request_timeout_seconds=1e6,
         )

@@ -82,6 +82,7 @@ def served(
         more_devices=list(devices[1:]),
         memory_bytes=memory,
         max_connections=128,
+        jobs_at_once=0,  # floods are to reach the engine
         read_timeout_seconds=5,
         shutdown_timeout_seconds=20,
         log_level="critical",

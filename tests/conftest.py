@@ -1,5 +1,7 @@
 """What every test shares: the same random numbers each run, and no time limits on properties."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -11,6 +13,12 @@ settings.load_profile("unmask")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may have keys; no test may meet them."""
+    monkeypatch.setenv("UNMASK_STATE_DIR", str(tmp_path / "state"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,15 @@ import pytest
 from fastapi import FastAPI
 
 from unmask import errors
-from unmask.errors import NotFoundError, QueueFullError, RequestError, UnmaskError, choices, look_up
+from unmask.errors import (
+    LimitError,
+    NotFoundError,
+    QueueFullError,
+    RequestError,
+    UnmaskError,
+    choices,
+    look_up,
+)
 from unmask.server.http.errors import add_error_handlers, error_body
 
 KINDS = [
@@ -17,7 +25,7 @@ KINDS = [
 def test_every_error_is_an_unmask_error_and_says_when_it_is_raised() -> None:
     found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     kinds = [kind for kind in found if issubclass(kind, Exception)]
-    assert len(kinds) == 10
+    assert len(kinds) == 12
     for kind in kinds:
         assert issubclass(kind, UnmaskError)
         assert kind.__doc__
@@ -47,7 +55,8 @@ def test_every_error_is_answered_with_the_status_that_is_drawn(kind: type[Unmask
     """One without a status is not the caller's to mend: its message stays in the log."""
     _, status = _tree()[kind.__name__]
     message = "told to nobody else"
-    error = QueueFullError(message, 3) if kind is QueueFullError else kind(message)
+    told = (message, 3) if issubclass(kind, QueueFullError | LimitError) else (message,)
+    error = kind(*told)
     answer = error_body(error)
     assert answer.status_code == (status or 500)
     assert (message.encode() in bytes(answer.body)) == (status is not None)

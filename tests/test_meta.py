@@ -17,6 +17,7 @@ MOST_PARAMETERS = 8
 # Keyword by keyword, for what they take is a request, a run, or what an engine has of its own.
 MORE_PARAMETERS = {
     "unmask.commands.models.train",
+    "unmask.commands.serve.serve",
     "unmask.pipeline.model.Pipeline.generate",
     "unmask.pipeline.request.RequestCheck.make",
     "unmask.server.engine.worker.Worker.__init__",

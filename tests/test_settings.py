@@ -1,4 +1,5 @@
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,83 @@ def test_a_misspelt_variable_is_told_with_the_nearest(
     monkeypatch.setenv(variable, "9000")
     with pytest.raises(ConfigError, match=f"{variable}: .* did you mean 'UNMASK_PORT'"):
         load_settings()
+
+
+@pytest.fixture(name="config")
+def _config(tmp_path: Path) -> Path:
+    config = tmp_path / "unmask.toml"
+    config.write_text('port = 9000\nmax_queue = 7\nmore_models = ["a", "b"]\n')
+    return config
+
+
+def test_a_file_stands_under_the_environment_and_options(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMASK_CONFIG", str(config))
+    settings = load_settings()
+    assert (settings.port, settings.max_queue, settings.more_models) == (9000, 7, ["a", "b"])
+    monkeypatch.setenv("UNMASK_PORT", "9001")
+    assert load_settings().port == 9001
+    assert load_settings(port=9002).port == 9002
+    assert load_settings(port=9002).max_queue == 7
+
+
+def test_an_option_names_the_file_too(config: Path) -> None:
+    assert load_settings(config=config).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("prot = 1", r"unmask\.toml: prot is no setting: did you mean 'port'"),
+        ("port = -1", r"unmask\.toml: port: .*greater than or equal to 0"),
+        ("port = ", r"cannot be read as TOML"),
+    ],
+)
+def test_a_file_with_a_fault_is_named(config: Path, text: str, told: str) -> None:
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        load_settings(config=config)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such"):
+        load_settings(config=tmp_path / "no such")
+
+
+def test_a_variable_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40 + "\n")
+    monkeypatch.setenv("UNMASK_API_KEY_FILE", str(secret))
+    key = load_settings().api_key
+    assert key is not None
+    assert key.get_secret_value() == "s" * 40
+    assert "ssss" not in repr(load_settings())
+    monkeypatch.setenv("UNMASK_API_KEY", "t" * 40)
+    with pytest.raises(ConfigError, match="UNMASK_API_KEY and UNMASK_API_KEY_FILE are set"):
+        load_settings()
+
+
+def test_a_short_secret_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    monkeypatch.setenv("UNMASK_API_KEY_FILE", str(secret))
+    with pytest.raises(ConfigError, match=r"UNMASK_API_KEY_FILE.*at least 32") as refusal:
+        load_settings()
+    assert "hunter2" not in str(refusal.value)
+    monkeypatch.setenv("UNMASK_API_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings()
+
+
+def test_the_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNMASK_STATE_DIR", "/a")
+    assert load_settings().state_folder == Path("/a")
+    monkeypatch.delenv("UNMASK_STATE_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", "/b")
+    assert load_settings().state_folder == Path("/b/unmask")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/c")
+    assert load_settings().state_folder == Path("/c/.local/state/unmask")

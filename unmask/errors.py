@@ -3,7 +3,9 @@
 UnmaskError
 ├── RequestError           change the request: a value is out of its bounds (HTTP 400)
 │   ├── NotFoundError      name something that exists: model, route (HTTP 404)
-│   └── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
+│   ├── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
+│   └── ModerationError    ask for something else: the server's moderation refuses this (HTTP 400)
+├── LimitError             try again in the seconds that it tells, or ask for less (HTTP 429)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
 ├── DrawingError           look at the model: it gave no numbers, or ran out of memory (HTTP 500)
@@ -37,6 +39,18 @@ class NotFoundError(RequestError):
 
 class PromptTooLongError(RequestError):
     """A prompt holds more than the model reads; nothing is cut off in silence."""
+
+
+class ModerationError(RequestError):
+    """The server's moderation refuses a prompt or a picture."""
+
+
+class LimitError(UnmaskError):
+    """A sender has used what it may; ``retry_after`` says in how many seconds it may again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(f"{message}: try again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 class ConfigError(UnmaskError):

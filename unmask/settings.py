@@ -1,104 +1,254 @@
-"""What the operator can choose: UNMASK_* environment variables, and options put over them."""
+"""What the operator can choose: a TOML file, UNMASK_* variables over it, and options over both."""
 
 import os
 import re
+import tomllib
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from unmask.devices import Precision
 from unmask.errors import ConfigError, choices
-
-PREFIX = "UNMASK_"
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
+PREFIX = "UNMASK_"
+LEAST_SECRET = 32  # characters; a key is hashed fast, so it must be too long to be guessed
+
 
 class Settings(BaseSettings):
-    """The settings of one process; build them with :func:`load_settings`."""
+    """The settings of one process; build them with :func:`load_settings`.
+
+    The descriptions are the table of docs/deployment.md: ``unmask settings --markdown`` prints it.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    config: Path | None = Field(
+        default=None,
+        description="a TOML file of settings, by their names in small letters without `UNMASK_`",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="the address to listen on; beyond this machine the server needs keys",
+    )
     port: int = Field(
-        default=8000, ge=0, le=65535, description="port to listen on; 0 = any free one"
+        default=8000, ge=0, le=65535, description="the port to listen on; 0 = any that is free"
     )
     model: str | None = Field(
-        default=None, description="bundled name or folder; unset = the default model"
+        default=None,
+        description="the default model: a bundled name, a folder, or OWNER/NAME of a hub; "
+        "unset = `storybook-64`",
     )
     more_models: list[str] = Field(
-        default=[], description="served beside it, loaded when asked for"
+        default=[],
+        description="a JSON list of other models to serve, each loaded when it is first asked for",
     )
-    device: str = Field(default="cpu", min_length=1, description="torch device")
-    precision: Precision = Field(default="fp32", description="of the backbone: fp32, bf16 or fp16")
-    more_devices: list[str] = Field(default=[], description="a worker on each of them too")
-    threads: int = Field(default=0, ge=0, description="torch threads; 0 = torch's own choice")
-    max_queue: int = Field(default=64, ge=1, description="requests that may wait for a worker")
+    device: str = Field(default="cpu", min_length=1, description="a torch device, such as `cuda`")
+    precision: Precision = Field(
+        default="fp32", description="the precision of the backbone: `fp32`, `bf16` or `fp16`"
+    )
+    more_devices: list[str] = Field(
+        default=[],
+        description="a JSON list of other devices; each gets a worker, and weights of its own",
+    )
+    threads: int = Field(default=0, ge=0, description="torch threads; 0 = torch's choice")
+    max_queue: int = Field(default=64, ge=1, description="how many requests may wait")
     max_wait_seconds: float = Field(
-        default=120, gt=0, description="refuse if what waits takes longer"
+        default=120,
+        gt=0,
+        description="a request is refused if those that wait and are taken before it would take "
+        "longer, reckoned by the speed measured so far",
     )
     max_rows: int = Field(
-        default=16, ge=1, le=1024, description="images that a worker steps at a time"
+        default=16, ge=1, le=1024, description="how many images a worker moves on in one step"
     )
-    memory_bytes: int = Field(default=0, ge=0, description="of all weights together; 0 = no bound")
+    memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="a bound for the weights of all models together; 0 = none. A model that nobody "
+        "uses makes room for one that is asked for",
+    )
     pad: bool | None = Field(
-        default=None, description="batches to powers of two; unset = not on a CPU"
+        default=None,
+        description="fill batches up to powers of two, so that shapes repeat. Unset: on every "
+        "device but a CPU, where it only costs time",
     )
     on_death: OnDeath = Field(
-        default="restart", description="of a worker: restart it, exit, or stay"
+        default="restart",
+        description="what happens when a worker dies: `restart` it, `exit` the process, or `stay` "
+        "without it",
     )
     max_connections: int = Field(
-        default=512, ge=1, description="at a time; beyond them one that asks for nothing makes room"
+        default=512,
+        ge=1,
+        description="how many connections there may be; beyond them one that asks for nothing "
+        "makes room",
     )
     read_timeout_seconds: float = Field(
-        default=10, gt=0, description="longest wait for a request, and between parts of its body"
+        default=10,
+        gt=0,
+        description="the longest wait for a request's head, and for each part of its body",
     )
     trusted_proxies: list[str] = Field(
-        default=[], description="addresses whose X-Forwarded-For is believed"
+        default=[],
+        description="a JSON list of the addresses whose `X-Forwarded-For` is believed",
     )
     unix_socket: str | None = Field(
-        default=None, min_length=1, description="file to listen on, in place of host and port"
+        default=None,
+        min_length=1,
+        description="a file to listen on, in place of host and port. Its clients have no address: "
+        "behind a proxy set `UNMASK_TRUSTED_PROXIES='[\"*\"]'`, or all of them share one turn",
     )
     root_path: str | None = Field(
         default=None,
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
-        description="what a proxy puts before every path, such as /unmask",
+        description="what a proxy puts before every path, such as `/unmask`, whether it takes it "
+        "away again or not",
     )
     cors_origins: list[Origin] = Field(
-        default=[], description='web pages that may call, such as https://example.org; "*" = all'
+        default=[],
+        description="a JSON list of the origins whose web pages may call, such as "
+        '`https://example.org`; `"*"` = all. Credentials (cookies) are never allowed',
     )
     size_policy: SizePolicy = Field(
-        default="exact", description="for a size that is not drawn: refuse it, or scale to it"
+        default="exact",
+        description="for a size that is not drawn: `exact` refuses it, `scale` scales to it "
+        "([api.md](api.md#sizes))",
     )
     max_body_bytes: int = Field(
-        default=1 << 20, ge=1, description="largest request body that is no form"
+        default=1 << 20, ge=1, description="the largest body that holds no picture"
     )
     max_upload_bytes: int = Field(
-        default=20 << 20, ge=1, description="largest form, its files included"
+        default=20 << 20,
+        ge=1,
+        description="the largest body with pictures; of a form, what is above 1 MiB is read into a "
+        "temporary file",
     )
     request_timeout_seconds: float = Field(
-        default=300, gt=0, description="longest wait for one request"
+        default=300,
+        gt=0,
+        description="the longest time that one request may take, its wait included",
     )
     shutdown_timeout_seconds: int = Field(
-        default=30, ge=0, description="grace for running requests"
+        default=30,
+        ge=0,
+        description="how long running requests may go on when the server is told to stop",
     )
     shutdown_delay_seconds: float = Field(
         default=0,
         ge=0,
-        description="of that, how long a server that is unready takes requests still",
+        description="how long, of that, a server that is unready already still takes requests: as "
+        "long as your load balancer needs to notice",
     )
-    log_level: LogLevel = "info"
+    log_level: LogLevel = Field(
+        default="info",
+        description="`critical`, `error`, `warning`, `info` or `debug`; prompts are never logged",
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="the folder of what outlives the process, such as the keys; unset = "
+        "`$XDG_STATE_HOME/unmask`, or `~/.local/state/unmask`",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        min_length=LEAST_SECRET,
+        description=f"a key of all scopes, named `operator`, of at least {LEAST_SECRET} random "
+        "characters, beside those of `unmask keys`",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="serve beyond this machine though there are no keys: to whoever asks",
+    )
+    requests_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="how many drawings a sender may ask for in a minute; 0 = no bound. This and "
+        "the next four hold for every key that has no such limit of its own",
+    )
+    requests_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
+    tokens_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="how many picture tokens a sender may have drawn in a minute; 0 = no bound",
+    )
+    tokens_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
+    jobs_at_once: int = Field(
+        default=32,
+        ge=0,
+        description="how many drawings a sender may have asked for at a time; 0 = no bound",
+    )
+    moderation: str | None = Field(
+        default=None,
+        description="a file of words and patterns that no prompt may hold; `standard` = the list "
+        "in the box; unset = none",
+    )
+
+    @property
+    def state_folder(self) -> Path:
+        """Where what outlives the process is kept; it need not exist yet."""
+        if self.state_dir is not None:
+            return self.state_dir
+        state_home = os.environ.get("XDG_STATE_HOME")
+        return (Path(state_home) if state_home else Path.home() / ".local" / "state") / "unmask"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, then variables, then files that variables name, then the TOML file."""
+        path = init_settings().get("config") or env_settings().get("config")
+        return (
+            init_settings,
+            env_settings,
+            VariablesInFiles(settings_cls),
+            TomlConfigSettingsSource(settings_cls, toml_file=_readable(path)),
+        )
+
+
+class VariablesInFiles(EnvSettingsSource):
+    """``UNMASK_X_FILE`` names a file that holds what ``UNMASK_X`` would: so a container gets its
+    secrets, for an environment is shown by too many tools."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {}
+        for name in settings_cls.model_fields:
+            variable = PREFIX + name.upper()
+            path = os.environ.get(f"{variable}_FILE")
+            if path is None:
+                continue
+            if variable in os.environ:
+                raise ConfigError(f"{variable} and {variable}_FILE are set: set one")
+            try:
+                self.env_vars[variable.lower()] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{variable}_FILE: {path} cannot be read: {error}") from None
 
 
 def load_settings(**options: object) -> Settings:
-    """The settings from the environment, with every option that is not None put over them.
+    """The settings, with every option that is not None put over all other sources.
 
     Raises ConfigError for a variable that is no setting and a value that cannot be one; the
-    message names the variable.
+    message names the option, the variable or the file that it is from.
     """
     given = {name: value for name, value in options.items() if value is not None}
     _check_variables()
@@ -107,8 +257,10 @@ def load_settings(**options: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
-        source = f"option {name}" if name in given else f"{PREFIX}{name.upper()}"
-        raise ConfigError(f"{source}: {first['msg']}") from None
+        if first["type"] == "extra_forbidden":
+            known = choices(name, Settings.model_fields)
+            raise ConfigError(f"{_source(name, given)} is no setting: {known}") from None
+        raise ConfigError(f"{_source(name, given)}: {first['msg']}") from None
     except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
         field = re.search(r'field "(\w+)"', str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else str(error)
@@ -118,8 +270,46 @@ def load_settings(**options: object) -> Settings:
 def _check_variables() -> None:
     """ConfigError for a variable with our prefix that nobody would read."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    files = [f"{variable}_FILE" for variable in known]
     for variable in os.environ:
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            raise ConfigError(
-                f"{variable}: there is no such setting; {choices(variable.upper(), known)}"
-            )
+        name = variable.upper()
+        if name.startswith(PREFIX) and name not in known and variable not in files:
+            raise ConfigError(f"{variable}: there is no such setting; {choices(name, known)}")
+
+
+def markdown_table() -> str:
+    """All settings as docs/deployment.md has them, a line each."""
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {shown_default(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def shown_default(field: FieldInfo) -> str:
+    """A default as it is told."""
+    if field.default is None:
+        return "unset"
+    return f"`{field.default}`" if isinstance(field.default, list) else str(field.default)
+
+
+def _source(name: str, options: dict[str, object]) -> str:
+    """Where a setting has its value from."""
+    variable = PREFIX + name.upper()
+    if name in options:
+        return f"option {name}"
+    for known in (variable, f"{variable}_FILE"):
+        if known in os.environ:
+            return known
+    return f"{options.get('config') or os.environ.get(f'{PREFIX}CONFIG')}: {name}"
+
+
+def _readable(path: str | Path | None) -> Path | None:
+    """The path, once it is known to hold TOML: pydantic takes a missing file for an empty one."""
+    if path is None:
+        return None
+    try:
+        tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config {path}: it cannot be read as TOML: {error}") from None
+    return Path(path)

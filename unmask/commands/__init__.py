@@ -1,6 +1,6 @@
-"""The command line: draw, edit, list models, serve, train and evaluate."""
+"""The command line: draw, edit, list models, serve, train and evaluate; keys and settings."""
 
-from unmask.commands import draw, models, serve
+from unmask.commands import draw, keys, models, serve, settings
 from unmask.commands.root import commands, run
 
-__all__ = ["commands", "draw", "models", "run", "serve"]
+__all__ = ["commands", "draw", "keys", "models", "run", "serve", "settings"]

@@ -32,10 +32,17 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="torch threads [UNMASK_THREADS]")] = None,
     max_queue: Annotated[int | None, typer.Option(help="[UNMASK_MAX_QUEUE]")] = None,
     log_level: Annotated[str | None, typer.Option(help="[UNMASK_LOG_LEVEL]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings [UNMASK_CONFIG]")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve whoever asks [UNMASK_INSECURE]")
+    ] = False,
 ) -> None:
     """Serve a model over HTTP; /docs shows the API.
 
-    An option left out is read from the environment variable in brackets, as are further settings.
+    An option left out is read from the environment variable in brackets, as are further settings;
+    what is in neither, from the TOML file. unmask settings lists them all.
     """
     from unmask.settings import load_settings
 
@@ -48,6 +55,8 @@ def serve(
         threads=threads,
         max_queue=max_queue,
         log_level=log_level,
+        config=config,
+        insecure=insecure or None,
     )
     if settings.unix_socket is None:
         asyncio.run(_check_address(settings.host, settings.port))

@@ -8,13 +8,19 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
+from unmask.errors import ConfigError
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.sources import StoredModels
+from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
 from unmask.server.http.log import RequestLog
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
+from unmask.server.keys.limits import Limits
+from unmask.server.keys.senders import is_beyond
+from unmask.server.keys.store import KeyFile, KeyRing
+from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
 from unmask.settings import Settings, load_settings
 
 
@@ -23,19 +29,37 @@ def make_engine(settings: Settings) -> Engine:
     return Engine(EngineOptions.of(settings), StoredModels(settings.precision))
 
 
+def make_ring(settings: Settings) -> KeyRing:
+    """The keys of the server. ConfigError if it needs some and there are none."""
+    secret = settings.api_key.get_secret_value() if settings.api_key else None
+    ring = KeyRing(KeyFile(settings.state_folder), secret)
+    if is_beyond(settings.host, if_named=True) and not ring.keys and not settings.insecure:
+        raise ConfigError(
+            f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
+            "make one with unmask keys add NAME, or serve whoever asks with --insecure"
+        )
+    return ring
+
+
 def create_app(
     settings: Settings | None = None,
     engine: Engine | None = None,
     uploads: Uploads | None = None,
+    moderation: Moderation | None = None,
 ) -> FastAPI:
     """The ASGI app; it starts the engine when the server starts and stops it at the end.
 
     Without arguments it reads the environment, so ``uvicorn --factory`` can call it; but only
-    ``unmask serve`` bounds connections, and tells those who wait that it stops.
+    ``unmask serve`` bounds connections, and tells those who wait that it stops. ``moderation``
+    takes the place of the one in the settings. ConfigError if it must not run without keys.
     """
     settings = settings or load_settings()
     engine = engine or make_engine(settings)
     uploads = uploads or Uploads(settings.read_timeout_seconds)
+    ring = make_ring(settings)
+    if moderation is None and settings.moderation is not None:
+        moderation = read_moderation(settings.moderation)
+    face = engine if moderation is None else ModeratedEngine(engine, moderation)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -53,9 +77,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
-    app.include_router(make_router(engine, settings))
+    app.include_router(make_router(face, settings))
     add_error_handlers(app)
+    # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(Methods, routes=app.routes)
+    app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(

@@ -11,6 +11,8 @@ from starlette.responses import JSONResponse, Response
 from unmask.errors import (
     DeviceError,
     DrawingError,
+    LimitError,
+    ModerationError,
     NotFoundError,
     PromptTooLongError,
     QueueFullError,
@@ -78,7 +80,8 @@ def internal_error(request_id: str) -> JSONResponse:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make the app answer every error that is raised on purpose in the envelope."""
-    for kind in (RequestError, UnavailableError, DeviceError, TimeoutError, DrawingError):
+    raised = (RequestError, LimitError, UnavailableError, DeviceError, TimeoutError, DrawingError)
+    for kind in raised:
         app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
 
@@ -87,6 +90,8 @@ def error_body(error: Exception) -> JSONResponse:
     """The answer to an error that is raised on purpose; to any other, that it was not expected."""
     if isinstance(error, RequestError):
         return _request_error(error)
+    if isinstance(error, LimitError):
+        return _too_much(error, "rate_limit_exceeded")
     if isinstance(error, UnavailableError | DeviceError):
         return _unavailable(error)
     headers = {"x-should-retry": "false"}
@@ -101,16 +106,21 @@ def _request_error(error: RequestError) -> JSONResponse:
     if isinstance(error, NotFoundError):
         code = f"{error.param}_not_found" if error.param else "not_found"
         return error_response(404, str(error), code, param=error.param)
+    if isinstance(error, ModerationError):  # in the words of OpenAI's refusals
+        kind = "image_generation_user_error"
+        return error_response(400, str(error), "moderation_blocked", param=error.param, kind=kind)
     code = "prompt_too_long" if isinstance(error, PromptTooLongError) else "invalid_value"
     return error_response(400, str(error), code, param=error.param)
 
 
+def _too_much(error: LimitError | QueueFullError, code: str) -> JSONResponse:
+    headers = {"retry-after": str(error.retry_after)}
+    return error_response(429, str(error), code, kind="rate_limit_error", headers=headers)
+
+
 def _unavailable(error: UnavailableError | DeviceError) -> JSONResponse:
     if isinstance(error, QueueFullError):
-        headers = {"retry-after": str(error.retry_after)}
-        return error_response(
-            429, str(error), "queue_full", kind="rate_limit_error", headers=headers
-        )
+        return _too_much(error, "queue_full")
     headers = {"retry-after": str(RETRY_SECONDS)}
     return error_response(503, str(error), "unavailable", kind="server_error", headers=headers)
 

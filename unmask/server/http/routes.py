@@ -1,7 +1,6 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from unmask.server.http.answer_schemas import (
     Status,
 )
 from unmask.server.http.answers import Order, make_answer, stream, submit
+from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import (
     MAX_SCALED_PIXELS,
     Picture,
@@ -199,26 +199,15 @@ async def _answer(
     edit = None if picture is None else picture.edit
     resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
     weighed = await engine.weigh(resolved, model)
-    order = Order(body, weighed, _key(request), settings.request_timeout_seconds, size)
+    await meter_of(request).spend_tokens(weighed.cost.drawn_tokens)
+    sender = sender_of(request).name
+    order = Order(body, weighed, sender, settings.request_timeout_seconds, size)
     if body.stream:
         return await stream(engine, order)
     arrived = time.perf_counter()
     generated = await _unless_gone(request, submit(engine, order))
     queued = time.perf_counter() - arrived - generated.seconds
     return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
-
-
-def _key(request: Request) -> str:
-    """Who asks, so that each gets an equal share: the sender's address, for no header proves
-    anything. Of IPv6 it is the network, in which a sender may have any address it likes."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _model_name(body: ImageBody) -> str | None:

@@ -1,0 +1,68 @@
+"""Commands about keys: add, list, revoke. A server that runs takes notice at once."""
+
+from typing import Annotated
+
+import typer
+
+from unmask.commands.root import commands
+from unmask.errors import ConfigError, choices
+
+keys = typer.Typer(
+    help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR].",
+    no_args_is_help=True,
+)
+commands.add_typer(keys, name="keys")
+
+
+@keys.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Of whoever will use it.")],
+    scope: Annotated[
+        str, typer.Option(help="draw, metrics, admin (anything), with commas between them.")
+    ] = "draw",
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of the settings': requests_per_minute, requests_per_day, "
+            "tokens_per_minute, tokens_per_day or jobs_at_once; 0 = no bound. Repeatable.",
+            metavar="NAME=NUMBER",
+        ),
+    ] = None,
+) -> None:
+    """Make a key and show it, this once: only its hash is kept."""
+    from unmask.server.keys.limits import Limits
+    from unmask.server.keys.store import KeyFile
+    from unmask.settings import load_settings
+
+    bounds: dict[str, int] = {}
+    for text in limit or []:
+        bound, _, number = text.partition("=")
+        if bound not in Limits.model_fields:
+            raise ConfigError(f"limit {bound!r}: {choices(bound, Limits.model_fields)}")
+        if not (number.isascii() and number.isdigit()):
+            raise ConfigError(f"limit {text!r}: give {bound}=NUMBER, 0 or more")
+        bounds[bound] = int(number)
+    file = KeyFile(load_settings().state_folder)
+    print(file.add(name, scope.split(","), Limits(**bounds)))
+
+
+@keys.command(name="list")
+def show() -> None:
+    """List the keys: names, scopes, limits of their own, and when they were made."""
+    from unmask.server.keys.store import KeyFile
+    from unmask.settings import load_settings
+
+    for key in KeyFile(load_settings().state_folder).read():
+        bounds = key.limits.model_dump(exclude_none=True)
+        told = " ".join(f"{name}={bound}" for name, bound in bounds.items())
+        scopes = ",".join(sorted(key.scopes))
+        print("  ".join(filter(None, (key.name, scopes, key.created, told))))
+
+
+@keys.command()
+def revoke(name: Annotated[str, typer.Argument(help="As the list has it.")]) -> None:
+    """Forget a key: nobody gets in with it any more."""
+    from unmask.server.keys.store import KeyFile
+    from unmask.settings import load_settings
+
+    KeyFile(load_settings().state_folder).revoke(name)
