@@ -1,12 +1,11 @@
 """How much slower a key is answered while others abuse the server: ``python -m benchmarks.abuse``.
 
-A live server of the bundled model in a process and on cores of its own, and two keys. One draws, a
-request after another; the other may have one drawing at once, and has it on its way all the time,
-so that what it may do is in the figure before the abuse too. Then, for as long as it takes the
-first key to draw its pictures: ``slow`` holds 50 connections that send a byte at a time; ``at
-once`` sends 500 requests at once with the second key, again and again; ``wrong keys`` sends 10,000
-requests with keys that are none. The table holds p95 of the first key in milliseconds, before and
-during each.
+A live server of the bundled model, in a process and on cores of its own, and two keys. One draws,
+a request after another; the other may have one drawing at once and has it on its way all the time,
+so that what it may do is in the figure before the abuse too. Then, until the first key has drawn
+its pictures, ``slow`` holds 50 connections that send a byte at a time; ``at once`` sends 500
+requests at once with the second key, again and again; ``wrong keys`` sends 10,000 requests with
+keys that are none. The table holds p95 of the first key in milliseconds, before and during each.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import time
 from collections.abc import Iterator
 
 import openai
@@ -13,6 +14,7 @@ from tests.worlds.server import CheckFault, FakePipeline, Serve, live_server, wa
 from unmask.errors import ConfigError
 from unmask.server.engine.queue import FairQueue
 from unmask.server.engine.tickets import Ticket
+from unmask.server.http import door
 from unmask.server.http.app import create_app
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
@@ -76,6 +78,32 @@ def test_a_wrong_key_is_told_so_and_not_shown(locked: TestClient, fault: CheckFa
     refused = locked.post(URL, json=CAT, headers=bearer("unmask-wrong"))
     assert fault(refused, 401)["code"] == "invalid_api_key"
     assert "unmask-wrong" not in refused.text
+
+
+def test_who_guesses_keys_waits_and_who_has_one_does_not(
+    locked: TestClient, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "FREE_GUESSES", Limits(requests_per_minute=3))
+    monkeypatch.setattr(door, "GUESS_SECONDS", 0.3)
+
+    def seconds(key: str) -> float:
+        began = time.monotonic()
+        locked.get("/v1/models", headers=bearer(key))
+        return time.monotonic() - began
+
+    assert sum(seconds(f"unmask-{number}") for number in range(3)) < 0.3
+    assert seconds("unmask-wrong") >= 0.3
+    assert seconds(ann) < 0.3
+
+
+def test_no_more_guessers_wait_than_may_keep_connections(
+    locked: TestClient, fault: CheckFault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "FREE_GUESSES", Limits(requests_per_minute=1))
+    monkeypatch.setattr(door, "GUESS_SECONDS", 60.0)
+    monkeypatch.setattr(door, "MOST_HELD", 0)
+    for _ in range(3):
+        fault(locked.get("/v1/models", headers=bearer("unmask-wrong")), 401)
 
 
 def test_a_wrong_key_is_refused_before_its_body_is_read(locked: TestClient) -> None:
