@@ -4,6 +4,7 @@ import base64
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -84,16 +85,16 @@ def test_who_guesses_keys_waits_and_who_has_one_does_not(
     locked: TestClient, ann: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door, "FREE_GUESSES", Limits(requests_per_minute=3))
-    monkeypatch.setattr(door, "GUESS_SECONDS", 0.3)
+    monkeypatch.setattr(door, "GUESS_SECONDS", 2.0)
 
     def seconds(key: str) -> float:
         began = time.monotonic()
         locked.get("/v1/models", headers=bearer(key))
         return time.monotonic() - began
 
-    assert sum(seconds(f"unmask-{number}") for number in range(3)) < 0.3
-    assert seconds("unmask-wrong") >= 0.3
-    assert seconds(ann) < 0.3
+    assert sum(seconds(f"unmask-{number}") for number in range(3)) < 2
+    assert seconds("unmask-wrong") >= 2
+    assert seconds(ann) < 2
 
 
 def test_no_more_guessers_wait_than_may_keep_connections(
@@ -152,6 +153,10 @@ def test_a_running_server_takes_new_keys_and_forgets_revoked_ones(
 def test_a_server_without_keys_does_not_start_beyond_this_machine(host: str) -> None:
     with pytest.raises(ConfigError, match="unmask keys add NAME"):
         create_app(Settings(host=host))
+
+
+def test_a_socket_file_is_not_beyond_this_machine(tmp_path: Path) -> None:
+    create_app(Settings(host="0.0.0.0", unix_socket=str(tmp_path / "socket")))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])

@@ -33,7 +33,8 @@ def make_ring(settings: Settings) -> KeyRing:
     """The keys of the server. ConfigError if it needs some and there are none."""
     secret = settings.api_key.get_secret_value() if settings.api_key else None
     ring = KeyRing(KeyFile(settings.state_folder), secret)
-    if is_beyond(settings.host, if_named=True) and not ring.keys and not settings.insecure:
+    beyond = settings.unix_socket is None and is_beyond(settings.host, if_named=True)
+    if beyond and not ring.keys and not settings.insecure:
         raise ConfigError(
             f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
             "make one with unmask keys add NAME, or serve whoever asks with --insecure"
