@@ -32,11 +32,14 @@ def test_a_line_has_id_route_status_and_duration_but_no_query(
     headers = {"x-request-id": "mine"}
     client.post("/v1/images/generations?token=secret", json={"prompt": "a cat"}, headers=headers)
     client.get("/x%0a%1b[31mforged?token=secret")
-    drawn, lost = lines(caplog)
+    drawn, lost = (line for line in lines(caplog) if "testclient" in line)
     assert re.fullmatch(r"mine POST /v1/images/generations 200 \d+\.\d{3} s from testclient", drawn)
     assert " GET /x%0A%1B%5B31mforged 404 " in lost
-    assert "secret" not in caplog.text
-    assert "a cat" not in caplog.text
+    told = "\n".join(
+        record.getMessage() for record in caplog.records if not record.name.startswith("httpx")
+    )  # the client of the test has a log too
+    assert "secret" not in told
+    assert "a cat" not in told
 
 
 def test_lines_have_a_time() -> None:

@@ -1,5 +1,6 @@
 """How a server stops: nobody is left without an answer, and it never takes longer than it may."""
 
+import contextlib
 import json
 import random
 import re
@@ -153,7 +154,14 @@ def test_a_process_hears_signals_and_ends_in_time_in_the_middle_of_a_step() -> N
     command = [sys.executable, "-m", "unmask", "serve"]
     calls = Background()
     lines: list[str] = []
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    # Under nohup the process would inherit that it hears no SIGHUP.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with (
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process,
+        contextlib.ExitStack() as at_end,
+    ):
+        signal.signal(signal.SIGHUP, inherited)
+        at_end.callback(process.kill)  # a test that fails must not wait for it
         assert process.stderr is not None
         for line in process.stderr:
             if found := re.search(r"http://127.0.0.1:\d+", line):
