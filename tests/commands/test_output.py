@@ -92,6 +92,8 @@ def test_an_output_that_cannot_be_is_found_before_drawing(
     (tmp_path / "there-1.png").touch()
     for arguments, words in (
         (("-o", tmp_path / "folder.png"), "folder.png: it is a folder"),
+        (("-o", "."), "output .: it is a folder; name a file"),
+        (("-o", tmp_path / f"{'x' * 300}.png"), "File name too long"),
         (("-o", tmp_path / "there-1.png"), "there-1.png: it exists; --force writes over it"),
         (("-o", tmp_path / "there.png", "--separate", "--n", "2"), "there-1.png: it exists"),
         (("-o", "-", "--separate"), "standard output takes one picture"),

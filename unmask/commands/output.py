@@ -72,6 +72,8 @@ class Output:
 
     def check(self, prompts: int, indices: range) -> None:
         """RequestError for what could not be written, found before any time is spent on drawing."""
+        if not self.path.name:
+            self._refuse("it is a folder; name a file")
         paths = [
             self._path(number, index, prompts)
             for number in range(prompts)
@@ -86,9 +88,13 @@ class Output:
         if not self.path.parent.is_dir():
             self._refuse(f"there is no folder {self.path.parent}")
         for path in paths:
-            if path.is_dir():
+            try:
+                is_folder, is_there = path.is_dir(), path.exists()
+            except OSError as error:  # such as a name that is too long
+                raise RequestError(f"output {path}: {error.strerror}", "output") from None
+            if is_folder:
                 raise RequestError(f"output {path}: it is a folder", "output")
-            if path.exists() and not self.force:
+            if is_there and not self.force:
                 raise RequestError(f"output {path}: it exists; --force writes over it", "output")
         self._write(bytes(TRIED_BYTES), None)
 
