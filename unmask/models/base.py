@@ -1,5 +1,6 @@
 """What a pipeline asks of a backbone, beside what sampling does (``sampling.backbone``)."""
 
+from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Condition(NamedTuple):
     mask: Tensor
 
 
-class ImageBackbone(nn.Module):
+class ImageBackbone(nn.Module, ABC):
     """The base of all families: tokens of a grid and a condition to logits. On a CPU
     ``rows_per_pass`` run together (``models.rows`` tells why).
 
@@ -47,13 +48,13 @@ class ImageBackbone(nn.Module):
         do not run together."""
         return len(places)
 
+    @abstractmethod
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, condition: Condition) -> RowTensors:
         """Whatever depends on the condition alone: computed once a request."""
-        raise NotImplementedError
 
     def full(
         self,
@@ -97,6 +98,7 @@ class ImageBackbone(nn.Module):
             self.layer_place_count,
         )
 
+    @abstractmethod
     def full_pass(
         self,
         tokens: Tensor,
@@ -106,8 +108,8 @@ class ImageBackbone(nn.Module):
         attention_rows: Tensor | None,
     ) -> Pass:
         """What ``full`` does with rows that run together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def local_pass(
         self,
         tokens: Tensor,
@@ -117,7 +119,6 @@ class ImageBackbone(nn.Module):
         steps_left: Tensor,
     ) -> Tensor:
         """What ``local`` does with rows that run together, at ``places`` (rows, some)."""
-        raise NotImplementedError
 
 
 def narrow(rows: RowTensors, kind: type[R]) -> R:

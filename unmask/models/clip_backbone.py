@@ -2,6 +2,7 @@
 picture is. Their grids are flat: rows and columns, as many of each.
 """
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ CROP = (0.0, 0.0)
 AESTHETIC_SCORE = 6.0  # a high one
 
 
-class ClipNetwork(nn.Module):
+class ClipNetwork(nn.Module, ABC):
     """A network that reads CLIP's text, with its published tensor names."""
 
     codebook_size: int
@@ -33,11 +34,12 @@ class ClipNetwork(nn.Module):
         """See ``ImageBackbone``."""
         return 1
 
+    @abstractmethod
     def encode(self, text: Tensor, pooled: Tensor, micro: Tensor) -> RowTensors:
         """From CLIP's states (rows, length, width), its pooled text (rows, projection) and the
         micro-conditions (rows, 5)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def full(
         self,
         tokens: Tensor,
@@ -47,8 +49,8 @@ class ClipNetwork(nn.Module):
         attention_rows: Tensor | None = None,
     ) -> Pass:
         """See ``ImageBackbone.full_pass``. Tokens of one cell share their attention."""
-        raise NotImplementedError
 
+    @abstractmethod
     def local(
         self,
         tokens: Tensor,
@@ -58,7 +60,6 @@ class ClipNetwork(nn.Module):
         steps_left: Tensor,
     ) -> Tensor:
         """See ``ImageBackbone.local_pass``."""
-        raise NotImplementedError
 
 
 class ClipBackbone(ImageBackbone):
