@@ -32,10 +32,15 @@ def _logits(tokens: Tensor, rows: RowTensors) -> Tensor:
     return (tokens + _numbers(rows)[:, None])[..., None]
 
 
-def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
-    seen = []
+class Spy:
+    """Passes that give the logits of ``_logits`` and note what they were called with."""
+
+    def __init__(self) -> None:
+        self.full_passes: list[tuple[int, list[int] | None]] = []  # rows, attention rows
+        self.local_passes: list[tuple[int, list[float]]] = []  # positions, steps left
 
     def full(
+        self,
         tokens: Tensor,
         prefix: RowTensors,
         steps_left: Tensor,
@@ -44,12 +49,29 @@ def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
     ) -> Pass:
         assert torch.equal(steps_left, _numbers(prefix) / 10)
         assert remember
-        seen.append((len(tokens), attention_rows is not None))
         read = None if attention_rows is None else _logits(tokens, prefix)[attention_rows]
+        chosen = None if attention_rows is None else attention_rows.tolist()
+        self.full_passes.append((len(tokens), chosen))
         return Pass(_logits(tokens, prefix), Numbers(_numbers(prefix) * 2), read)
 
-    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 0]), 1)
-    assert seen == [(1, True), (1, False), (1, True)]
+    def local(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        prefix: RowTensors,
+        memory: RowTensors,
+        steps_left: Tensor,
+    ) -> Tensor:
+        assert torch.equal(steps_left, _numbers(prefix) / 10)
+        assert torch.equal(_numbers(prefix), _numbers(memory))
+        self.local_passes.append((positions.shape[1], steps_left.tolist()))
+        return _logits(tokens, prefix)
+
+
+def test_rows_of_a_full_pass_keep_what_is_theirs() -> None:
+    spy = Spy()
+    made = full_by_rows(spy.full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 0]), 1)
+    assert spy.full_passes == [(1, [0]), (1, None), (1, [0])]
     assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
     assert torch.equal(_numbers(memory_of(made)), PREFIX.numbers * 2)
     assert torch.equal(attention_of(made), _logits(TOKENS, PREFIX)[[2, 0]])
@@ -65,69 +87,31 @@ def test_what_is_not_asked_for_is_not_there() -> None:
 
 
 def test_rows_of_a_local_pass_run_without_their_filling() -> None:
-    lengths = []
-
-    def local(
-        tokens: Tensor,
-        positions: Tensor,
-        prefix: RowTensors,
-        memory: RowTensors,
-        steps_left: Tensor,
-    ) -> Tensor:
-        assert torch.equal(steps_left, _numbers(prefix) / 10)
-        assert torch.equal(_numbers(prefix), _numbers(memory))
-        lengths.append(positions.shape[1])
-        return _logits(tokens, prefix)
-
+    spy = Spy()
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 7, 7, 7]])
     tokens = positions.float()
     made = local_by_rows(
-        local, tokens, own_places(positions, 2, 4, 1), PREFIX, PREFIX, LEFT, 1, len
+        spy.local, tokens, own_places(positions, 2, 4, 1), PREFIX, PREFIX, LEFT, 1, len
     )
-    assert lengths == [2, 4, 1]
+    assert spy.local_passes == [(2, [1.0]), (4, [2.0]), (1, [3.0])]
     assert torch.equal(made, _logits(tokens, PREFIX))
 
 
 def test_no_more_rows_than_may_run_together() -> None:
-    seen = []
-
-    def full(
-        tokens: Tensor,
-        prefix: RowTensors,
-        steps_left: Tensor,
-        remember: bool,
-        attention_rows: Tensor | None,
-    ) -> Pass:
-        seen.append((len(tokens), None if attention_rows is None else attention_rows.tolist()))
-        read = None if attention_rows is None else _logits(tokens, prefix)[attention_rows]
-        return Pass(_logits(tokens, prefix), Numbers(_numbers(prefix) * 2), read)
-
-    made = full_by_rows(full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 1, 0]), 2)
-    assert seen == [(2, [0, 1]), (1, [0])]
+    spy = Spy()
+    made = full_by_rows(spy.full, TOKENS, PREFIX, LEFT, True, torch.tensor([2, 1, 0]), 2)
+    assert spy.full_passes == [(2, [0, 1]), (1, [0])]
     assert torch.equal(made.logits, _logits(TOKENS, PREFIX))
     assert torch.equal(_numbers(memory_of(made)), PREFIX.numbers * 2)
     assert torch.equal(attention_of(made), _logits(TOKENS, PREFIX)[[2, 1, 0]])
 
 
 def test_only_rows_with_as_many_positions_run_a_local_pass_together() -> None:
-    seen = []
-
-    def local(
-        tokens: Tensor,
-        positions: Tensor,
-        prefix: RowTensors,
-        memory: RowTensors,
-        steps_left: Tensor,
-    ) -> Tensor:
-        assert torch.equal(steps_left, _numbers(prefix) / 10)
-        assert torch.equal(_numbers(prefix), _numbers(memory))
-        seen.append((positions.shape[1], steps_left.tolist()))
-        return _logits(tokens, prefix)
-
+    spy = Spy()
     positions = torch.tensor([[5, 1, 5, 5], [2, 3, 4, 6], [7, 8, 7, 7], [9, 0, 9, 9], [6, 5, 4, 3]])
     numbers, left = Numbers(torch.arange(10.0, 60, 10)), torch.arange(1.0, 6)
     made = local_by_rows(
-        local,
+        spy.local,
         positions.float(),
         own_places(positions, 2, 4, 2, 2, 4),
         numbers,
@@ -136,23 +120,13 @@ def test_only_rows_with_as_many_positions_run_a_local_pass_together() -> None:
         2,
         len,
     )
-    assert seen == [(2, [1.0, 3.0]), (2, [4.0]), (4, [2.0, 5.0])]
+    assert spy.local_passes == [(2, [1.0, 3.0]), (2, [4.0]), (4, [2.0, 5.0])]
     assert torch.equal(made, _logits(positions.float(), numbers))
 
 
 def test_only_rows_whose_layers_run_over_as_many_run_a_local_pass_together() -> None:
     """As on a grid that the layers see compressed: here by two."""
-    seen = []
-
-    def local(
-        tokens: Tensor,
-        positions: Tensor,
-        prefix: RowTensors,
-        memory: RowTensors,
-        steps_left: Tensor,
-    ) -> Tensor:
-        seen.append((positions.shape[1], steps_left.tolist()))
-        return _logits(tokens, prefix)
+    spy = Spy()
 
     def pairs(places: Tensor) -> int:
         return len(set((places // 2).tolist()))
@@ -160,7 +134,7 @@ def test_only_rows_whose_layers_run_over_as_many_run_a_local_pass_together() -> 
     positions = torch.tensor([[0, 1, 0], [0, 2, 0], [3, 2, 3], [6, 5, 3], [7, 0, 7]])
     numbers, left = Numbers(torch.arange(10.0, 60, 10)), torch.arange(1.0, 6)
     made = local_by_rows(
-        local,
+        spy.local,
         positions.float(),
         own_places(positions, 2, 2, 2, 3, 2),
         numbers,
@@ -169,5 +143,5 @@ def test_only_rows_whose_layers_run_over_as_many_run_a_local_pass_together() -> 
         4,
         pairs,
     )
-    assert seen == [(2, [1.0, 3.0]), (2, [2.0, 5.0]), (3, [4.0])]
+    assert spy.local_passes == [(2, [1.0, 3.0]), (2, [2.0, 5.0]), (3, [4.0])]
     assert torch.equal(made, _logits(positions.float(), numbers))
