@@ -109,7 +109,8 @@ def _caption(scenes: MovingScenes, row: int, nouns: tuple[str, ...], luck: rando
             text = f"{thing(0)}{doing(0)} and {thing(1)}{doing(1)}"
         else:
             where = luck.choice(_RELATED[relation][first])
-            text = f"{thing(first)}{doing(first)} {where} {thing(1 - first)}{doing(1 - first)}"
+            other = f"{thing(1 - first)}{doing(1 - first, PROGRESSIVE)}"
+            text = f"{thing(first)}{doing(first)} {where} {other}"
     else:
         text = f"{thing(0)}{doing(0)}"
     return text + background_words(list(BACKGROUNDS)[int(still.background[row])], luck)

@@ -5,6 +5,7 @@ never come up unless they are asked for.
 """
 
 import random
+from dataclasses import replace
 
 import torch
 
@@ -26,7 +27,7 @@ from unmask.scenes.vocabulary import (
 
 CELLS = 8  # along a side of the picture
 MOST_OBJECTS = 3
-TOGETHER = ("moves left", "moves right", "moves up", "moves down", "jumps", "spins", "still")
+TOGETHER = tuple(name for name in MOTIONS if name not in ("bounces", "grows", "shrinks"))
 WHOLE = Lane(0, 0, CELLS, CELLS)
 # The halves of a pair, by the relation of the first to the second.
 HALVES = {
@@ -112,18 +113,17 @@ class MovingComposer:
         self, luck: random.Random, noun: int, lane: Lane, side: int, among: tuple[str, ...]
     ) -> _Thing:
         """An object of that noun that does one of ``among``, as far as it may and has room to."""
-        room = (lane.width - side, lane.height - side)
-        fitting = []
-        for name in self._motions[noun]:
-            motion = MOTIONS[name]
-            if name in among and (motion.axis is None or room[motion.axis] >= 1):
-                fitting.append(motion)
+        fitting = [
+            motion
+            for name in self._motions[noun]
+            if name in among and (motion := MOTIONS[name]).fits(lane, side)
+        ]
         motion = luck.choices(fitting, [motion.weight for motion in fitting])[0]
         colour, sprite = self._looks(luck, noun)
         speed = None
-        if motion.speeds and motion.axis is not None:
-            # Two slots of it, or it is over at once.
-            speed = luck.choice(SPEEDS) if room[motion.axis] >= 4 else "slowly"
+        if motion.axis is not None:
+            # Quickly for two slots, or it is over at once.
+            speed = luck.choice(SPEEDS) if lane[2 + motion.axis] - side >= 4 else "slowly"
         path = motion.choose(luck, lane, side, self.config.slots, speed)
         thing = _Thing(noun, colour, sprite, motion.name, path)
         thing.speed = speed
@@ -131,7 +131,7 @@ class MovingComposer:
 
     def _single(self, luck: random.Random) -> list[_Thing]:
         noun = luck.randrange(len(self.bank.nouns))
-        return [self._choose(luck, noun, WHOLE, luck.choice((2, 3, 3, 4)), MOTION_NAMES)]
+        return [self._choose(luck, noun, WHOLE, luck.choice((3, 3, 4, 5)), MOTION_NAMES)]
 
     def _partner(self, luck: random.Random, noun: int, relation: str | None = None) -> int:
         """Another noun, that may stand so to this one."""
@@ -150,7 +150,7 @@ class MovingComposer:
         nouns = [luck.randrange(len(self.bank.nouns))]
         nouns.append(self._partner(luck, nouns[0], relation))
         mover = luck.randrange(2)
-        side = luck.choice((2, 3, 3))
+        side = luck.choice((3, 3, 4))
         things = []
         for place, (noun, lane) in enumerate(zip(nouns, HALVES[relation], strict=True)):
             among = MOTION_NAMES[1:] if place == mover else ("still",)
@@ -164,48 +164,35 @@ class MovingComposer:
         motion = luck.choice(directions)
         back = self._partner(luck, noun)
         side = luck.choice((3, 4))
-        x, y = luck.randint(2, 6 - side) if side < 4 else 2, luck.randint(1, 7 - side)
+        x, y = luck.randint(2, 6 - side), luck.randint(0, CELLS - side)
         colour, sprite = self._looks(luck, back)
         slots = self.config.slots
         behind = _Thing(back, colour, sprite, "still", [State(x, y, side)] * (slots + 1))
-        level = luck.randint(y, y + side - 2)
-        across = [min(2 * slot, CELLS - 2) for slot in range(slots + 1)]
+        level = luck.randint(max(y - 1, 0), min(y + side - 2, CELLS - 3))
+        across = [min(2 * slot, CELLS - 3) for slot in range(slots + 1)]
         if motion == "moves left":
-            across = [CELLS - 2 - at for at in across]
+            across = [CELLS - 3 - at for at in across]
         colour, sprite = self._looks(luck, noun)
-        front = _Thing(noun, colour, sprite, motion, [State(at, level, 2) for at in across])
+        front = _Thing(noun, colour, sprite, motion, [State(at, level, 3) for at in across])
         front.speed = "quickly"
         return [behind, front]
 
     def _together(self, luck: random.Random) -> list[_Thing]:
-        """Two or three that look alike and do the same."""
+        """Two side by side or one above the other, or three in a triangle, that look alike and do
+        the same."""
         number = luck.choice((2, 3))
         noun = luck.randrange(len(self.bank.nouns))
-        side = 2 if number == 3 else luck.choice((2, 3))
-        upright = luck.random() < 0.5  # one above the other
-        step = 4 if number == 2 else 3
-        start = luck.randint(0, CELLS - (number - 1) * step - side)
-        first = Lane(0, start, CELLS, side) if upright else Lane(start, 0, side, CELLS)
-        axis = 0 if upright else 1
-        among = tuple(
-            name
-            for name in TOGETHER
-            if MOTIONS[name].axis in (None, axis) and not (name == "jumps" and upright)
-        )
-        one = self._choose(luck, noun, first, side, among)
+        side = 3
+        if number == 3:
+            shifts = [(0, 0), (4, 0), (2, 3)]
+        else:
+            shifts = [(0, 0), luck.choice(((4, 0), (0, 4)))]
+        # The lane of the first leaves room for the others.
+        right, down = max(x for x, _ in shifts), max(y for _, y in shifts)
+        one = self._choose(luck, noun, Lane(0, 0, CELLS - right, CELLS - down), side, TOGETHER)
         things = []
-        for place in range(number):
-            shift = place * step
-            path = [
-                State(
-                    s.x + (0 if upright else shift),
-                    s.y + (shift if upright else 0),
-                    s.side,
-                    s.alpha,
-                    s.turns,
-                )
-                for s in one.path
-            ]
+        for x, y in shifts:
+            path = [replace(state, x=state.x + x, y=state.y + y) for state in one.path]
             thing = _Thing(noun, one.colour, one.sprite, one.motion, path)
             thing.speed = one.speed
             things.append(thing)

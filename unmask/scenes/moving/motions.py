@@ -40,16 +40,23 @@ Path = list[State]
 Choose = Callable[[random.Random, Lane, int, int, str | None], Path]
 
 
+def _anywhere(lane: Lane, side: int) -> bool:
+    return True
+
+
+def _along(axis: int) -> Callable[[Lane, int], bool]:
+    return lambda lane, side: lane[2 + axis] > side
+
+
 @dataclass(frozen=True)
 class Motion:
     """A kind of motion. ``choose`` takes the luck, the lane, the side of the object, the number of
-    slots and the speed, and gives a path. It needs a lane longer than the object along ``axis``
-    (0 across, 1 down)."""
+    slots and the speed, and gives a path; ``fits`` tells whether a lane has room for it."""
 
     name: str
     choose: Choose
-    speeds: bool = False
-    axis: int | None = None
+    fits: Callable[[Lane, int], bool] = _anywhere
+    axis: int | None = None  # of motions that have a speed: 0 across, 1 down
     weight: float = 1.0
     fewest_slots: int = 1
 
@@ -103,21 +110,21 @@ def _bounces(luck: random.Random, lane: Lane, side: int, slots: int, speed: str 
     return path
 
 
-def _resized(first: int, last: int) -> Choose:
-    """Two cells wider or narrower a slot, around its centre."""
+def _resized(growing: bool) -> Choose:
+    """Two cells wider or narrower around its centre, in one slot."""
 
     def choose(luck: random.Random, lane: Lane, side: int, slots: int, speed: str | None) -> Path:
-        most = min(slots, 2, (min(lane.width, lane.height) - 2) // 2)
-        steps = luck.randint(1, max(1, most))
-        small = luck.choice([s for s in (2, 3) if s + 2 * steps <= min(lane.width, lane.height)])
-        large = small + 2 * steps
-        x, y = _corner(luck, lane, large)
-        grown = [min(slot, steps) for slot in range(slots + 1)]
-        if first > last:
-            grown = [steps - step for step in grown]
-        return [State(x + steps - g, y + steps - g, small + 2 * g) for g in grown]
+        small = luck.choice([s for s in (3, 4) if s + 2 <= min(lane.width, lane.height)])
+        x, y = _corner(luck, lane, small + 2)
+        when = luck.randint(1, slots)
+        grown = [(slot >= when) == growing for slot in range(slots + 1)]
+        return [State(x + 1 - g, y + 1 - g, small + 2 * g) for g in grown]
 
     return choose
+
+
+def _roomy(lane: Lane, side: int) -> bool:
+    return min(lane.width, lane.height) >= 5
 
 
 def _faded(alphas: Callable[[random.Random, int], list[float]]) -> Choose:
@@ -160,18 +167,18 @@ MOTIONS = {
     motion.name: motion
     for motion in (
         Motion("still", _still, weight=1.5),
-        Motion("moves left", _moves(0, -1), speeds=True, axis=0, weight=2),
-        Motion("moves right", _moves(0, 1), speeds=True, axis=0, weight=2),
-        Motion("moves up", _moves(1, -1), speeds=True, axis=1, weight=2),
-        Motion("moves down", _moves(1, 1), speeds=True, axis=1, weight=2),
-        Motion("bounces", _bounces, fewest_slots=2),
-        Motion("grows", _resized(0, 1)),
-        Motion("shrinks", _resized(1, 0)),
+        Motion("moves left", _moves(0, -1), _along(0), axis=0, weight=2),
+        Motion("moves right", _moves(0, 1), _along(0), axis=0, weight=2),
+        Motion("moves up", _moves(1, -1), _along(1), axis=1, weight=2),
+        Motion("moves down", _moves(1, 1), _along(1), axis=1, weight=2),
+        Motion("bounces", _bounces, lambda lane, side: max(lane[2:]) > side, fewest_slots=2),
+        Motion("grows", _resized(True), _roomy),
+        Motion("shrinks", _resized(False), _roomy),
         Motion("fades in", _faded(_ramp), fewest_slots=2),
         Motion("fades out", _faded(_backwards(_ramp)), fewest_slots=2),
         Motion("appears", _faded(_switch)),
         Motion("disappears", _faded(_backwards(_switch))),
-        Motion("spins", _spins),
-        Motion("jumps", _jumps, fewest_slots=2),
+        Motion("spins", _spins, weight=0.7),
+        Motion("jumps", _jumps, _along(1), fewest_slots=2),
     )
 }

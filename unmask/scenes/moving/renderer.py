@@ -34,7 +34,7 @@ class MovingRenderer:
         still = scenes.still.rows(rows)
         shown = torch.where(alpha > 0, still.sprites, -1)
         pictures = self._stills.render(replace(still, boxes=boxes, sprites=shown), alpha, turns)
-        return pictures.unflatten(0, (len(states), -1)).transpose(0, 1)
+        return pictures.view(len(states), -1, *pictures.shape[1:]).transpose(0, 1)
 
     def key_frames(self, scenes: MovingScenes) -> Tensor:
         """The frames that end a slot, (batch, slots + 1, 3, size, size)."""
