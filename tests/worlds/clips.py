@@ -69,7 +69,8 @@ class Film(NamedTuple):
                 heard = cast(Any, output.add_stream("libopus", rate=48000, layout="mono"))
             if self.pictures:
                 for time, frame in zip(self.times, frames, strict=True):
-                    picture = av.VideoFrame.from_ndarray(frame).reformat(format=self.pixels)
+                    kind = {3: "rgb24", 4: "rgba"}[frame.shape[2]]
+                    picture = av.VideoFrame.from_ndarray(frame, kind).reformat(format=self.pixels)
                     picture.pts, picture.time_base = time, Fraction(1, 1000)
                     output.mux(stream.encode(picture))
                 output.mux(stream.encode(None))
