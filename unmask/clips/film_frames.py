@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from io import BytesIO
 
 import av
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 from PIL import Image
 
 from unmask.clips.enlargement import shrinking
@@ -42,7 +43,9 @@ def film_frames(data: bytes, kind: str, limits: ClipLimits) -> Iterator[Shown]:
     frames, high ranges, transparency, pixels that are no squares.
     """
     try:
-        with av.open(BytesIO(data), format=DEMUXERS[kind], metadata_errors="ignore") as container:
+        with av.open(
+            BytesIO(data), "r", format=DEMUXERS[kind], metadata_errors="ignore"
+        ) as container:
             stream = _stream(container, limits)
             note = {name.lower(): text for name, text in container.metadata.items()}
             yield from _shown(container, stream, note.get("description", ""), limits)
@@ -80,24 +83,28 @@ def _shown(
     limits: ClipLimits,
 ) -> Iterator[Shown]:
     held: tuple[float, av.VideoFrame] | None = None
-    usual = 1.0 / float(stream.average_rate or 1)
+    first = 0.0
+    usual = shortest = 1.0 / float(stream.average_rate or 1)
     for frame in container.decode(stream):
         _check(frame, limits)
         if held is None:
-            held = (frame.time or 0.0, frame)
+            first = frame.time or 0.0
+            held = (first, frame)
             continue
         start, before = held
         time = frame.time if frame.pts is not None else start + usual
         if time < start:
             raise RequestError("its frames are out of order")
         usual = time - start or usual
-        yield Shown(start, time, lambda before=before: _drawn(before, note))
+        shortest = usual if start == first else min(shortest, usual)
+        yield Shown(start, time, partial(_drawn, before, note))
         held = (time, frame)
     if held is None:
         return
     start, last = held
-    length = float(last.duration * last.time_base) if last.duration else usual
-    yield Shown(start, start + length, lambda: _drawn(last, note))
+    # Writers that do not know when the last frame ends say that it ends at once.
+    length = max(float(last.duration * (last.time_base or 0)) or usual, shortest)
+    yield Shown(start, start + length, partial(_drawn, last, note))
 
 
 def _check(frame: av.VideoFrame, limits: ClipLimits) -> None:
@@ -119,7 +126,7 @@ def _drawn(frame: av.VideoFrame, note: str) -> Image.Image:
     matrix = frame.colorspace
     if matrix == UNTOLD:
         matrix = BT709 if frame.height >= HD_HEIGHT else BT601
-    picture: Image.Image = frame.to_image(src_colorspace=matrix)
+    picture: Image.Image = frame.to_image(src_colorspace=matrix)  # type: ignore[no-untyped-call]
     factor = shrinking(note, *picture.size)
     if factor > 1:
         picture = picture.reduce(factor)
@@ -128,8 +135,8 @@ def _drawn(frame: av.VideoFrame, note: str) -> Image.Image:
 
 
 def _orientation(frame: av.VideoFrame) -> int:
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
         return 1
     a, b, _, c, d, *_ = struct.unpack_from("=9i", bytes(matrix))
     turn = tuple(round(number / ONE) for number in (a, b, c, d))

@@ -21,7 +21,7 @@ def arrange(starts: Sequence[float], end: float, wanted: float | None) -> tuple[
     places; the first starts at 0.
 
     Without a wanted rate, all frames are seen, each as often as its duration asks; only where
-    their durations have no common measure it is the rate of the shortest, at most 60.
+    their durations have no common measure above 1/60 s it is the rate of the shortest, at most 60.
     """
     if wanted is None:
         rhythm = _rhythm(starts, end)
@@ -57,7 +57,8 @@ def _rhythm(starts: Sequence[float], end: float) -> tuple[float, list[int]] | No
         times = max(round(gap / step), 1)
         place += times
         picks += [number] * times
-    return _whole(1 / step), picks
+    rate = _whole(1 / step)
+    return (rate, picks) if rate <= FASTEST or len(picks) == len(starts) else None
 
 
 def _whole(rate: float) -> float:
