@@ -11,8 +11,8 @@ from unmask.commands.root import MODEL_HELP, commands
 @commands.command()
 def models() -> None:
     """List the bundled models."""
+    from unmask.box import available_models
     from unmask.pipeline import Pipeline
-    from unmask.store import available_models
 
     for name in available_models():
         info = Pipeline.load(name).info

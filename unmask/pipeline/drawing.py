@@ -1,4 +1,5 @@
-"""Drawings: one image on its way, as the runs of tokens that it needs and what becomes of them."""
+"""Drawings: one image or clip on its way, as the runs of tokens that it needs and what becomes of
+them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,26 +9,32 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unmask.clips.clip import Clip
 from unmask.editing import EditedImage, Window
+from unmask.sampling.backbone import Pair
 from unmask.sampling.plan import Plan
+
+Drawn = Image.Image | Clip
 
 
 class Start(NamedTuple):
     """Tokens (cells,) that a plan is to finish, and which of them it may change (cells,) bool; the
-    part-th of so many that an image takes."""
+    part-th of so many that an image takes. ``pair`` is the condition and the null if they are not
+    those of the request."""
 
     plan: Plan
     tokens: Tensor
     unknown: Tensor
     part: int = 0
     parts: int = 1
+    pair: Pair | None = None
 
 
 class Drawing(ABC):
     """One image: whoever has a batch asks what can be run now, and hands the finished tokens in."""
 
     def __init__(self) -> None:
-        self.image: Image.Image | None = None  # once nothing is left to be drawn
+        self.image: Drawn | None = None  # once nothing is left to be drawn
 
     @abstractmethod
     def start(self) -> list[Start]:

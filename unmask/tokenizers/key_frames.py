@@ -83,7 +83,8 @@ class SlotDecoder(nn.Module):
         share = (torch.arange(1, slot + 1, device=out.device) / (slot + 1)).logit()
         mask = (mask + share.view(-1, 1, 1, 1)).sigmoid()
         moved = (1 - mask) * _warped(before, flow_before) + mask * _warped(after, flow_after)
-        return moved + colours
+        frames: Tensor = moved + colours
+        return frames
 
 
 def _warped(picture: Tensor, flow: Tensor) -> Tensor:
@@ -101,7 +102,8 @@ def _warped(picture: Tensor, flow: Tensor) -> Tensor:
     # The frames of a slot stand under each other: one call samples them all.
     grid = torch.stack([across, down], -1).flatten(1, 2)
     seen = F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=False)
-    return seen.unflatten(2, (-1, height)).transpose(1, 2)
+    batch, channels = picture.shape[:2]
+    return seen.view(batch, channels, -1, height, width).transpose(1, 2)
 
 
 class KeyFrameTokenizer(ClipTokenizer):
