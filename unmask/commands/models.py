@@ -38,7 +38,8 @@ def convert(
 @commands.command()
 def train(
     what: Annotated[
-        Literal["tokenizer", "transformer", "judge", "clips", "slots"], typer.Argument()
+        Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"],
+        typer.Argument(),
     ],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
