@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.worlds.server import SECONDS, FakePipeline, Gate, live_server, wait_until
-from unmask.server.http.log import OncePerSecond
 from unmask.server.http.server import Server
+from unmask.server.telemetry.log import OncePerSecond
 
 URL = "/v1/images/generations"
 HEAD = f"POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

@@ -10,17 +10,21 @@ from starlette.middleware.cors import CORSMiddleware
 from unmask import __version__
 from unmask.errors import ConfigError
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
+from unmask.server.engine.face import EngineFace
 from unmask.server.engine.sources import StoredModels
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
-from unmask.server.http.log import RequestLog
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.store import KeyFile, KeyRing
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
+from unmask.server.telemetry.engine import CountedEngine
+from unmask.server.telemetry.metrics import EngineView, Metrics
+from unmask.server.telemetry.routes import make_metrics_router
+from unmask.server.telemetry.watch import NoteRoute, Watch
 from unmask.settings import Settings, load_settings
 
 
@@ -60,7 +64,14 @@ def create_app(
     ring = make_ring(settings)
     if moderation is None and settings.moderation is not None:
         moderation = read_moderation(settings.moderation)
-    face = engine if moderation is None else ModeratedEngine(engine, moderation)
+    options = engine.options
+    metrics = Metrics(
+        EngineView(engine.stats, options.max_queue, options.max_rows),
+        lambda: [key.name for key in ring.keys],
+    )
+    face: EngineFace = CountedEngine(engine, metrics)
+    if moderation is not None:
+        face = ModeratedEngine(face, moderation)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,8 +90,10 @@ def create_app(
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(face, settings))
+    app.include_router(make_metrics_router(metrics))
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
+    app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
     if settings.root_path:
@@ -100,5 +113,5 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.add_middleware(RequestLog)
+    app.add_middleware(Watch, metrics=metrics)
     return app

@@ -19,6 +19,7 @@ from unmask.server.keys import senders
 from unmask.server.keys.limits import Limiter, Limits, Meter
 from unmask.server.keys.senders import SCOPES, Sender, address_name, is_beyond
 from unmask.server.keys.store import KeyRing
+from unmask.server.telemetry.accounts import account
 
 WRONG = "invalid_api_key"
 PROBES = ("/livez", "/readyz")
@@ -68,6 +69,7 @@ class Door:
             answer = error_response(refusal.status, str(refusal), refusal.code, headers=headers)
             await answer(scope, receive, send)
             return
+        account().key = sender.key
         meter = Meter(self.limiter, sender.name, sender.limits)
         scope.setdefault("state", {}).update(sender=sender, meter=meter)
 
@@ -89,7 +91,7 @@ class Door:
         """The sender, if it may ask for this; else Refusal."""
         address = _address(scope)
         if not self._needs_key(scope):
-            return Sender(address_name(address), frozenset(SCOPES), address, self.defaults)
+            return Sender(address_name(address), "", frozenset(SCOPES), address, self.defaults)
         text = _given_key(Headers(scope=scope).get("authorization", ""), path)
         if not text:
             message = "a key is needed: send the header Authorization: Bearer KEY"
@@ -97,7 +99,8 @@ class Door:
         key = self.ring.find(text)
         if key is None:
             raise Refusal(401, "the key is wrong, or was revoked", WRONG)
-        sender = Sender(key.name, key.scopes, address, key.limits.over(self.defaults))
+        limits = key.limits.over(self.defaults)
+        sender = Sender(key.name, key.name, key.scopes, address, limits)
         needed: senders.Scope = "metrics" if path == "/metrics" else "draw"
         if not sender.may(needed):
             held = ", ".join(sorted(key.scopes))
