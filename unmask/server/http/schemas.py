@@ -6,12 +6,14 @@ The sampling fields are the options of all methods: they are gathered from these
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import (
     Annotated,
     Any,
+    Generic,
     Literal,
     Self,
     TypeVar,
@@ -52,6 +54,7 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
+FileName = Literal["image", "mask"]
 LEGACY = {"standard": "medium", "hd": "high"}
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
@@ -272,6 +275,14 @@ class ImageBody(BaseModel):
 
 
 Body = TypeVar("Body", bound=ImageBody)
+
+
+@dataclass(frozen=True)
+class Upload(Generic[Body]):
+    """A body that was read: its checked fields, and the bytes of its pictures by name."""
+
+    body: Body
+    files: Mapping[FileName, bytes]
 
 
 def _with_sampling(body: type[Body]) -> type[Body]:
