@@ -31,7 +31,8 @@ def reserved_bytes() -> dict[str, int]:
     """What torch holds of each GPU's memory, used or not, in this process; none without a GPU."""
     import torch
 
-    if not torch.cuda.is_initialized():  # asking would make a context, which takes memory itself
+    # Asking on would make a context, which takes memory itself.
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
     return {f"cuda:{i}": torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())}
 
