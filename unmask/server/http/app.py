@@ -9,9 +9,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
 from unmask.errors import ConfigError
+from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.sources import StoredModels
+from unmask.server.http.docs import make_docs_router
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
@@ -86,10 +88,13 @@ def create_app(
         version=__version__,
         description="Images from masked generative transformers, in the shape of OpenAI's API.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page fetches its script from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(face, settings))
+    app.include_router(make_docs_router(app.title))
+    app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.

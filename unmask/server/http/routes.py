@@ -1,16 +1,13 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from unmask.editing import MAX_DRAWN_PIXELS, MAX_PIXELS
@@ -32,7 +29,7 @@ from unmask.server.http.answers import make_answer, stream, submit
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
 from unmask.server.http.errors import ErrorBody
-from unmask.server.http.forms import MAX_EDIT_IMAGES, UploadReader, inlined
+from unmask.server.http.forms import MAX_EDIT_IMAGES, JsonReader, UploadReader, inlined
 from unmask.server.http.orders import (
     EDIT,
     GENERATION,
@@ -49,18 +46,11 @@ from unmask.server.http.schemas import (
     Upload,
     VariationBody,
     field_bounds,
-    read_body,
 )
+from unmask.server.http.waiting import unless_gone
 from unmask.settings import Settings
 
-Result = TypeVar("Result")
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": GenerationBody.model_json_schema()}},
-    }
-}
+GENERATIONS = JsonReader(GenerationBody)
 EVENT: Any = PreviewEvent | ImageEvent | ErrorBody
 STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
@@ -79,14 +69,6 @@ BOUNDS = {
     for kind in (GenerationBody, EditBody, OutpaintBody)
     for name, bound in field_bounds(kind).items()
 }
-
-
-async def image_body(request: Request) -> GenerationBody:
-    """The checked body. FastAPI's own parser lets NaN and lone surrogates pass."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, "send the header Content-Type: application/json")
-    return await run_in_threadpool(read_body, await request.body(), GenerationBody)
 
 
 def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
@@ -131,9 +113,9 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         responses={200: STREAM},
     )
 
-    @images("/v1/images/generations", openapi_extra=BODY)
+    @images("/v1/images/generations", openapi_extra=GENERATIONS.schema)
     async def generate(
-        request: Request, body: Annotated[GenerationBody, Depends(image_body)]
+        request: Request, body: Annotated[GenerationBody, Depends(GENERATIONS)]
     ) -> ImagesAnswer | Response:
         """Draw images from a prompt."""
         return await answer(request, GENERATION, Upload(body, {}))
@@ -184,7 +166,7 @@ async def _answer(
     if order.body.stream:
         return await stream(engine, order)
     arrived = time.perf_counter()
-    generated = await _unless_gone(request, submit(engine, order))
+    generated = await unless_gone(request, submit(engine, order))
     queued = time.perf_counter() - arrived - generated.seconds
     return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
 
@@ -211,19 +193,3 @@ def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
     del abilities["name"]
     size = size_text((abilities.pop("width"), abilities.pop("height")))
     return card.model_copy(update={"size": size, **abilities})
-
-
-async def _unless_gone(request: Request, work: Coroutine[None, None, Result]) -> Result:
-    """The result of the work, which is cancelled when the client hangs up."""
-    working = asyncio.create_task(work)
-    # The body has been read, so the next message can only be the disconnect.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise HTTPException(499, "the client has gone")  # nobody reads this but the log
-    finally:
-        for task in (working, gone):
-            task.cancel()
-        await asyncio.wait({working, gone})

@@ -275,6 +275,7 @@ class ImageBody(BaseModel):
 
 
 Body = TypeVar("Body", bound=ImageBody)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -370,7 +371,7 @@ class VariationBody(ImageBody):
     )
 
 
-def read_body(raw: bytes, kind: type[Body]) -> Body:
+def read_body(raw: bytes, kind: type[Model]) -> Model:
     """The body that the JSON holds; raises RequestError naming the first field that is wrong."""
     _check_values(raw)
     try:
@@ -450,7 +451,7 @@ def _field_types(kind: type[ImageBody]) -> dict[str, frozenset[str]]:
     }
 
 
-def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
+def _first_fault(error: ValidationError, kind: type[BaseModel]) -> RequestError:
     fault = error.errors(include_url=False, include_input=False)[0]
     if not fault["loc"]:
         return RequestError(f"the body must be a JSON object as in /docs: {fault['msg']}")
