@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
@@ -26,6 +27,7 @@ from unmask.server.moderation import ModeratedEngine, Moderation, read_moderatio
 from unmask.server.telemetry.engine import CountedEngine
 from unmask.server.telemetry.metrics import EngineView, Metrics
 from unmask.server.telemetry.routes import make_metrics_router
+from unmask.server.telemetry.traces import is_traced, make_provider, trace
 from unmask.server.telemetry.watch import NoteRoute, Watch
 from unmask.settings import Settings, load_settings
 
@@ -75,6 +77,8 @@ def create_app(
     if moderation is not None:
         face = ModeratedEngine(face, moderation)
 
+    provider = make_provider() if is_traced() else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if settings.threads:
@@ -82,6 +86,8 @@ def create_app(
         engine.start()
         yield
         await engine.stop()
+        if provider is not None:
+            await run_in_threadpool(provider.shutdown)  # which sends what is left
 
     app = FastAPI(
         title="Unmask",
@@ -119,4 +125,6 @@ def create_app(
             expose_headers=["x-request-id", "retry-after"],
         )
     app.add_middleware(Watch, metrics=metrics)
+    if provider is not None:
+        trace(app, provider)
     return app
