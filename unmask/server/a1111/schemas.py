@@ -25,9 +25,6 @@ class TextToImage(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         frozen=True,
-        json_schema_extra={
-            "example": {"prompt": "a red apple", "steps": 12, "width": 64, "height": 64}
-        },
     )
 
     prompt: str = ""

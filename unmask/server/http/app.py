@@ -18,6 +18,7 @@ from unmask.server.http.docs import make_docs_router
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
+from unmask.server.http.examples import with_examples
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
 from unmask.server.keys.limits import Limits
@@ -102,6 +103,7 @@ def create_app(
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))
+    app.openapi = with_examples(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(NoteRoute)
