@@ -85,7 +85,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
     "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
 }
-FILES = {
+FILES: dict[str, dict[str, Any]] = {
     "multipart/form-data": {"image": "apple.png"},
     "application/json": {"images": [{"image_url": DATA_URL}]},
 }

@@ -15,6 +15,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -49,6 +50,7 @@ class Metrics:
     def __init__(self, engine: EngineView, key_names: Callable[[], Iterable[str]]) -> None:
         """``key_names``: those that may be labels."""
         self._key_names = key_names
+        disable_created_metrics()  # when each was counted first: as many lines again, never read
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
