@@ -1,4 +1,4 @@
-"""Waiting for work whose client may leave."""
+"""Waiting for work on behalf of a client that may leave."""
 
 import asyncio
 from collections.abc import Coroutine
