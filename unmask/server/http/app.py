@@ -13,11 +13,14 @@ from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.sources import StoredModels
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
-from unmask.server.http.errors import add_error_handlers
+from unmask.server.http.errors import add_error_handlers, fault_of
+from unmask.server.http.job_routes import make_job_router
+from unmask.server.http.kinds import make_kinds
 from unmask.server.http.log import RequestLog
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.routes import make_router
-from unmask.server.keys.limits import Limits
+from unmask.server.jobs.jobs import Jobs
+from unmask.server.keys.limits import Limiter, Limits
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.store import KeyFile, KeyRing
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
@@ -62,13 +65,26 @@ def create_app(
         moderation = read_moderation(settings.moderation)
     face = engine if moderation is None else ModeratedEngine(engine, moderation)
 
+    limiter = Limiter()
+    kinds = make_kinds(face, settings)
+    jobs = Jobs(
+        settings,
+        kinds,
+        is_ready=lambda: engine.state is EngineState.READY,
+        is_stopping=lambda: engine.state is EngineState.STOPPING,
+        tell=fault_of,
+        hear_counts=limiter.count_jobs,
+    )
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         engine.start()
+        await jobs.start()
         yield
         await engine.stop()
+        await jobs.stop()  # after the engine, which has failed what it had: they give it back
 
     app = FastAPI(
         title="Unmask",
@@ -78,11 +94,14 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
-    app.include_router(make_router(face, settings))
+    app.include_router(make_router(face, settings, jobs))
+    app.include_router(make_job_router(jobs, kinds))
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(Methods, routes=app.routes)
-    app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
+    app.add_middleware(
+        Door, ring=ring, limiter=limiter, defaults=Limits.of(settings), insecure=settings.insecure
+    )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(
@@ -96,7 +115,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )

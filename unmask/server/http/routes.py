@@ -1,11 +1,9 @@
 """The routes. They know an Engine and nothing of how it draws."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import TypeAdapter
@@ -17,7 +15,7 @@ from unmask.editing import MAX_DRAWN_PIXELS, MAX_PIXELS
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, choices
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.http.answer_schemas import (
     Bound,
     ImageAnswer,
@@ -28,11 +26,12 @@ from unmask.server.http.answer_schemas import (
     PreviewEvent,
     Status,
 )
-from unmask.server.http.answers import make_answer, stream, submit
+from unmask.server.http.answers import draw, stream, with_images
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
 from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import MAX_EDIT_IMAGES, UploadReader, inlined
+from unmask.server.http.keeping import KEPT, Keeper, Wish
 from unmask.server.http.orders import (
     EDIT,
     GENERATION,
@@ -51,9 +50,9 @@ from unmask.server.http.schemas import (
     field_bounds,
     read_body,
 )
+from unmask.server.http.waiting import unless_gone
+from unmask.server.jobs.jobs import Jobs
 from unmask.settings import Settings
-
-Result = TypeVar("Result")
 
 BODY = {
     "requestBody": {
@@ -89,7 +88,7 @@ async def image_body(request: Request) -> GenerationBody:
     return await run_in_threadpool(read_body, await request.body(), GenerationBody)
 
 
-def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
+def make_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
     created = int(time.time())
@@ -122,23 +121,23 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
             raise NotFoundError(f"there is no model {model_id[:64]!r}: {known}", "model")
         return card(statuses[model_id])
 
-    answer = partial(_answer, engine, settings)
+    answer = partial(_answer, engine, settings, Keeper(engine, settings, jobs))
     images = partial(
         router.post,
         tags=["images"],
         response_model=ImageAnswer,
         response_model_exclude_none=True,
-        responses={200: STREAM},
+        responses={200: STREAM, **KEPT.responses},
     )
 
-    @images("/v1/images/generations", openapi_extra=BODY)
+    @images("/v1/images/generations", openapi_extra={**BODY, **KEPT.extra})
     async def generate(
         request: Request, body: Annotated[GenerationBody, Depends(image_body)]
     ) -> ImagesAnswer | Response:
         """Draw images from a prompt."""
         return await answer(request, GENERATION, Upload(body, {}))
 
-    @images("/v1/images/edits", openapi_extra=EDITS.schema)
+    @images("/v1/images/edits", openapi_extra={**EDITS.schema, **KEPT.extra})
     async def edit(
         request: Request,
         upload: Annotated[Upload[EditBody], Depends(EDITS)],
@@ -154,14 +153,14 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         """
         return await answer(request, EDIT, upload)
 
-    @images("/v1/images/outpaint", openapi_extra=OUTPAINTS.schema)
+    @images("/v1/images/outpaint", openapi_extra={**OUTPAINTS.schema, **KEPT.extra})
     async def outpaint(
         request: Request, upload: Annotated[Upload[OutpaintBody], Depends(OUTPAINTS)]
     ) -> ImagesAnswer | Response:
         """Draw more of a picture beyond its sides."""
         return await answer(request, OUTPAINT, upload)
 
-    @images("/v1/images/variations", openapi_extra=VARIATIONS.schema)
+    @images("/v1/images/variations", openapi_extra={**VARIATIONS.schema, **KEPT.extra})
     async def variation(
         request: Request, upload: Annotated[Upload[VariationBody], Depends(VARIATIONS)]
     ) -> ImagesAnswer | Response:
@@ -174,19 +173,21 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
 async def _answer(
     engine: EngineFace,
     settings: Settings,
+    keeper: Keeper,
     request: Request,
     kind: ImageKind[Body],
     upload: Upload[Body],
 ) -> ImagesAnswer | Response:
     """Draw what an upload asks for."""
+    wish = Wish.of(request, upload.body)
+    if wish.is_kept:
+        return await keeper.answer(request, kind, upload, wish)
     order = await make_order(engine, settings, kind, upload, sender_of(request).name)
     await meter_of(request).spend_tokens(order.weighed.cost.drawn_tokens)
     if order.body.stream:
         return await stream(engine, order)
-    arrived = time.perf_counter()
-    generated = await _unless_gone(request, submit(engine, order))
-    queued = time.perf_counter() - arrived - generated.seconds
-    return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
+    answer, files = await unless_gone(request, draw(engine, order))
+    return await run_in_threadpool(with_images, answer, files)
 
 
 def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
@@ -211,19 +212,3 @@ def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
     del abilities["name"]
     size = size_text((abilities.pop("width"), abilities.pop("height")))
     return card.model_copy(update={"size": size, **abilities})
-
-
-async def _unless_gone(request: Request, work: Coroutine[None, None, Result]) -> Result:
-    """The result of the work, which is cancelled when the client hangs up."""
-    working = asyncio.create_task(work)
-    # The body has been read, so the next message can only be the disconnect.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise HTTPException(499, "the client has gone")  # nobody reads this but the log
-    finally:
-        for task in (working, gone):
-            task.cancel()
-        await asyncio.wait({working, gone})
