@@ -30,7 +30,18 @@ from unmask.server.jobs.webhooks import LONGEST_URL
 
 KEEPALIVE_SECONDS = 15.0
 EVENT: Any = JobAnswer | ErrorBody
-EVENT_SCHEMA = inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["job", "error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization")),
+        },
+    },
+}
 RESULT_HEADERS = {
     "cache-control": "private, max-age=300",
     "content-security-policy": "default-src 'none'; sandbox",
