@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check coverage fuzz bench train clean
+.PHONY: help serve test check coverage fuzz kills bench train clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -32,6 +32,9 @@ coverage: $(READY) ## what the quick tests of sampling, editing and the engine r
 
 fuzz: $(READY) ## send the server 2,000 requests and more that are made up from its document
 	FUZZ_CASES=2000 $(BIN)/python -m pytest tests/server/http/test_schemathesis.py
+
+kills: $(READY) ## kill a server fifty times while it draws jobs
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate

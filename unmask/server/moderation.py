@@ -18,7 +18,7 @@ from unmask.errors import ConfigError, ModerationError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
 
 STANDARD = "standard"

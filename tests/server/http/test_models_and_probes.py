@@ -54,6 +54,11 @@ def test_the_api_is_documented(client: TestClient) -> None:
         "/v1/images/edits",
         "/v1/images/outpaint",
         "/v1/images/variations",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/events",
+        "/v1/results/{job_id}/{name}",
+        "/v1/webhook",
     }
     form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["required"] == ["image", "prompt"]

@@ -14,7 +14,8 @@ from unmask.sampling.options import flat_options
 class ImageData(BaseModel):
     """One image; the same (seed, image_index) and parameters give it again."""
 
-    b64_json: str
+    b64_json: str | None = None
+    url: str | None = Field(default=None, description="where it is, as long as its job is kept")
     seed: int
     image_index: int
 

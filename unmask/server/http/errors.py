@@ -1,9 +1,11 @@
 """Every error as OpenAI clients read it: {"error": {"message", "type", "param", "code"}}."""
 
+import json
 import uuid
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -17,8 +19,10 @@ from unmask.errors import (
     PromptTooLongError,
     QueueFullError,
     RequestError,
+    ReusedKeyError,
     UnavailableError,
 )
+from unmask.server.jobs.job import Fault
 from unmask.server.telemetry.accounts import account
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
@@ -86,6 +90,7 @@ def add_error_handlers(app: FastAPI) -> None:
     for kind in raised:
         app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
 
 
 def error_body(error: Exception) -> JSONResponse:
@@ -104,6 +109,24 @@ def error_body(error: Exception) -> JSONResponse:
     return error_response(500, message, code, kind="server_error", headers=headers)
 
 
+def fault_of(error: Exception) -> Fault:
+    """The same answer, as a job keeps it."""
+    answer = error_body(error)
+    return Fault(answer.status_code, **json.loads(bytes(answer.body))["error"])
+
+
+def fault_response(fault: Fault) -> JSONResponse:
+    """The answer to who waits for a job that has failed: the same request will always get it."""
+    return error_response(
+        fault.status,
+        fault.message,
+        fault.code,
+        param=fault.param,
+        kind=fault.type,
+        headers={"x-should-retry": "false"},
+    )
+
+
 def _request_error(error: RequestError) -> JSONResponse:
     if isinstance(error, NotFoundError):
         code = f"{error.param}_not_found" if error.param else "not_found"
@@ -111,6 +134,10 @@ def _request_error(error: RequestError) -> JSONResponse:
     if isinstance(error, ModerationError):  # in the words of OpenAI's refusals
         kind = "image_generation_user_error"
         return error_response(400, str(error), "moderation_blocked", param=error.param, kind=kind)
+    if isinstance(error, ReusedKeyError):
+        headers = {"x-should-retry": "false"}
+        code = "idempotency_key_reused"
+        return error_response(422, str(error), code, param=error.param, headers=headers)
     code = "prompt_too_long" if isinstance(error, PromptTooLongError) else "invalid_value"
     return error_response(400, str(error), code, param=error.param)
 
@@ -125,6 +152,14 @@ def _unavailable(error: UnavailableError | DeviceError) -> JSONResponse:
         return _too_much(error, "queue_full")
     headers = {"retry-after": str(RETRY_SECONDS)}
     return error_response(503, str(error), "unavailable", kind="server_error", headers=headers)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    """What FastAPI itself finds wrong, with queries and small bodies."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    param = next((str(part)[:64] for part in reversed(fault["loc"]) if isinstance(part, str)), None)
+    return error_response(400, f"{param}: {fault['msg']}", "invalid_value", param=param)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -37,12 +37,32 @@ CARD = {
     "size": "64x64",
 }
 STATE = {"job": "txt2img", "job_count": 1, "sampling_step": 6, "sampling_steps": 12}
+JOB = {
+    "id": "job_8f14e45fceea167a5a36dedd",
+    "object": "job",
+    "kind": "images.generation",
+    "status": "in_progress",
+    "progress": 50,
+    "created_at": 1780000000,
+    "started_at": 1780000001,
+}
 
 # By the names of the document's components.
 EXAMPLES: dict[str, Any] = {
     "Bound": {"minimum": 1, "maximum": 256},
     "EditSummary": {"kind": "inpaint", "feather": 4, "sha256": "9f86d081884c7d65"},
     "ErrorBody": {"error": ERROR},
+    "JobAnswer": JOB,
+    "JobDeleted": {"id": JOB["id"], "object": "job.deleted", "deleted": True},
+    "JobList": {
+        "object": "list",
+        "data": [JOB],
+        "first_id": JOB["id"],
+        "last_id": JOB["id"],
+        "has_more": False,
+    },
+    "WebhookAnswer": {"object": "webhook", "url": "https://example.com/unmask"},
+    "WebhookBody": {"url": "https://example.com/unmask"},
     "ErrorDetail": ERROR,
     "ImageAnswer": {
         "created": 1780000000,
