@@ -261,10 +261,7 @@ def test_a_stopped_server_gives_jobs_back_and_the_next_one_draws_them(
     with live_server(lambda *_: pipeline, shutdown_timeout_seconds=1) as server:
         url = f"http://127.0.0.1:{server.bound_port}"
         wait_until(lambda: httpx2.get(f"{url}/readyz").status_code == 200)
-        jobs = [
-            httpx2.post(url + URL, json=CAT, headers=LATER, timeout=SECONDS).json()
-            for _ in range(3)
-        ]
+        jobs = [httpx2.post(url + URL, json=CAT, headers=LATER).json() for _ in range(3)]
         assert gate.entered.wait(SECONDS)
         server.should_exit = True
         wait_until(lambda: not server.started or server.engine.stats().ready_workers == 0)
