@@ -22,6 +22,7 @@ ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "r
 Frames = NDArray[np.uint8]
 FrameMasks = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+MAX_FRAMES = 1 + 4 * 120  # of a clip that is drawn: a minute of 8 frames a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class ClipEdit:
     share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
 
     def __post_init__(self) -> None:
+        check_frames(len(self.frames))
         if self.masks.shape != self.frames.shape[:3]:
             raise RequestError(
                 f"mask: {_shape(self.masks)}, but the clip has {_shape(self.frames)}; make them "
@@ -78,6 +80,12 @@ class ClipEdit:
         return self.share is None and self.strength == 1
 
 
+def check_frames(frames: int, param: str = "frames") -> None:
+    """RequestError unless a clip that is drawn may have so many."""
+    if not 1 <= frames <= MAX_FRAMES:
+        raise RequestError(f"{param} is {frames}; it must lie between 1 and {MAX_FRAMES}", param)
+
+
 def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
     """The clip with frames of that (width, height), scaled and cut to the middle if they are not
     so already."""
@@ -100,6 +108,7 @@ def extend(clip: Clip, frames: int) -> ClipEdit:
     """Go on for so many frames more. A picture goes on as a clip of one frame."""
     if frames < 1:
         raise RequestError(f"frames is {frames}; the least is 1", "frames")
+    check_frames(len(clip) + frames)
     height, width = clip.frames.shape[1:3]
     more = np.repeat(clip.frames[-1:], frames, 0)
     masks = np.zeros((len(clip) + frames, height, width), bool)
@@ -115,6 +124,7 @@ def interpolate(first: Clip, last: Clip, frames: int) -> ClipEdit:
             f"{first.size[0]}x{first.size[1]}; make them alike",
             "last",
         )
+    check_frames(frames)
     between = frames - len(first) - len(last)
     if between < 1:
         raise RequestError(
