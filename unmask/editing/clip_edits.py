@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unmask.clips.clip import Clip
-from unmask.editing.edits import WHITE, digest_of
+from unmask.editing.edits import WHITE, MaskMode, digest_of, read_mask
 from unmask.errors import RequestError
 from unmask.images import upright
 
@@ -95,6 +95,14 @@ def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
         ImageOps.fit(picture, size, Image.Resampling.LANCZOS) for picture in clip.pictures()
     ]
     return Clip.of_pictures(pictures, clip.rate, clip.comment)
+
+
+def fitted_masks(masks: FrameMasks, size: tuple[int, int]) -> FrameMasks:
+    """Masks (frames, height, width), scaled and cut as ``fitted`` does with their clip."""
+    if masks.shape[1:] == (size[1], size[0]):
+        return masks
+    shown = np.repeat(masks[..., None].astype(np.uint8) * 255, 3, 3)
+    return fitted(Clip(shown, 1), size).frames[..., 0] >= WHITE
 
 
 def still_clip(picture: Image.Image, size: tuple[int, int], rate: float) -> Clip:
@@ -188,12 +196,16 @@ def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
     return inside
 
 
-def read_masks(masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip) -> FrameMasks:
-    """Masks (frames, height, width) of a clip: white is selected, in one picture for all frames or
-    in one a frame."""
+def read_masks(
+    masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip, mode: MaskMode = "auto"
+) -> FrameMasks:
+    """Masks (frames, height, width) of a clip: a picture for all frames, that selects as it does of
+    a picture; or one a frame, that select by white."""
     if isinstance(masks, np.ndarray):
         return masks.astype(bool)
-    pictures = [masks] if isinstance(masks, Image.Image) else list(masks)
+    if isinstance(masks, Image.Image):
+        return np.repeat(read_mask(masks, mode)[None], len(clip), 0)
+    pictures = list(masks)
     if len(pictures) not in (1, len(clip)):
         raise RequestError(
             f"mask: {len(pictures)} frames; give 1 for all, or {len(clip)}, one a frame", "mask"
