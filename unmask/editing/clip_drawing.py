@@ -165,8 +165,8 @@ class DrawnClip:
             window = windows[self._part]
             span = slice(window.first, window.end)
             if self._unknown[span].any():
-                tokens, unknown = self._tokens[span].flatten(), self._unknown[span].flatten()
-                return ClipWindow(window, self._part, tokens, unknown)
+                tokens, unknown = self._tokens[span].clone(), self._unknown[span].clone()
+                return ClipWindow(window, self._part, tokens.flatten(), unknown.flatten())
             self._part += 1
         return None
 
