@@ -25,7 +25,7 @@ from unmask.editing.clip_edits import (
     revise_clip,
 )
 from unmask.encoding import parameters
-from unmask.errors import RequestError
+from unmask.errors import ModerationError, RequestError
 from unmask.models.subjects import find_subjects
 from unmask.pipeline import MAX_FRAMES, DrawRequest, Generated, Pipeline, Scene, whole_slots
 from unmask.pipeline.prompts import subject_positions
@@ -34,6 +34,7 @@ from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.reuse import REUSE_POLICIES
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.moderation import ModeratedEngine, Moderation, WordList
 
 OTHER = "two blue squares"
 
@@ -233,6 +234,20 @@ async def test_clips_and_pictures_of_a_busy_engine_are_what_they_are_alone(
     await engine.stop()
     for request, found in zip(requests, together, strict=True):
         assert _all_bytes(found) == _all_bytes(pipeline.run(request))
+
+
+@pytest.mark.anyio
+async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
+    source = FakeSource(lambda key, device: pipeline)
+    engine = Engine(EngineOptions(("tiny",), ("cpu",)), source)
+    engine.start()
+    await until(lambda: engine.stats().ready_workers == 1)
+    watched = ModeratedEngine(engine, Moderation(WordList(["squares"]).judge))
+    request = pipeline.request(PROMPT, frames=5, scenes=[Scene(PROMPT, 4), Scene(OTHER, 4)])
+    with pytest.raises(ModerationError) as caught:
+        await watched.weigh(request, await watched.open())
+    assert caught.value.param == "scenes"
+    await engine.stop()
 
 
 METHODS: list[dict[str, object]] = [
