@@ -239,6 +239,12 @@ def _selected(mask: Image.Image | None, pixels: Bytes, mode: MaskMode = "auto") 
             raise RequestError(f"mask_mode is {mode}, but there is no mask to read", "mask_mode")
         transparent = _transparent(pixels)
         return transparent if transparent.any() else np.ones_like(transparent)
+    return read_mask(mask, mode)
+
+
+def read_mask(mask: Image.Image, mode: MaskMode = "auto") -> Mask:
+    """What a mask image selects (height, width), by the rules of ``inpaint``; RequestError if that
+    is nothing."""
     check_size(mask, "mask", MAX_PIXELS)
     upright_mask = upright(mask, "mask")
     if mode == "alpha" and upright_mask.mode != "RGBA":

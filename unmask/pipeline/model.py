@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.clips.clip import Clip
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, Window, prepare
 from unmask.editing.clip_drawing import (
@@ -23,13 +24,14 @@ from unmask.editing.clip_drawing import (
     prepare_clip,
     slots_of,
 )
-from unmask.editing.clip_edits import ClipEdit
+from unmask.editing.clip_edits import MAX_FRAMES, ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
-from unmask.pipeline.clips import MAX_FRAMES, RATE, ClipDrawing, Scene
+from unmask.models.subjects import find_subjects
+from unmask.pipeline.clips import RATE, ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
 from unmask.pipeline.progress import Progress, batches, part_of
 from unmask.pipeline.prompts import EncodedPrompts, subject_positions
@@ -55,6 +57,8 @@ from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
+
+Prompts = list[str] | tuple[str, ...]
 
 
 class Pipeline:
@@ -104,6 +108,7 @@ class Pipeline:
             frames=self._clips.frames(backbone.grid[0]) if self._clips else None,
             max_frames=MAX_FRAMES if self._clips else None,
             rate=RATE if self._clips else None,
+            slot=self._clips.slot if self._clips else None,
         )
 
     @property
@@ -198,9 +203,9 @@ class Pipeline:
         seed: int | None = None,
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
-        edit: Edit | ClipEdit | None = None,
-        frames: int | None = None,
-        scenes: Sequence[Scene] | None = None,
+        edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         **sampling: object,
     ) -> Generated: ...
@@ -208,7 +213,7 @@ class Pipeline:
     @overload
     def generate(
         self,
-        prompt: list[str] | tuple[str, ...],
+        prompt: Prompts,
         *,
         on_step: OnStep | None = None,
         negative_prompt: str | None = None,
@@ -216,30 +221,57 @@ class Pipeline:
         seed: int | None = None,
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
-        edit: Edit | ClipEdit | None = None,
-        frames: int | None = None,
-        scenes: Sequence[Scene] | None = None,
+        edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
+    @overload
+    def generate(self, prompt: str, *, frames: int, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, scenes: Sequence[Scene], **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, edit: ClipEdit, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, frames: int, **options: Any) -> list[Clip]: ...
+
+    @overload
     def generate(
-        self,
-        prompt: str | list[str] | tuple[str, ...],
-        *,
-        on_step: OnStep | None = None,
-        **options: Any,
-    ) -> Generated | list[Generated]:
+        self, prompt: Prompts, *, scenes: Sequence[Scene], **options: Any
+    ) -> list[Clip]: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, edit: ClipEdit, **options: Any) -> list[Clip]: ...
+
+    def generate(
+        self, prompt: str | Prompts, *, on_step: OnStep | None = None, **options: Any
+    ) -> Generated | Clip | list[Generated] | list[Clip]:
         """Check and draw in one call; the options are those of ``request``.
 
-        Of a list of prompts all are checked before the first is drawn, and what comes back is a
-        list: the pictures of each prompt, as it would have drawn them by itself.
+        With ``frames``, ``scenes`` or the edit of a clip what comes back is the clip itself, and
+        ``n`` must be left out or 1; ``run`` draws several. Of a list of prompts all are checked
+        before the first is drawn, and what comes back is a list: of the clips, or of the pictures
+        of each prompt, as it would have drawn them by itself.
         """
-        if not isinstance(prompt, list | tuple):
-            return self.run(self.request(prompt, **options), on_step)
-        if not prompt:
+        alone = not isinstance(prompt, list | tuple)
+        prompts = prompt if isinstance(prompt, list | tuple) else [prompt]
+        if not prompts:
             raise RequestError("the list of prompts is empty", "prompt")
-        return self.run_all([self.request(text, **options) for text in prompt], on_step)
+        requests = [self.request(text, **options) for text in prompts]
+        if not requests[0].is_clip:
+            drawn = self.run_all(requests, on_step)
+            return drawn[0] if alone else drawn
+        if requests[0].n > 1:
+            raise RequestError(
+                f"n is {requests[0].n}; generate draws 1 clip of a prompt, and run several", "n"
+            )
+        clips = [generated.clips[0] for generated in self.run_all(requests, on_step)]
+        return clips[0] if alone else clips
 
     def run(self, request: DrawRequest, on_step: OnStep | None = None) -> Generated:
         """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
@@ -327,9 +359,13 @@ class Pipeline:
             slots = self.info.grid[0]
             if isinstance(window, ClipWindow):
                 slots = window.window.end - window.window.first
-            elif self._clips is not None:
-                slots = min(slots, slots_of(request.first_frames, self._clips.slot))
+            elif self._clips is not None and request.frames is not None:
+                slots = min(slots, slots_of(request.frames, self._clips.slot))
             grid = (slots, *grid[1:])
+        prompt, subjects = request.prompt, request.subjects
+        if isinstance(window, ClipWindow) and window.window.scene:
+            prompt = request.scenes[window.window.scene - 1].prompt
+            subjects = find_subjects(prompt)
         return make_plan(
             request.options,
             grid,
@@ -337,7 +373,7 @@ class Pipeline:
             image_index,
             None if window is None else int(window.unknown.sum()),
             window=0 if window is None else window.part,
-            subjects=subject_positions(self.condition, request.prompt, request.subjects),
+            subjects=subject_positions(self.condition, prompt, subjects),
             revise=request.edit.share if request.edit is not None else None,
         )
 

@@ -8,11 +8,11 @@ from typing import Any
 from unmask.card import ModelCard
 from unmask.config import convert
 from unmask.editing import Edit
-from unmask.editing.clip_edits import ClipEdit
+from unmask.editing.clip_edits import ClipEdit, check_frames
 from unmask.errors import ConfigError, PromptTooLongError, RequestError
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.clips import Scene, check_frames, check_scenes
+from unmask.pipeline.clips import Scene, check_scenes
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
@@ -51,6 +51,17 @@ class ModelInfo:
     frames: int | None = None  # of a clip that is drawn at once; None: it draws pictures alone
     max_frames: int | None = None
     rate: int | None = None  # frames a second
+    slot: int | None = None  # frames that a slot of a clip stands for
+
+    @property
+    def clip_slot(self) -> int:
+        """``slot``; RequestError if it draws pictures alone."""
+        if self.slot is None:
+            raise RequestError(
+                f"frames: model {self.name!r} draws pictures, not clips; choose another model",
+                "frames",
+            )
+        return self.slot
 
 
 @dataclass(frozen=True)
@@ -168,11 +179,7 @@ class RequestCheck:
         clip = isinstance(edit, ClipEdit)
         if frames is None and not scenes and not clip:
             return None
-        if self.info.frames is None:
-            raise RequestError(
-                f"frames: model {self.card.name!r} draws pictures, not clips; choose another model",
-                "frames",
-            )
+        slot = self.info.clip_slot
         if isinstance(edit, Edit):
             raise RequestError("frames: this edit is one of a picture; leave frames out", "frames")
         if isinstance(edit, ClipEdit):
@@ -182,13 +189,13 @@ class RequestCheck:
                     "frames",
                 )
             frames = len(edit.frames)
-        first = self.info.frames if frames is None else _checked("frames", int, frames)
+        first = _checked("frames", int, self.info.frames if frames is None else frames)
         check_frames(first)
         if scenes:
-            check_scenes(scenes)
+            check_scenes(scenes, slot)
             for scene in scenes:
                 self._check_prompt(scene.prompt, "scenes")
-        total = first + sum(scene.frames for scene in scenes)
+        total: int = first + sum(scene.frames for scene in scenes)
         check_frames(total)
         return total
 
