@@ -14,13 +14,15 @@ from unmask.sampling.plan import Plan
 
 class Start(NamedTuple):
     """Tokens (cells,) that a plan is to finish, and which of them it may change (cells,) bool; the
-    part-th of so many that an image takes."""
+    part-th of so many that an image takes, whose first cell lies at ``corner`` (row, column) of the
+    picture."""
 
     plan: Plan
     tokens: Tensor
     unknown: Tensor
     part: int = 0
     parts: int = 1
+    corner: tuple[int, int] = (0, 0)
 
 
 class Drawing(ABC):
@@ -82,5 +84,6 @@ class EditDrawing(Drawing):
             if self._mask_id is not None:
                 tokens = tokens.masked_fill(window.unknown, self._mask_id)
             plan = self._plan(window)
-            starts.append(Start(plan, tokens, window.unknown, window.part, window.parts))
+            place = (window.part, window.parts, window.corner)
+            starts.append(Start(plan, tokens, window.unknown, *place))
         return starts

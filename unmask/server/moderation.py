@@ -123,6 +123,7 @@ class ModeratedEngine:
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """As the engine has it; ModerationError if one of the images that were drawn is refused.
@@ -133,6 +134,7 @@ class ModeratedEngine:
             priority=priority,
             timeout=timeout,
             previews=previews if self._moderation.judge_picture is None else 0,
+            watched=watched,
             on_event=on_event,
         )
         await self._check_pictures(generated.images, None)

@@ -52,6 +52,7 @@ from unmask.server.http.schemas import (
     field_bounds,
     read_body,
 )
+from unmask.server.http.watching import QueuedEvent, TraceEvent
 from unmask.settings import Settings
 
 Result = TypeVar("Result")
@@ -67,7 +68,7 @@ BODY = {
         "content": {"application/json": {"schema": GenerationBody.model_json_schema()}},
     }
 }
-EVENT: Any = PreviewEvent | ImageEvent | ErrorBody
+EVENT: Any = QueuedEvent | TraceEvent | PreviewEvent | ImageEvent | ErrorBody
 STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
     "is an object as told here",

@@ -148,6 +148,9 @@ class ImageBody(BaseModel):
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3, description="previews in a stream")
+    trace: bool | None = Field(
+        None, description="in a stream: an event a step that tells what became of each cell"
+    )
     safety_identifier: str | None = Field(None, max_length=256, description="echoed")
 
     moderation: str | None = Field(None, description="a hint, ignored")
@@ -221,9 +224,11 @@ class ImageBody(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _previews_need_a_stream(self) -> Self:
+    def _events_need_a_stream(self) -> Self:
         if self.partial_images and not self.stream:
             raise RequestError("partial_images needs stream: true", "partial_images")
+        if self.trace and not self.stream:
+            raise RequestError("trace needs stream: true", "trace")
         return self
 
     @model_validator(mode="after")
