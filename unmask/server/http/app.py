@@ -16,6 +16,7 @@ from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers
 from unmask.server.http.log import RequestLog
 from unmask.server.http.methods import Methods, RootPath
+from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.senders import is_beyond
@@ -79,6 +80,7 @@ def create_app(
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(face, settings))
+    app.include_router(make_page_router())
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(Methods, routes=app.routes)

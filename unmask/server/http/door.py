@@ -22,6 +22,7 @@ from unmask.server.keys.store import KeyRing
 
 WRONG = "invalid_api_key"
 PROBES = ("/livez", "/readyz")
+PAGE = re.compile(r"/|/studio/[^/]*")  # it holds no secret, and must be there to ask for a key
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
 
@@ -55,7 +56,7 @@ class Door:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path in PROBES:
+        if path in PROBES or PAGE.fullmatch(path):
             await self.app(scope, receive, send)
             return
         try:

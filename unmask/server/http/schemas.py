@@ -118,7 +118,14 @@ def _sampling_field(option: FlatOption) -> Any:
     if option.choices:
         told["enum"] = list(option.choices)
     owners = f" ({', '.join(option.owners)})" if option.owners else ""
-    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=_told(**told))
+    tell = _told(**told)
+
+    def tell_all(schema: dict[str, Any]) -> None:
+        tell(schema)
+        if option.owners:
+            schema["x-owners"] = list(option.owners)
+
+    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=tell_all)
 
 
 class ImageBody(BaseModel):
