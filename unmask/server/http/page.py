@@ -1,4 +1,4 @@
-"""The studio, a page of a few files: served from memory, with a policy that lets nothing else in."""
+"""The studio: a page of a few files, served from memory under a policy that lets nothing in."""
 
 import hashlib
 from pathlib import Path

@@ -117,7 +117,7 @@ export async function draw(path, body, files, signal, onEvent) {
   const answer = await send(path, { method: "POST", signal, ...encoded(body, files) });
   let finished = false;
   for await (const event of events(answer, signal)) {
-    if (event.error) throw new ApiError(500, event.error);
+    if (event.error) throw new ApiError(event.error.code === "unavailable" ? 503 : 500, event.error);
     finished = finished || event.type.endsWith(".completed");
     onEvent(event);
   }

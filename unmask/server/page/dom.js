@@ -47,10 +47,11 @@ export function byId(id, kind) {
 /**
  * The drawing context of a canvas.
  * @param {HTMLCanvasElement} canvas
+ * @param {boolean} [read] whether its pixels are read often
  * @returns {CanvasRenderingContext2D}
  */
-export function context(canvas) {
-  const found = canvas.getContext("2d");
+export function context(canvas, read = false) {
+  const found = canvas.getContext("2d", { willReadFrequently: read });
   if (!found) throw new Error("this browser draws on no canvas");
   return found;
 }

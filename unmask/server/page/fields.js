@@ -122,7 +122,8 @@ function list(text) {
 /** @param {Option} option */
 function hintOf({ meaning, bound, types }) {
   const low = bound.minimum ?? bound.exclusiveMinimum;
-  const range = low !== undefined && bound.maximum !== undefined && bound.maximum < 1e9 ? ` ${low} to ${bound.maximum}.` : "";
+  const told = meaning.includes(` to ${bound.maximum}`) || !(bound.maximum <= 1e5); // a bound that nobody meets says nothing
+  const range = low !== undefined && !told ? ` ${low} to ${bound.maximum}.` : "";
   const words = meaning.replace(/ \([a-z_]+ [^)]*\)$/, "");
   const begin = /^[a-z] /.test(words) ? words : words.slice(0, 1).toUpperCase() + words.slice(1); // s is a number's name
   return `${words ? `${begin}.` : ""}${range}${types.includes("array") ? " A list, as in JSON." : ""}`;
@@ -137,12 +138,12 @@ function control({ name, types, bound }, id) {
   const shared = { id, name, spellcheck: false, autocomplete: "off" };
   const choices = bound.enum ?? (types.includes("boolean") ? ["true", "false"] : null);
   if (choices) {
-    return make("select", shared, make("option", { value: "" }, "the model's choice"),
+    return make("select", shared, make("option", { value: "" }, "auto"),
       ...choices.map((/** @type {string} */ choice) => make("option", { value: choice }, choice)));
   }
   if (name.endsWith("prompt")) return make("textarea", { ...shared, rows: 2, maxLength: bound.maxLength ?? 32000 });
   const number = (types.includes("integer") || types.includes("number")) && name !== "seed";
-  return make("input", { ...shared, type: number ? "number" : "text", inputMode: name === "seed" ? "numeric" : "", placeholder: "the model's choice",
+  return make("input", { ...shared, type: number ? "number" : "text", inputMode: name === "seed" ? "numeric" : "", placeholder: "auto",
     min: bound.minimum ?? bound.exclusiveMinimum, max: bound.maximum, step: types.includes("number") ? "any" : undefined });
 }
 

@@ -15,7 +15,7 @@ export class Mask {
    */
   constructor(width, height) {
     this.canvas = blank(width, height);
-    this.pen = context(this.canvas);
+    this.pen = context(this.canvas, true);
     /** @type {ImageData[]} */
     this.before = [];
     /** @type {ImageData[]} */

@@ -122,8 +122,9 @@ export class Timeline {
   }
 
   _slid() {
+    const time = Number(this.slider.value); // to stop paints the slider where it was
     this.stop();
-    this.time = Math.min(Number(this.slider.value), this.end);
+    this.time = Math.min(time, this.end);
     this._move();
   }
 
@@ -144,7 +145,6 @@ export class Timeline {
     this.play.textContent = this.playing ? "❚❚" : "▶";
     this.play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
     this.slider.max = String(Math.ceil(this.length));
-    this.slider.step = this.byClock ? "1" : "1";
     this.slider.value = String(Math.floor(this.time));
     const [first] = this.stages;
     const unmasking = first?.unmasking;
