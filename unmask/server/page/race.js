@@ -28,7 +28,7 @@ class Lane {
     this.race = race;
     this.stage = new Stage("Lane");
     this.figures = make("p", { class: "figures" });
-    this.title = make("h3");
+    this.title = make("h2");
     this.more = make("select", { "aria-label": "Add an option to this lane", onchange: () => this.add(this.more.value) });
     this.remove = make("button", { type: "button", class: "quiet", onclick: () => race.remove(this) }, "✕");
     this.options = race.options;
