@@ -11,7 +11,7 @@ import pytest
 
 from tests.worlds.code import all_imports, all_modules, tree
 
-EXPORTING = ("unmask", "unmask.commands", "unmask.editing", "unmask.pipeline")
+EXPORTING = ("unmask", "unmask.clips", "unmask.commands", "unmask.editing", "unmask.pipeline")
 PROGRAM = "unmask.__main__"  # it runs when it is imported, and nothing imports it
 MOST_PARAMETERS = 8
 # Keyword by keyword, for what they take is a request, a run, or what an engine has of its own.

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "models": {"checkpoint", "devices", "published", "sampling", "tokenizers"},
     "families": {"card", "checkpoint", "devices", "models", "published", "sampling", "tokenizers"},
     "scenes": {"checkpoint", "tokenizers"},
+    "clips": {"containers", "images"},
 }
 TOP = {"commands", "__main__"}  # nothing imports these
 BESIDE_SERVER = {"server", "training", "evaluation"}  # these do not import one another

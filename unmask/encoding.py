@@ -19,6 +19,8 @@ def parameters(request: DrawRequest, model: str) -> str:
     """
     values = vars(request) | request.options.flat()
     del values["options"]
+    if not request.is_clip:  # so what a picture's file says does not tell of clips
+        del values["frames"], values["scenes"]
     values |= {"model": model, "size": size_text(request.size)}
     values["edit"] = request.edit.summary() if request.edit else None
     return json.dumps(values, sort_keys=True)

@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from unmask.box import BUNDLED, available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, choices
 from unmask.families import family_of
 
-BUNDLED = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 HUB_TIMEOUT_SECONDS = 10.0
 # What tells a family from another, and all that is small.
@@ -20,11 +20,6 @@ class HubRequest(Protocol):
     """A request of the HTTP client, httpx or httpx2."""
 
     extensions: dict[str, Any]
-
-
-def available_models() -> list[str]:
-    """The names of the models in the box."""
-    return sorted(folder.parent.name for folder in BUNDLED.glob("*/model.json"))
 
 
 def default_model() -> str:

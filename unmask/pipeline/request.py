@@ -8,9 +8,11 @@ from typing import Any
 from unmask.card import ModelCard
 from unmask.config import convert
 from unmask.editing import Edit
+from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import ConfigError, PromptTooLongError, RequestError
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
+from unmask.pipeline.clips import Scene, check_frames, check_scenes
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
@@ -46,6 +48,9 @@ class ModelInfo:
     max_n: int
     max_prompt_characters: int
     max_text_tokens: int | None = None  # of a prompt; None: it is no text that it reads
+    frames: int | None = None  # of a clip that is drawn at once; None: it draws pictures alone
+    max_frames: int | None = None
+    rate: int | None = None  # frames a second
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,21 @@ class DrawRequest:
     size: tuple[int, int]  # width, height of the images that come back
     options: PlanOptions
     subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
-    edit: Edit | None = None  # what is drawn over; a blank if None
+    edit: Edit | ClipEdit | None = None  # what is drawn over; a blank if None
     image_index: int = 0  # of its first image
+    frames: int | None = None  # of a clip, all scenes together; None: pictures
+    scenes: tuple[Scene, ...] = ()  # of a clip, those that follow the first prompt's
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether clips are drawn."""
+        return self.frames is not None
+
+    @property
+    def first_frames(self) -> int:
+        """Frames of the first prompt's scene."""
+        assert self.frames is not None, "a clip has frames"
+        return self.frames - sum(scene.frames for scene in self.scenes)
 
     @property
     def image_indices(self) -> range:
@@ -99,12 +117,15 @@ class RequestCheck:
         seed: int | None,
         image_index: int | None,
         size: tuple[int, int] | None,
-        edit: Edit | None,
+        edit: Edit | ClipEdit | None,
+        frames: int | None,
+        scenes: Sequence[Scene] | None,
         subjects: Sequence[Sequence[str]] | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
         Only an edit may have no prompt."""
+        all_frames = self._check_frames(frames, scenes or (), edit)
         drawn_size = self._check_size(size, edit)
         n = _checked("n", int, 1 if n is None else n)
         check_range("n", n, 1, MAX_IMAGES)
@@ -136,9 +157,42 @@ class RequestCheck:
             subjects=self._check_subjects(prompt, subjects),
             edit=edit,
             image_index=image_index,
+            frames=all_frames,
+            scenes=tuple(scenes or ()),
         )
 
-    def _options(self, sampling: Mapping[str, object], edit: Edit | None) -> PlanOptions:
+    def _check_frames(
+        self, frames: int | None, scenes: Sequence[Scene], edit: Edit | ClipEdit | None
+    ) -> int | None:
+        """The frames of the clip that is asked for, None for pictures."""
+        clip = isinstance(edit, ClipEdit)
+        if frames is None and not scenes and not clip:
+            return None
+        if self.info.frames is None:
+            raise RequestError(
+                f"frames: model {self.card.name!r} draws pictures, not clips; choose another model",
+                "frames",
+            )
+        if isinstance(edit, Edit):
+            raise RequestError("frames: this edit is one of a picture; leave frames out", "frames")
+        if isinstance(edit, ClipEdit):
+            if frames is not None or scenes:
+                raise RequestError(
+                    f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
+                    "frames",
+                )
+            frames = len(edit.frames)
+        first = self.info.frames if frames is None else _checked("frames", int, frames)
+        check_frames(first)
+        if scenes:
+            check_scenes(scenes)
+            for scene in scenes:
+                self._check_prompt(scene.prompt, "scenes")
+        total = first + sum(scene.frames for scene in scenes)
+        check_frames(total)
+        return total
+
+    def _options(self, sampling: Mapping[str, object], edit: Edit | ClipEdit | None) -> PlanOptions:
         revising = edit is not None and edit.kind == "revise"
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
@@ -169,7 +223,9 @@ class RequestCheck:
                 "reuse",
             )
 
-    def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
+    def _check_size(
+        self, size: tuple[int, int] | None, edit: Edit | ClipEdit | None
+    ) -> tuple[int, int]:
         drawn = (self.info.width, self.info.height) if edit is None else edit.size
         if size is not None and size != drawn:
             what = "this model draws" if edit is None else "the edited image has"

@@ -112,7 +112,7 @@ class ModeratedEngine:
         verdict = await asyncio.to_thread(self._moderation.judge_prompt, request.prompt)
         _check(verdict, "prompt")
         if request.edit is not None:
-            await self._check_pictures([Image.fromarray(request.edit.pixels)], "image")
+            await self._check_pictures(request.edit.pictures(), "image")
         return await self._engine.weigh(request, model)
 
     async def submit(
@@ -137,7 +137,7 @@ class ModeratedEngine:
             watched=watched,
             on_event=on_event,
         )
-        await self._check_pictures(generated.images, None)
+        await self._check_pictures(generated.pictures, None)
         return generated
 
     async def _check_pictures(self, pictures: Sequence[Image.Image], param: str | None) -> None:

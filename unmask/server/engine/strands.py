@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 
-from unmask.pipeline import Pipeline, Start
+from unmask.pipeline import Drawn, Pipeline, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.padding import Padded
 from unmask.sampling.row import Batch, Row
@@ -34,7 +33,7 @@ class Group:
         self._batches = [
             batch for batch in self._batches if not any(id(row) in stale for row in batch.rows)
         ]
-        pair = Pair.join([run.strand.pair for run in runs])
+        pair = Pair.join([run.pair for run in runs])
         self._batches.append(Batch(self.backbone, rows, pair))
         return self._batches[-1]
 
@@ -57,7 +56,7 @@ class Strand:
         self._drawing = group.pipeline.drawing(ticket.weighed.prepared, image_index)
 
     @property
-    def image(self) -> Image.Image | None:
+    def image(self) -> Drawn | None:
         """The image, once it is done."""
         return self._drawing.image
 
@@ -95,6 +94,11 @@ class Run:
         """A fresh row."""
         watched = strand.ticket.watched
         return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown, watched))
+
+    @property
+    def pair(self) -> Pair:
+        """The condition of its row and the null."""
+        return self.start.pair or self.strand.pair
 
     @property
     def ticket(self) -> Ticket:

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from PIL import Image
 
-from unmask.pipeline import Generated
+from unmask.pipeline import Drawn, Generated
 from unmask.sampling.trace import Trace
 from unmask.server.engine.costs import Cost, WeighedRequest
 
@@ -74,7 +74,7 @@ class Ticket:
     arrived: float = field(default_factory=time.monotonic)
     began: float | None = None
     done_steps: int = 0
-    images: dict[int, Image.Image] = field(default_factory=dict)
+    images: dict[int, Drawn] = field(default_factory=dict)
     taken_by: str = ""  # the name of the worker
 
     @property
@@ -118,7 +118,7 @@ class Ticket:
         if not self.over:
             self.on_event(event)
 
-    def give(self, image_index: int, image: Image.Image) -> None:
+    def give(self, image_index: int, image: Drawn) -> None:
         """An image is finished; the last one is the answer."""
         self.images[image_index] = image
         if len(self.images) == self.weighed.request.n:

@@ -1,0 +1,10 @@
+"""The models in the box."""
+
+from pathlib import Path
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+def available_models() -> list[str]:
+    """The names of the models in the box."""
+    return sorted(folder.parent.name for folder in BUNDLED.glob("*/model.json"))
