@@ -71,5 +71,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' constraints.txt)" -e '.[server,train,checkpoints,dev]' -c constraints.txt
+		"$$(grep '^torch==' constraints.txt)" -e '.[server,traces,train,checkpoints,dev]' -c constraints.txt
 	touch $(READY)

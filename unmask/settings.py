@@ -22,6 +22,7 @@ from unmask.errors import ConfigError, choices
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+LogFormat = Literal["text", "json"]
 SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
@@ -157,6 +158,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field(
         default="info",
         description="`critical`, `error`, `warning`, `info` or `debug`; prompts are never logged",
+    )
+    log_format: LogFormat = Field(
+        default="text", description="`text` for people, or `json`: an object a line"
     )
     state_dir: Path | None = Field(
         default=None,

@@ -79,18 +79,13 @@ def test_from_a_picture_model_a_clip_of_one_frame_is_the_picture(
     start_from(clips, learned, start)
     ids, mask = words(["a red circle"])
     theirs = learned(["a red circle"])
-    known, ours = words.tokenizer.get_vocab(), learned.tokenizer.get_vocab()  # type: ignore[attr-defined]
-    assert {word for word in known if word in ours}
     tokens = torch.randint(17, (1, 64), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         picture = pictures(tokens, pictures.encode(Condition(ids, mask)))
         one = clips(tokens, clips.encode(Condition(theirs.ids[:, :16], theirs.mask[:, :16])))
-    assert (
-        [words.tokenizer.id_to_token(i) for i in ids[0, 1:4].tolist()]
-        == [  # type: ignore[attr-defined]
-            learned.tokenizer.id_to_token(i) for i in theirs.ids[0, 1:4].tolist()
-        ]
-    )
+    # The same words, under other numbers.
+    said = [words.tokenizer.id_to_token(i) for i in ids[0].tolist() if i]
+    assert said == [learned.tokenizer.id_to_token(i) for i in theirs.ids[0].tolist() if i]
     assert torch.equal(picture, one)
 
 

@@ -260,6 +260,8 @@ class Engine:
             ),
             running=sum(len(worker.running) for worker in self.workers.values()),
             models=self.store.loaded_bytes(),
+            loads=self.store.loads(),
+            names=self.store.names(),
         )
 
     def leave(self) -> None:

@@ -70,6 +70,7 @@ class _Slot:
     copies: Mapping[str, Pipeline] = field(default_factory=dict)  # by worker
     info: ModelInfo | None = None
     loading: "asyncio.Task[None] | None" = None
+    loads: int = 0
 
 
 class ModelStore:
@@ -111,6 +112,14 @@ class ModelStore:
     def loaded_bytes(self) -> dict[str, int]:
         """Bytes of weights of each model that is loaded, over all workers."""
         return {slot.name: slot.bytes for slot in self._slots.values() if slot.copies}
+
+    def loads(self) -> dict[str, int]:
+        """How often each model was loaded: more than once, if it was put away in between."""
+        return {slot.name: slot.loads for slot in self._slots.values()}
+
+    def names(self) -> dict[str, str]:
+        """The name of each model by its key."""
+        return {key: slot.name for key, slot in self._slots.items()}
 
     async def open(self, name: str | None = None) -> OpenedModel:
         """The model of a name (None: the default one), loaded now if it is not.
@@ -197,6 +206,7 @@ class ModelStore:
             slot.name, slot.info = info.name, info
             self._make_room(slot, sum(map(weight_bytes, copies.values())))
             slot.copies, slot.state = copies, ModelState.LOADED
+            slot.loads += 1
         except UnavailableError:
             slot.state = ModelState.ABSENT
             raise

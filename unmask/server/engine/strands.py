@@ -1,8 +1,9 @@
 """What a worker has in hand: images that are being drawn, and the rows stepped for them."""
 
 import operator
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -88,6 +89,7 @@ class Run:
     start: Start
     row: Row
     turn: int = 0  # at which it was stepped last
+    began: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from unmask.encoding import ImageFormat
-from unmask.server.http.schemas import SAMPLING
+from unmask.sampling.options import flat_options
 
 
 class ImageData(BaseModel):
@@ -76,7 +76,7 @@ _resolved: dict[str, Any] = {
         option.type | None,
         Field(default=None, description=f"{option.meaning}; absent if it is idle"),
     )
-    for name, option in SAMPLING.items()
+    for name, option in flat_options().items()
 }
 ImageAnswer = create_model(
     "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved

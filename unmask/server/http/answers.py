@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import encode, parameters, size_text
+from unmask.encoding import Size, encode, parameters, scaled, size_text
 from unmask.pipeline import DrawRequest, Generated, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
@@ -30,7 +30,6 @@ from unmask.server.http.answer_schemas import (
     Timings,
     Usage,
 )
-from unmask.server.http.edits import Size, scaled
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import ImageBody
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced

@@ -19,6 +19,7 @@ from unmask.errors import (
     RequestError,
     UnavailableError,
 )
+from unmask.server.telemetry.accounts import account
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 
@@ -56,6 +57,7 @@ def error_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An answer in the envelope."""
+    account().code = code or str(status)
     detail = ErrorDetail(message=message, type=kind, param=param, code=code)
     return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
 

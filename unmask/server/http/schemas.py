@@ -6,12 +6,14 @@ The sampling fields are the options of all methods: they are gathered from these
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import (
     Annotated,
     Any,
+    Generic,
     Literal,
     Self,
     TypeVar,
@@ -52,6 +54,7 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
+FileName = Literal["image", "mask"]
 LEGACY = {"standard": "medium", "hd": "high"}
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
@@ -284,6 +287,15 @@ class ImageBody(BaseModel):
 
 
 Body = TypeVar("Body", bound=ImageBody)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Upload(Generic[Body]):
+    """A body that was read: its checked fields, and the bytes of its pictures by name."""
+
+    body: Body
+    files: Mapping[FileName, bytes]
 
 
 def _with_sampling(body: type[Body]) -> type[Body]:
@@ -371,7 +383,7 @@ class VariationBody(ImageBody):
     )
 
 
-def read_body(raw: bytes, kind: type[Body]) -> Body:
+def read_body(raw: bytes, kind: type[Model]) -> Model:
     """The body that the JSON holds; raises RequestError naming the first field that is wrong."""
     _check_values(raw)
     try:
@@ -451,7 +463,7 @@ def _field_types(kind: type[ImageBody]) -> dict[str, frozenset[str]]:
     }
 
 
-def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
+def _first_fault(error: ValidationError, kind: type[BaseModel]) -> RequestError:
     fault = error.errors(include_url=False, include_input=False)[0]
     if not fault["loc"]:
         return RequestError(f"the body must be a JSON object as in /docs: {fault['msg']}")

@@ -213,9 +213,9 @@ export class EditView {
     const veil = blank(this.mask.canvas.width, this.mask.canvas.height), on = context(veil);
     on.drawImage(this.mask.canvas, 0, 0);
     on.globalCompositeOperation = "source-in";
-    on.fillStyle = "#5a5fd0";
+    on.fillStyle = "#2c2d4e"; // the colour of a masked cell
     on.fillRect(0, 0, veil.width, veil.height);
-    pen.globalAlpha = 0.72;
+    pen.globalAlpha = 0.8;
     pen.drawImage(veil, 0, 0);
     pen.globalAlpha = 1;
     if (this.line.length > 1 && this.tool === "lasso") {
