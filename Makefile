@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check coverage fuzz kills bench train clean
+NPM := build/npm/node_modules
+
+.PHONY: help serve test check coverage fuzz kills bench train browser screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -40,6 +42,17 @@ bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.serving
+
+browser: ## get what the tests of the page want: Chromium (Debian), axe-core and typescript (npm)
+	command -v chromium >/dev/null || { apt-get update -q && \
+		apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; } || \
+		echo "no chromium: the tests of the page will skip"
+	test -d $(NPM)/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts \
+		--prefix build/npm axe-core@4.14.1 typescript@7.0.2 || \
+		echo "no npm: axe-core's rules and the types of the page will skip"
+
+screenshots: $(READY) ## take the pictures of the page for docs/images (needs Chromium)
+	$(BIN)/python -m benchmarks.screenshots
 
 train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
 	@test -n "$(DATA)" || { \

@@ -125,6 +125,7 @@ class ModeratedEngine:
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """As the engine has it; ModerationError if one of the images that were drawn is refused.
@@ -135,6 +136,7 @@ class ModeratedEngine:
             priority=priority,
             timeout=timeout,
             previews=previews if self._moderation.judge_picture is None else 0,
+            watched=watched,
             on_event=on_event,
         )
         await self._check_pictures(generated.pictures, None)

@@ -38,6 +38,7 @@ class EngineFace(Protocol):
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """The images, once they are drawn. QueueFullError, TimeoutError, or why they cannot be."""

@@ -11,7 +11,8 @@ from unmask.pipeline import Drawn, Pipeline, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.padding import Padded
 from unmask.sampling.row import Batch, Row
-from unmask.server.engine.tickets import Ticket
+from unmask.sampling.trace import trace
+from unmask.server.engine.tickets import Ticket, Watched
 
 
 class Group:
@@ -93,7 +94,8 @@ class Run:
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":
         """A fresh row."""
-        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown))
+        watched = strand.ticket.watched
+        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown, watched))
 
     @property
     def pair(self) -> Pair:
@@ -104,3 +106,23 @@ class Run:
     def ticket(self) -> Ticket:
         """The ticket of its image."""
         return self.strand.ticket
+
+    def tell(self, before: Row) -> None:
+        """Tell whoever watches what the step has done to the row, which was so before."""
+        row, start = self.row, self.start
+        if row.sure is None:
+            return
+        mask_id = self.strand.group.pipeline.backbone.mask_id
+        self.ticket.tell(
+            Watched(
+                self.strand.image_index,
+                step=row.step,
+                steps=len(row.plan.steps),
+                passes=row.plan.passes_by_step[before.step],
+                part=start.part,
+                parts=start.parts,
+                corner=start.corner,
+                grid=row.plan.grid,
+                trace=trace(before.tokens, row.tokens, row.unknown, row.sure, mask_id),
+            )
+        )

@@ -205,8 +205,9 @@ class Worker:
         work = sum(row.plan.tokens * (1 + row.now.null) for row in before)
         self.figures.stepped(group.key, time.perf_counter() - began, len(runs), work)
         self.figures.computed(backbone.computed - computed, backbone.padding - padding)
-        for run in runs:
+        for run, row in zip(runs, before, strict=True):
             run.strand.steps_done += 1
+            run.tell(row)
             run.ticket.progress()
             if run.row.done:
                 self.finish(run)
@@ -279,6 +280,7 @@ class Worker:
     def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
         strand, ticket, tokens = run.strand, run.ticket, run.row.tokens
+        step = strand.steps_done
         number = strand.due_preview()
         if number is None or ticket.over:
             return
@@ -287,7 +289,7 @@ class Worker:
             try:
                 with torch.inference_mode():
                     image = strand.group.pipeline.preview(tokens)
-                ticket.tell(Preview(strand.image_index, number, image))
+                ticket.tell(Preview(strand.image_index, number, step, image))
             except Exception as error:
                 log.warning("a preview has failed", exc_info=error)
                 ticket.fail(error)

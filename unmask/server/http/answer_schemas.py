@@ -90,6 +90,7 @@ class PreviewEvent(BaseModel):
     type: Literal["image_generation.partial_image", "image_edit.partial_image"]
     b64_json: str
     partial_image_index: int
+    step: int = Field(description="how many steps of the image were done, those of all its windows")
     created_at: int
     size: str
     quality: str

@@ -18,8 +18,9 @@ from unmask.encoding import Size, encode, parameters, scaled, size_text
 from unmask.pipeline import DrawRequest, Generated, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.tickets import Event, Preview, Priority
+from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
 from unmask.server.http.answer_schemas import (
+    CompletedEvent,
     EditSummary,
     ImageAnswer,
     ImageData,
@@ -31,6 +32,7 @@ from unmask.server.http.answer_schemas import (
 )
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import ImageBody
+from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
 from unmask.server.jobs.job import Job
 
 KEEPALIVE_SECONDS = 15.0
@@ -103,6 +105,7 @@ async def submit(
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
         previews=order.body.partial_images or 0,
+        watched=bool(order.body.trace),
         on_event=on_event,
     )
 
@@ -192,11 +195,13 @@ class EventStream(StreamingResponse):
 async def stream(engine: EngineFace, order: Order) -> EventStream:
     """The events of an order, previews first; whatever the engine refuses at once is raised here,
     while there can still be an answer of another status."""
+    if order.body.trace:
+        check_traced(order.weighed.cost)
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
     work = asyncio.create_task(submit(engine, order, heard.put_nowait))
     work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
-        await heard.get()  # an engine tells of 0 steps when it takes a request
+        taken = await heard.get()  # an engine tells of 0 steps when it takes a request
         if work.done():
             work.result()
             heard.put_nowait(None)
@@ -204,13 +209,18 @@ async def stream(engine: EngineFace, order: Order) -> EventStream:
         work.cancel()
         await asyncio.wait({work})
         raise
-    return EventStream(_events(order, work, heard), work)
+    return EventStream(_events(order, taken, work, heard), work)
 
 
 async def _events(
-    order: Order, work: "asyncio.Task[Generated]", heard: "asyncio.Queue[Event | None]"
+    order: Order,
+    taken: Event | None,
+    work: "asyncio.Task[Generated]",
+    heard: "asyncio.Queue[Event | None]",
 ) -> AsyncIterator[bytes]:
     kind = "image_generation" if order.request.edit is None else "image_edit"
+    if order.body.trace and isinstance(taken, Progress):
+        yield _event(queued(kind, taken))
     loop = asyncio.get_running_loop()
     silent_since = loop.time()
     try:
@@ -227,6 +237,9 @@ async def _events(
             if isinstance(event, Preview):
                 yield await run_in_threadpool(_preview, kind, order, event)
                 silent_since = loop.time()
+            elif isinstance(event, Watched):
+                yield _event(traced(kind, event))
+                silent_since = loop.time()
         for position, image in enumerate(work.result().images):
             yield await run_in_threadpool(_completed, kind, order, position, image)
     except Exception as error:
@@ -238,8 +251,9 @@ def _preview(kind: str, order: Order, preview: Preview) -> bytes:
         **_common(f"{kind}.partial_image", order, preview.image_index),
         b64_json=base_64(order.file(preview.image)),
         partial_image_index=preview.number,
+        step=preview.step,
     )
-    return _frame(event.type, event.model_dump(exclude_none=True))
+    return _event(event)
 
 
 def _completed(kind: str, order: Order, position: int, image: Image.Image) -> bytes:
@@ -253,7 +267,7 @@ def _completed(kind: str, order: Order, position: int, image: Image.Image) -> by
         drawn_size=order.drawn_size,
         **order.request.options.flat(),
     )
-    return _frame(event.type, event.model_dump(exclude_none=True))
+    return _event(event)
 
 
 def _common(name: str, order: Order, index: int) -> dict[str, Any]:
@@ -267,6 +281,10 @@ def _common(name: str, order: Order, index: int) -> dict[str, Any]:
         "seed": order.request.seed,
         "image_index": index,
     }
+
+
+def _event(event: PreviewEvent | CompletedEvent | QueuedEvent | TraceEvent) -> bytes:
+    return _frame(event.type, event.model_dump(exclude_none=True))
 
 
 def _frame(name: str, data: dict[str, Any]) -> bytes:

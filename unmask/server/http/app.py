@@ -22,6 +22,7 @@ from unmask.server.http.examples import with_examples
 from unmask.server.http.job_routes import make_job_router
 from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
+from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.keys.limits import Limiter, Limits
@@ -116,6 +117,7 @@ def create_app(
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(face, settings, jobs))
+    app.include_router(make_page_router())
     app.include_router(make_job_router(jobs, kinds))
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))

@@ -49,11 +49,12 @@ from unmask.server.http.schemas import (
     field_bounds,
 )
 from unmask.server.http.waiting import unless_gone
+from unmask.server.http.watching import QueuedEvent, TraceEvent
 from unmask.server.jobs.jobs import Jobs
 from unmask.settings import Settings
 
 GENERATIONS = JsonReader(GenerationBody)
-EVENT: Any = PreviewEvent | ImageEvent | ErrorBody
+EVENT: Any = QueuedEvent | TraceEvent | PreviewEvent | ImageEvent | ErrorBody
 STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
     "is an object as told here",

@@ -122,7 +122,14 @@ def _sampling_field(option: FlatOption) -> Any:
     if option.choices:
         told["enum"] = list(option.choices)
     owners = f" ({', '.join(option.owners)})" if option.owners else ""
-    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=_told(**told))
+    tell = _told(**told)
+
+    def tell_all(schema: dict[str, Any]) -> None:
+        tell(schema)
+        if option.owners:
+            schema["x-owners"] = list(option.owners)
+
+    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=tell_all)
 
 
 class ImageBody(BaseModel):
@@ -152,6 +159,9 @@ class ImageBody(BaseModel):
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3, description="previews in a stream")
+    trace: bool | None = Field(
+        None, description="in a stream: an event a step that tells what became of each cell"
+    )
     safety_identifier: str | None = Field(None, max_length=256, description="echoed")
 
     moderation: str | None = Field(None, description="a hint, ignored")
@@ -218,9 +228,11 @@ class ImageBody(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _previews_need_a_stream(self) -> Self:
+    def _events_need_a_stream(self) -> Self:
         if self.partial_images and not self.stream:
             raise RequestError("partial_images needs stream: true", "partial_images")
+        if self.trace and not self.stream:
+            raise RequestError("trace needs stream: true", "trace")
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ class CountedEngine:
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """As the engine has it."""
@@ -54,6 +55,7 @@ class CountedEngine:
             priority=priority,
             timeout=timeout,
             previews=previews,
+            watched=watched,
             on_event=on_event,
         )
         of_request.drawn_at = time.perf_counter()
