@@ -72,6 +72,9 @@ class AnyWords:
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         return [(1,)] if word in prompt else []
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        return ()
+
     def count(self, prompt: str) -> int:
         return 3
 

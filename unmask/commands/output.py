@@ -84,7 +84,10 @@ class Output:
                 self._refuse("standard output takes one picture; give a file")
             return
         if self.path.suffix.lower() not in FORMATS:
-            self._refuse(choices(self.path.suffix, FORMATS))
+            ending = (
+                f"nothing is written as {self.path.suffix}" if self.path.suffix else "no ending"
+            )
+            self._refuse(f"{ending}; {choices(self.path.suffix, FORMATS)}")
         if not self.path.parent.is_dir():
             self._refuse(f"there is no folder {self.path.parent}")
         for path in paths:

@@ -114,10 +114,10 @@ def _check_models(settings: "Settings") -> None:
     server would come up and never be ready. What a hub holds is only known when it is fetched."""
     from unmask.devices import usable_device
     from unmask.pipeline import read_card
-    from unmask.store import HUB_ID, available_models, default_model
+    from unmask.store import HUB_ID, available_models, default_model, is_folder
 
     for name in (settings.model or default_model(), *settings.more_models):
-        known = name in available_models() or Path(name).is_dir()
+        known = name in available_models() or is_folder(name)
         if known or HUB_ID.fullmatch(name) is None:
             read_card(name)
     for device in (settings.device, *settings.more_devices):

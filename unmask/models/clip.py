@@ -85,6 +85,10 @@ class ClipCondition:
                 found.append(tuple(places))
         return found
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """None: its text tokens do not tell what was taught."""
+        return ()
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
 

@@ -1,6 +1,7 @@
 """From what a user asks for to the ids that a backbone reads."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -45,6 +46,12 @@ class ConditionEncoder(Protocol):
 
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """The positions in the condition of each place where the word stands in the prompt."""
+        ...
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words, as they stand in the prompt, that the model may not know: those of which its
+        text tokenizer reads pieces alone, though it was learned from what the model was taught;
+        none where that cannot be told."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -129,6 +136,21 @@ class TextCondition:
                 found.append(tuple(places))
         return found
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
+        counts = Counter(encoding.word_ids)
+        ends: dict[int | None, list[int]] = {}
+        for number, span in zip(encoding.word_ids, encoding.offsets, strict=True):
+            ends.setdefault(number, []).extend(span)
+        words = {number: prompt[min(places) : max(places)] for number, places in ends.items()}
+        # Every byte is a token, but one that cannot be printed is no word, whoever reads it.
+        found = [
+            word.strip(" ")
+            for number, word in words.items()
+            if counts[number] > 1 or not word.isprintable()
+        ]
+        return tuple(dict.fromkeys(found))
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "text_tokenizer.json"))
 
@@ -174,6 +196,10 @@ class LabelCondition:
         """None: a label has no words."""
         return []
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """None: what is no label is refused."""
+        return ()
+
     def save(self, folder: Path) -> None:
         (folder / "labels.txt").write_text("\n".join(self.labels) + "\n", encoding="utf-8")
 
@@ -210,6 +236,10 @@ class NoCondition:
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """None: there is no text."""
         return []
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """All: nothing is read."""
+        return tuple(dict.fromkeys(prompt.split()))
 
     def save(self, folder: Path) -> None:
         """Nothing to write."""

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.config import checked
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, PreparedEdit, Window, prepare
 from unmask.errors import RequestError
@@ -125,11 +126,18 @@ class Pipeline:
     ) -> "Pipeline":
         """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
-        NotFoundError if there is none such, ConfigError naming the file that cannot be used.
+        NotFoundError if there is none such, ConfigError naming the file that cannot be used,
+        RequestError for an argument that cannot be one.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
         but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
         for the CPU (``models.linear``), which may change the last bits of its numbers.
         """
+        for argument, kind, value in (
+            ("device", str, device),
+            ("attention", str, attention),
+            ("precision", Precision, precision),
+        ):
+            checked(argument, kind, value)
         device = usable_device(device)
         folder, name = find_model(model, precision)
         family = family_of(folder)
@@ -347,6 +355,10 @@ class Pipeline:
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words of a prompt that the model may not know, as they stand in it."""
+        return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey."""

@@ -3,12 +3,11 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from unmask.card import ModelCard
-from unmask.config import convert
-from unmask.editing import Edit
-from unmask.errors import ConfigError, PromptTooLongError, RequestError
+from unmask.config import checked
+from unmask.editing import EDIT_KINDS, Edit
+from unmask.errors import PromptTooLongError, RequestError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.sampling.methods import check_range
@@ -105,19 +104,31 @@ class RequestCheck:
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
         Only an edit may have no prompt."""
+        if edit is not None and not isinstance(edit, Edit):
+            raise RequestError(
+                f"edit: expected an edit, got {shown(edit)}; make one with unmask.editing: "
+                f"{', '.join(EDIT_KINDS)}",
+                "edit",
+            )
         drawn_size = self._check_size(size, edit)
-        n = _checked("n", int, 1 if n is None else n)
+        n = checked("n", int, 1 if n is None else n)
         check_range("n", n, 1, MAX_IMAGES)
-        image_index = _checked("image_index", int, 0 if image_index is None else image_index)
+        image_index = checked("image_index", int, 0 if image_index is None else image_index)
         check_range("image_index", image_index, 0, MAX_IMAGE_INDEX)
-        seed = _checked("seed", int, RANDOM_SEED if seed is None else seed)
+        if image_index + n - 1 > MAX_IMAGE_INDEX:
+            raise RequestError(
+                f"image_index is {image_index}: of {n} images the last would be "
+                f"{image_index + n - 1}; the bound is {MAX_IMAGE_INDEX}",
+                "image_index",
+            )
+        seed = checked("seed", int, RANDOM_SEED if seed is None else seed)
         check_range("seed", seed, RANDOM_SEED, SEED_BOUND - 1)
-        _checked("prompt", str, prompt)
+        checked("prompt", str, prompt)
         if edit is None or prompt.strip():
             self._check_prompt(prompt, "prompt")
         options = self._options(sampling, edit)
         if negative_prompt is not None:
-            _checked("negative_prompt", str, negative_prompt)
+            checked("negative_prompt", str, negative_prompt)
         if negative_prompt is not None and negative_prompt.strip():
             self._check_prompt(negative_prompt, "negative_prompt")
             if options.scale.guidance_scale == 1:
@@ -142,10 +153,10 @@ class RequestCheck:
         revising = edit is not None and edit.kind == "revise"
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
-        scheduler = _checked("scheduler", str, given.setdefault("scheduler", default))
+        scheduler = checked("scheduler", str, given.setdefault("scheduler", default))
         steps = listed_steps(given) or given.get("steps")
         preset = self.card.preset(
-            scheduler, None if steps is None else _checked("steps", int, steps)
+            scheduler, None if steps is None else checked("steps", int, steps)
         )
         if revising:
             preset = {**preset, "eta": 1.0}
@@ -171,7 +182,7 @@ class RequestCheck:
 
     def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
         drawn = (self.info.width, self.info.height) if edit is None else edit.size
-        if size is not None and size != drawn:
+        if size is not None and checked("size", tuple[int, int], size) != drawn:
             what = "this model draws" if edit is None else "the edited image has"
             raise RequestError(
                 f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
@@ -184,21 +195,23 @@ class RequestCheck:
         """The subjects as given, or as found in the prompt; each word must stand in it."""
         if subjects is None:
             return find_subjects(prompt)
-        if len(subjects) > MAX_SUBJECTS or any(
-            not 0 < len(words) <= MAX_SUBJECT_WORDS for words in subjects
+        given: tuple[tuple[str, ...], ...] = checked(
+            "subjects", tuple[tuple[str, ...], ...], subjects
+        )
+        if len(given) > MAX_SUBJECTS or any(
+            not 0 < len(words) <= MAX_SUBJECT_WORDS for words in given
         ):
             raise RequestError(
                 f"subjects: give at most {MAX_SUBJECTS} lists of 1 to {MAX_SUBJECT_WORDS} words "
                 "each",
                 "subjects",
             )
-        checked = tuple(tuple(words) for words in subjects)
-        for word in (word for words in checked for word in words):
-            if not self.condition.positions(prompt, word):
+        for word in (word for words in given for word in words):
+            if not word.strip() or not self.condition.positions(prompt, word):
                 raise RequestError(
                     f"subjects: {word[:80]!r} does not stand in the prompt", "subjects"
                 )
-        return checked
+        return given
 
     def _check_prompt(self, prompt: str, param: str) -> None:
         if not prompt.strip():
@@ -218,11 +231,3 @@ class RequestCheck:
             self.condition([prompt])
         except RequestError as error:
             raise type(error)(str(error), param) from error
-
-
-def _checked(name: str, kind: Any, value: object) -> Any:
-    """The value, if it is of the type."""
-    try:
-        return convert(kind, value, name)
-    except ConfigError as error:
-        raise RequestError(str(error), name) from None
