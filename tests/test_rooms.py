@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "sampling": set[str](),
     "models": {"checkpoint", "devices", "published", "sampling", "tokenizers"},
     "families": {"card", "checkpoint", "devices", "models", "published", "sampling", "tokenizers"},
-    "scenes": {"checkpoint", "tokenizers"},
+    "scenes": {"checkpoint", "images", "tokenizers"},
 }
 TOP = {"commands", "__main__"}  # nothing imports these
 BESIDE_SERVER = {"server", "training", "evaluation"}  # these do not import one another
