@@ -291,6 +291,7 @@ def test_the_second_mention_of_a_word_is_the_second_object(pipeline: Pipeline) -
         ("mask_shares", "0.5, 0"),
         ("mask_shares", []),
         ("uncage_base", 3),
+        ("long_prompt", "yes"),
     ],
 )
 def test_bad_options_name_their_field(pipeline: Pipeline, field: str, value: object) -> None:
@@ -303,6 +304,14 @@ def test_the_last_image_of_a_seed_is_the_last(pipeline: Pipeline) -> None:
     assert pipeline.request(PROMPT, image_index=2**32 - 2, n=2).image_indices[-1] == 2**32 - 1
     with pytest.raises(RequestError, match="of 2 images the last would be 4294967296"):
         pipeline.request(PROMPT, image_index=2**32 - 1, n=2)
+
+
+def test_a_family_that_reads_no_chunks_says_why(pipeline: Pipeline) -> None:
+    assert pipeline.info.max_long_prompt_text_tokens is None
+    with pytest.raises(RequestError, match="one text of at most 9 tokens, as trained") as caught:
+        pipeline.request(PROMPT, long_prompt=True)
+    assert caught.value.param == "long_prompt"
+    assert not pipeline.request(PROMPT, long_prompt=False).long_prompt
 
 
 def test_an_edit_is_made_with_the_functions_that_are_named(pipeline: Pipeline) -> None:

@@ -62,8 +62,12 @@ class AnyWords:
     """Takes every prompt that is short enough, and finds every word that stands in it."""
 
     max_text_tokens = 23
+    max_chunks = 1
 
-    def __call__(self, prompts: list[str]) -> Condition:
+    def chunks(self, prompt: str) -> int:
+        return 1
+
+    def __call__(self, prompts: list[str], chunks: int = 1) -> Condition:
         if any(len(prompt.split()) > self.max_text_tokens for prompt in prompts):
             raise PromptTooLongError("the prompt is too long", "prompt")
         mask = torch.ones(len(prompts), 3, dtype=torch.bool)
@@ -188,7 +192,7 @@ class FakePipeline(Pipeline):
             max_text_tokens=self.condition.max_text_tokens,
         )
 
-    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
+    def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
         return Prompts.of(prompts)
 
     def prepare(self, request: DrawRequest) -> PreparedRequest:

@@ -53,6 +53,9 @@ class Drawing:
     temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None
     choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None
     negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
+    long_prompt: Annotated[
+        bool, typer.Option("--long-prompt", help="Read more than CLIP's 75 text tokens, in chunks.")
+    ] = False
     subject: Annotated[
         list[str] | None,
         typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
@@ -163,6 +166,7 @@ class Drawing:
         return {
             "edit": edit,
             "negative_prompt": self.negative,
+            "long_prompt": self.long_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,

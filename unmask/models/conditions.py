@@ -35,9 +35,19 @@ class ConditionEncoder(Protocol):
         """How many text tokens a prompt may have, without those around it; None: it is no text."""
         ...
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
-        """One row a prompt; RequestError if the model cannot read one,
-        PromptTooLongError if only for its length."""
+    @property
+    def max_chunks(self) -> int:
+        """How many texts of at most so many tokens a long prompt may be read as; 1: it is refused
+        whatever is asked for."""
+        ...
+
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
+        """One row a prompt, of ``chunks`` times ``length`` ids; RequestError if the model cannot
+        read one, PromptTooLongError if only for its length."""
+        ...
+
+    def chunks(self, prompt: str) -> int:
+        """How many chunks a prompt takes."""
         ...
 
     def count(self, prompt: str) -> int:
@@ -59,7 +69,17 @@ class ConditionEncoder(Protocol):
         ...
 
 
-class TextCondition:
+class OneText:
+    """What conditions share that read a prompt whole or not at all."""
+
+    max_chunks = 1
+
+    def chunks(self, prompt: str) -> int:
+        """One, as there are no more."""
+        return 1
+
+
+class TextCondition(OneText):
     """Byte-level BPE learned from the training captions; a start token, then the words, then
     padding.
     """
@@ -102,7 +122,7 @@ class TextCondition:
     def max_text_tokens(self) -> int:
         return self.length - 1
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.full((len(prompts), self.length), PAD)
         for row, encoding in enumerate(
             self.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
@@ -155,7 +175,7 @@ class TextCondition:
         self.tokenizer.save(str(folder / "text_tokenizer.json"))
 
 
-class LabelCondition:
+class LabelCondition(OneText):
     """Class labels by name, in any case, or number; the id after the last label is the null
     condition.
     """
@@ -185,7 +205,7 @@ class LabelCondition:
     def vocabulary(self) -> int:
         return len(self.labels) + 1
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.tensor([[self._id(prompt.strip())] for prompt in prompts])
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
@@ -219,14 +239,14 @@ class LabelCondition:
         )
 
 
-class NoCondition:
+class NoCondition(OneText):
     """Unconditional models: every prompt gives the same single token."""
 
     length = 1
     vocabulary = 1
     max_text_tokens = None
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 

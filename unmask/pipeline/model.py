@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -113,6 +113,9 @@ class Pipeline:
             max_n=MAX_IMAGES,
             max_prompt_characters=MAX_PROMPT_CHARACTERS,
             max_text_tokens=condition.max_text_tokens,
+            max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
+            if condition.max_chunks > 1 and condition.max_text_tokens is not None
+            else None,
         )
 
     @classmethod
@@ -158,13 +161,15 @@ class Pipeline:
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
 
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
-        (found in the prompt if None), ``sampling`` any of the options that ``unmask options``
+        (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
+        tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
         lists; None is as good as absent. RequestError tells the field, its bounds and choices.
         Only an edit may have no prompt.
         """
@@ -184,6 +189,7 @@ class Pipeline:
             size=size,
             edit=edit,
             subjects=subjects,
+            long_prompt=long_prompt,
             sampling=sampling,
         )
 
@@ -200,6 +206,7 @@ class Pipeline:
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
@@ -216,6 +223,7 @@ class Pipeline:
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
@@ -312,10 +320,28 @@ class Pipeline:
     def _draw(
         self, wanted: list[tuple[DrawRequest, int]], on_step: OnStep | None = None
     ) -> list[Image.Image]:
-        """Images of requests, by their index."""
+        """Images of requests, by their index. Those whose conditions differ in length cannot share
+        a batch: each such group is drawn after the other."""
+        pairs = {request: self.encode([request]) for request, _ in wanted}
+        groups: dict[object, list[int]] = {}
+        for place, (request, _) in enumerate(wanted):
+            groups.setdefault(pairs[request].both.row_shapes, []).append(place)
+        images: dict[int, Image.Image] = {}
+        for number, places in enumerate(groups.values()):
+            told = _part(on_step, number, len(groups))
+            drawn = self._draw_together([wanted[place] for place in places], pairs, told)
+            images.update(zip(places, drawn, strict=True))
+        return [images[place] for place in range(len(wanted))]
+
+    def _draw_together(
+        self,
+        wanted: list[tuple[DrawRequest, int]],
+        pairs: Mapping[DrawRequest, Pair],
+        on_step: OnStep | None,
+    ) -> list[Image.Image]:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
-        pair = self.encode(requests)
+        pair = Pair.join([pairs[request] for request in requests])
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
         progress = _Progress(on_step, len(wanted))
@@ -343,14 +369,17 @@ class Pipeline:
         return Image.fromarray(array)
 
     def encode(self, requests: Sequence[DrawRequest]) -> Pair:
-        """The conditions of the requests and their null conditions."""
+        """The conditions of the requests and their null conditions, all read in as many chunks as
+        the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        return Pair.of(self.encode_prompts(prompts + nulls))
+        long = any(request.long_prompt for request in requests)
+        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
-        """The prefixes of prompts; an empty one gives the null condition."""
-        return self.prompts(prompts)
+    def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
+        """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""
+        return self.prompts(prompts, chunks)
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""

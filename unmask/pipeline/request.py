@@ -45,6 +45,7 @@ class ModelInfo:
     max_n: int
     max_prompt_characters: int
     max_text_tokens: int | None = None  # of a prompt; None: it is no text that it reads
+    max_long_prompt_text_tokens: int | None = None  # with long_prompt; None: it reads none
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class DrawRequest:
     subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
     edit: Edit | None = None  # what is drawn over; a blank if None
     image_index: int = 0  # of its first image
+    long_prompt: bool = False  # its prompts may be read in chunks
 
     @property
     def image_indices(self) -> range:
@@ -100,6 +102,7 @@ class RequestCheck:
         size: tuple[int, int] | None,
         edit: Edit | None,
         subjects: Sequence[Sequence[str]] | None,
+        long_prompt: bool | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
@@ -123,14 +126,16 @@ class RequestCheck:
             )
         seed = checked("seed", int, RANDOM_SEED if seed is None else seed)
         check_range("seed", seed, RANDOM_SEED, SEED_BOUND - 1)
+        long_prompt = checked("long_prompt", bool, False if long_prompt is None else long_prompt)
+        chunks = self._most_chunks(long_prompt)
         checked("prompt", str, prompt)
         if edit is None or prompt.strip():
-            self._check_prompt(prompt, "prompt")
+            self._check_prompt(prompt, "prompt", chunks)
         options = self._options(sampling, edit)
         if negative_prompt is not None:
             checked("negative_prompt", str, negative_prompt)
         if negative_prompt is not None and negative_prompt.strip():
-            self._check_prompt(negative_prompt, "negative_prompt")
+            self._check_prompt(negative_prompt, "negative_prompt", chunks)
             if options.scale.guidance_scale == 1:
                 raise RequestError(
                     "negative_prompt does nothing: guidance_scale is 1, which is off; "
@@ -147,7 +152,22 @@ class RequestCheck:
             subjects=self._check_subjects(prompt, subjects),
             edit=edit,
             image_index=image_index,
+            long_prompt=long_prompt,
         )
+
+    def _most_chunks(self, long_prompt: bool) -> int:
+        """How many chunks a prompt may be read in; RequestError if the family reads none."""
+        if not long_prompt:
+            return 1
+        if self.condition.max_chunks == 1:
+            read = self.condition.max_text_tokens
+            why = "no text" if read is None else f"one text of at most {read} tokens, as trained"
+            raise RequestError(
+                f"long_prompt: model {self.card.name!r} reads {why}; only models behind CLIP read "
+                "chunks",
+                "long_prompt",
+            )
+        return self.condition.max_chunks
 
     def _options(self, sampling: Mapping[str, object], edit: Edit | None) -> PlanOptions:
         revising = edit is not None and edit.kind == "revise"
@@ -213,7 +233,7 @@ class RequestCheck:
                 )
         return given
 
-    def _check_prompt(self, prompt: str, param: str) -> None:
+    def _check_prompt(self, prompt: str, param: str, chunks: int) -> None:
         if not prompt.strip():
             raise RequestError(f"the {param} is empty", param)
         if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -228,6 +248,6 @@ class RequestCheck:
                 f"the {param} is not text: character {error.start} stands for no letter", param
             ) from None
         try:
-            self.condition([prompt])
+            self.condition([prompt], chunks)
         except RequestError as error:
             raise type(error)(str(error), param) from error
