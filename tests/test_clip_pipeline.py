@@ -251,10 +251,10 @@ async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
 
 
 METHODS: list[dict[str, object]] = [
-    *({"scheduler": name} for name in SCHEDULERS),
-    *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
-    *({"count_rule": name} for name in COUNT_RULES),
-    *({"reuse_policy": name} for name in REUSE_POLICIES),
+    *[dict[str, object](scheduler=name) for name in SCHEDULERS],
+    *[dict[str, object](guidance=name, guidance_scale=2.0) for name in GUIDANCES],
+    *[dict[str, object](count_rule=name) for name in COUNT_RULES],
+    *[dict[str, object](reuse_policy=name) for name in REUSE_POLICIES],
     {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
 ]
 
@@ -288,7 +288,7 @@ def test_what_no_clip_can_be_is_refused_by_name(
     pipeline: Pipeline, options: dict[str, object], param: str, words: str
 ) -> None:
     with pytest.raises(RequestError, match=words) as caught:
-        pipeline.generate(PROMPT, **options)  # type: ignore[arg-type]
+        pipeline.generate(PROMPT, **options)  # type: ignore[call-overload]
     assert caught.value.param == param
 
 

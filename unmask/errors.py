@@ -21,6 +21,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+MAX_SHOWN = 80  # characters of a bad value
 
 
 class UnmaskError(Exception):
@@ -89,6 +90,16 @@ class QueueFullError(UnavailableError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}: try again in {retry_after} s")
         self.retry_after = retry_after
+
+
+def shown(value: object) -> str:
+    """A bad value as a message tells it: what Python writes for it, and no more of it than a line
+    has room for."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of 5,000 digits has none, nor need anybody's own class
+        text = f"one of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def choices(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from unmask.devices import Precision
-from unmask.errors import ConfigError, choices
+from unmask.errors import ConfigError, choices, shown
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     )
     model: str | None = Field(
         default=None,
+        min_length=1,
         description="the default model: a bundled name, a folder, or OWNER/NAME of a hub; "
         "unset = `storybook-64`",
     )
@@ -278,12 +279,14 @@ def load_settings(**options: object) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the types
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             known = choices(name, Settings.model_fields)
             raise ConfigError(f"{_source(name, given)} is no setting: {known}") from None
-        raise ConfigError(f"{_source(name, given)}: {first['msg']}") from None
+        # A secret is not told, be it too short or on the wrong line.
+        value = "" if name == "api_key" else f" {shown(first['input'])}"
+        raise ConfigError(f"{_source(name, given)}{value}: {first['msg']}") from None
     except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
         field = re.search(r'field "(\w+)"', str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else str(error)
@@ -320,7 +323,7 @@ def _source(name: str, options: dict[str, object]) -> str:
     """Where a setting has its value from."""
     variable = PREFIX + name.upper()
     if name in options:
-        return f"option {name}"
+        return "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
     for known in (variable, f"{variable}_FILE"):
         if known in os.environ:
             return known

@@ -4,11 +4,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 
@@ -45,11 +45,18 @@ class Drawing:
         typer.Option("--guidance", "--guidance-schedule", help="How it runs over the steps."),
     ] = None
     guidance_interval: Annotated[
-        tuple[float, float] | None, typer.Option(help="First and last part of the steps guided.")
+        tuple[float, float] | None,
+        typer.Option(
+            help="Parts of the steps where guidance begins and ends, as 0.2 0.8.",
+            metavar="BEGIN END",
+        ),
     ] = None
     temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None
     choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None
     negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
+    long_prompt: Annotated[
+        bool, typer.Option("--long-prompt", help="Read more than CLIP's 75 text tokens, in chunks.")
+    ] = False
     subject: Annotated[
         list[str] | None,
         typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
@@ -115,15 +122,19 @@ class Drawing:
         clips = outputs[0].clips
         for output in outputs:
             output.check(len(prompts), range(self.image_index, self.image_index + self.n))
-        pipeline = Pipeline.load(
-            self.model or default_model(clips), self.device, precision=self.precision
-        )
+        options = self._options()
+        model = default_model(clips) if self.model is None else self.model
+        pipeline = Pipeline.load(model, self.device, precision=self.precision)
         if clips:
             _ = pipeline.info.clip_slot  # refuses a model of pictures
-        options = self._options() | wanted(pipeline.info)
+        options |= wanted(pipeline.info)
         requests = [pipeline.request(prompt, **options) for prompt in prompts]
         edit = requests[0].edit
         outputs[0].check_alpha(edit is not None and edit.keeps_alpha)
+        for text in [*prompts, self.negative or ""]:
+            if unknown := pipeline.unknown_words(text):
+                told = ", ".join(map(repr, unknown))
+                print(f"unmask: {pipeline.info.name} may not know: {told}", file=sys.stderr)
         # disable=None: no bar when stderr is not a terminal
         with tqdm(total=requests[0].options.steps, unit="step", leave=False, disable=None) as bar:
 
@@ -180,18 +191,25 @@ class Drawing:
             "guidance_interval": self.guidance_interval,
         }
         sampling = {name: value for name, value in flags.items() if value is not None}
+        known = flat_options()
         for text in self.set or []:
             name, value = _parse_option(text)
-            look_up("set", flat_options(), name)
+            if name not in known and name in {field.name for field in fields(self)}:
+                flag = f"--{name.replace('_', '-')}"
+                raise RequestError(f"--set {name}: it is no sampling option; give {flag}", name)
+            look_up("set", known, name)
+            if isinstance(value, str) and get_origin(known[name].type) is not None:
+                value = _json(f"[{value}]", value)  # a list, whose brackets a shell reads itself
             if name in sampling:
                 raise RequestError(f"{name} is given twice: once is enough", name)
             sampling[name] = value
         return {
             "negative_prompt": self.negative,
+            "long_prompt": self.long_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,
-            "subjects": None if self.subject is None else [text.split() for text in self.subject],
+            "subjects": None if self.subject is None else [_words(text) for text in self.subject],
             **sampling,
         }
 
@@ -232,7 +250,18 @@ def _parse_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise RequestError(f"--set {text!r}: give NAME=VALUE", "set")
+    return name, _json(value, value)  # else a name, which JSON would quote
+
+
+def _json(text: str, otherwise: str) -> Any:
+    """The value that the text holds as JSON."""
     try:
-        return name, json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name, value  # a name, which JSON would quote
+        return otherwise
+
+
+def _words(subject: str) -> list[str]:
+    if not subject.strip():
+        raise RequestError(f"subject {subject!r}: give the words of one object", "subjects")
+    return subject.split()

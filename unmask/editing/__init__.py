@@ -23,7 +23,7 @@ from unmask.editing.drawing import EditedImage, PreparedEdit, Window, prepare
 from unmask.editing.edits import (
     DEFAULT_SHARE,
     DEFAULT_STRENGTH,
-    MASK_MODES,
+    EDIT_KINDS,
     MAX_DRAWN_PIXELS,
     MAX_FEATHER,
     MAX_PIXELS,
@@ -41,7 +41,7 @@ from unmask.editing.windows import WindowPlan, masked_cells, plan_windows, windo
 __all__ = [
     "DEFAULT_SHARE",
     "DEFAULT_STRENGTH",
-    "MASK_MODES",
+    "EDIT_KINDS",
     "MAX_DRAWN_PIXELS",
     "MAX_FEATHER",
     "MAX_PIXELS",

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unmask.card import ModelCard
 from unmask.clips.clip import Clip
+from unmask.config import checked
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, Window, prepare
 from unmask.editing.clip_drawing import (
@@ -33,7 +34,7 @@ from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
 from unmask.pipeline.clips import RATE, ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
-from unmask.pipeline.progress import Progress, batches, part_of
+from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, subject_positions
 from unmask.pipeline.request import (
     MAX_IMAGES,
@@ -109,6 +110,9 @@ class Pipeline:
             max_frames=MAX_FRAMES if self._clips else None,
             rate=RATE if self._clips else None,
             slot=self._clips.slot if self._clips else None,
+            max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
+            if condition.max_chunks > 1 and condition.max_text_tokens is not None
+            else None,
         )
 
     @property
@@ -132,11 +136,18 @@ class Pipeline:
     ) -> "Pipeline":
         """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
-        NotFoundError if there is none such, ConfigError naming the file that cannot be used.
+        NotFoundError if there is none such, ConfigError naming the file that cannot be used,
+        RequestError for an argument that cannot be one.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
         but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
         for the CPU (``models.linear``), which may change the last bits of its numbers.
         """
+        for argument, kind, value in (
+            ("device", str, device),
+            ("attention", str, attention),
+            ("precision", Precision, precision),
+        ):
+            checked(argument, kind, value)
         device = usable_device(device)
         folder, name = find_model(model, precision)
         family = family_of(folder)
@@ -159,13 +170,15 @@ class Pipeline:
         frames: int | None = None,
         scenes: Sequence[Scene] | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
 
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
-        (found in the prompt if None), ``sampling`` any of the options that ``unmask options``
+        (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
+        tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
         lists; None is as good as absent. ``frames`` asks a model of clips for a clip; so do
         ``scenes``, which have prompts of their own and come after ``frames`` of the first prompt,
         and the edit of a clip. RequestError tells the field, its bounds and choices. Only an edit
@@ -189,6 +202,7 @@ class Pipeline:
             frames=frames,
             scenes=scenes,
             subjects=subjects,
+            long_prompt=long_prompt,
             sampling=sampling,
         )
 
@@ -207,6 +221,7 @@ class Pipeline:
         frames: None = None,
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
@@ -225,6 +240,7 @@ class Pipeline:
         frames: None = None,
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
@@ -386,10 +402,28 @@ class Pipeline:
     def _draw(
         self, wanted: list[tuple[DrawRequest, int]], on_step: OnStep | None = None
     ) -> list[Drawn]:
-        """Images of requests, by their index."""
+        """Images of requests, by their index. Those whose conditions differ in length cannot share
+        a batch: each such group is drawn after the other."""
+        pairs = {request: self.encode([request]) for request, _ in wanted}
+        groups: dict[object, list[int]] = {}
+        for place, (request, _) in enumerate(wanted):
+            groups.setdefault(pairs[request].both.row_shapes, []).append(place)
+        images: dict[int, Drawn] = {}
+        for number, places in enumerate(groups.values()):
+            told = part_of(on_step, number, len(groups))
+            drawn = self._draw_together([wanted[place] for place in places], pairs, told)
+            images.update(zip(places, drawn, strict=True))
+        return [images[place] for place in range(len(wanted))]
+
+    def _draw_together(
+        self,
+        wanted: list[tuple[DrawRequest, int]],
+        pairs: Mapping[DrawRequest, Pair],
+        on_step: OnStep | None,
+    ) -> list[Drawn]:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
-        pair = self.encode(requests)
+        pair = Pair.join([pairs[request] for request in requests])
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
         progress = Progress(on_step, len(wanted))
@@ -402,7 +436,7 @@ class Pipeline:
             index = torch.tensor([places[i] for i, _ in now]).to(self.device)
             finished = generate_tokens(
                 self.backbone,
-                _pairs(pair, index, [start.pair for _, start in now]),
+                pairs_of(pair, index, [start.pair for _, start in now]),
                 [start.plan for _, start in now],
                 torch.stack([start.tokens for _, start in now]),
                 progress.of([start for _, start in now]),
@@ -422,18 +456,25 @@ class Pipeline:
         return Image.fromarray(array)
 
     def encode(self, requests: Sequence[DrawRequest]) -> Pair:
-        """The conditions of the requests and their null conditions."""
+        """The conditions of the requests and their null conditions, all read in as many chunks as
+        the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        return Pair.of(self.encode_prompts(prompts + nulls))
+        long = any(request.long_prompt for request in requests)
+        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
-        """The prefixes of prompts; an empty one gives the null condition."""
-        return self.prompts(prompts)
+    def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
+        """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""
+        return self.prompts(prompts, chunks)
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words of a prompt that the model may not know, as they stand in it."""
+        return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
@@ -450,14 +491,6 @@ class Pipeline:
         grey = masked.view(self.info.grid[-2:]).cpu().numpy()
         image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
         return image
-
-
-def _pairs(pair: Pair, index: Tensor, own: Sequence[Pair | None]) -> Pair:
-    """The pairs of rows: their requests', at ``index``, or their own."""
-    if all(mine is None for mine in own):
-        return pair.select(index)
-    places = zip(index, own, strict=True)
-    return Pair.join([pair.select(place[None]) if mine is None else mine for place, mine in places])
 
 
 def read_card(model: str | Path) -> ModelCard:

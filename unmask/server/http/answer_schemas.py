@@ -63,6 +63,9 @@ class ImagesAnswer(BaseModel):
     seed: int
     timings: Timings
     subjects: tuple[tuple[str, ...], ...]
+    long_prompt: Literal[True] | None = Field(
+        default=None, description="the prompts were read in chunks, if they are long"
+    )
     edit: EditSummary | None = None
     size_policy: Literal["scale"] | None = Field(
         default=None, description="the size that was asked for is not the one that was drawn"
@@ -115,6 +118,7 @@ class CompletedEvent(BaseModel):
     usage: Usage
     model: str
     safety_identifier: str | None = None
+    long_prompt: Literal[True] | None = None
     size_policy: Literal["scale"] | None = None
     drawn_size: str | None = None
 
@@ -174,6 +178,9 @@ class ModelCard(BaseModel):
     max_prompt_characters: int | None = None
     max_text_tokens: int | None = Field(
         default=None, description="of a prompt; absent if the model reads no text"
+    )
+    max_long_prompt_text_tokens: int | None = Field(
+        default=None, description="with long_prompt; absent if the model reads no chunks"
     )
 
 

@@ -19,7 +19,7 @@ from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers, fault_of
 from unmask.server.http.examples import with_examples
-from unmask.server.http.job_routes import make_job_router
+from unmask.server.http.job_routes import make_job_router, make_webhook_router
 from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.page import make_page_router
@@ -119,6 +119,7 @@ def create_app(
     app.include_router(make_router(face, settings, jobs))
     app.include_router(make_page_router())
     app.include_router(make_job_router(jobs, kinds))
+    app.include_router(make_webhook_router(jobs))
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))

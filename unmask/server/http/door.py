@@ -23,8 +23,8 @@ from unmask.server.keys.store import KeyRing
 from unmask.server.telemetry.accounts import account
 
 WRONG = "invalid_api_key"
-# What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and the
-# page, which holds no secret and must be there to ask for a key.
+# What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
+# the page, which holds no secret and must be there to ask for a key.
 FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")

@@ -149,6 +149,15 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
             headers=RESULT_HEADERS,
         )
 
+    return router
+
+
+def make_webhook_router(jobs: Jobs) -> APIRouter:
+    """The routes of what is called when a job has ended."""
+    router = APIRouter(
+        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+    )
+
     @router.put("/v1/webhook")
     async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
         """Call a URL whenever a job of the sender has ended. The secret that signs the calls is

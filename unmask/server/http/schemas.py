@@ -175,6 +175,11 @@ class ImageBody(BaseModel):
     negative_prompt: str | None = Field(
         None, json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
     )
+    long_prompt: bool | None = Field(
+        None,
+        description="read more text tokens than the model's text encoder takes, in chunks; as many "
+        "as max_long_prompt_text_tokens in the model's card says",
+    )
     seed: int | None = Field(
         None,
         description=f"random if absent or {RANDOM_SEED}; the answer tells it",
