@@ -120,7 +120,9 @@ def with_examples(make_document: Callable[[], dict[str, Any]]) -> Callable[[], d
             if name in EXAMPLES:  # a test says that all are
                 schema["example"] = EXAMPLES[name]
         for path, example in BODIES.items():
-            contents = document["paths"][path]["post"]["requestBody"]["content"]
+            methods = document["paths"][path].values()
+            body = next(method["requestBody"] for method in methods if "requestBody" in method)
+            contents = body["content"]
             for media_type, content in contents.items():
                 needed = content["schema"].get("required", [])
                 files = FILES[media_type].items()
