@@ -103,6 +103,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/variations": {"strength": 0.4},
     "/sdapi/v1/txt2img": APPLE | {"width": 64, "height": 64, "sampler_name": "halton"},
     "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
+    "/v1/webhook": {"url": "https://example.com/unmask"},
     "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
 }
 FILES: dict[str, dict[str, Any]] = {
