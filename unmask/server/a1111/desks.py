@@ -10,7 +10,7 @@ from PIL import Image
 from unmask.pipeline import Generated
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.tickets import Event, Preview
+from unmask.server.engine.tickets import Event, Preview, Progress
 from unmask.server.http.answers import Order
 
 PREVIEWS = 3  # of each image: enough to see it come, and each is decoded whether it is seen or not
@@ -31,7 +31,7 @@ class Part:
         """What the engine tells of it."""
         if isinstance(event, Preview):
             self.preview = event.image
-        else:
+        elif isinstance(event, Progress):
             self.done = event.done
 
     @property
