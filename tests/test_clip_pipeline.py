@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,19 +251,19 @@ async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
     await engine.stop()
 
 
-METHODS: list[dict[str, object]] = [
-    *[dict[str, object](scheduler=name) for name in SCHEDULERS],
-    *[dict[str, object](guidance=name, guidance_scale=2.0) for name in GUIDANCES],
-    *[dict[str, object](count_rule=name) for name in COUNT_RULES],
-    *[dict[str, object](reuse_policy=name) for name in REUSE_POLICIES],
+METHODS: list[dict[str, Any]] = [
+    *({"scheduler": name} for name in SCHEDULERS),
+    *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
+    *({"count_rule": name} for name in COUNT_RULES),
+    *({"reuse_policy": name} for name in REUSE_POLICIES),
     {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
 ]
 
 
 @pytest.mark.parametrize("options", METHODS, ids=str)
-def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, object]) -> None:
+def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, Any]) -> None:
     clip, again = (
-        pipeline.run(pipeline.request(PROMPT, frames=13, seed=1, steps=4, **options)).clips[0]  # type: ignore[arg-type]
+        pipeline.run(pipeline.request(PROMPT, frames=13, seed=1, steps=4, **options)).clips[0]
         for _ in range(2)
     )
     assert len(clip) == 13
@@ -285,10 +286,10 @@ def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, object
     ],
 )
 def test_what_no_clip_can_be_is_refused_by_name(
-    pipeline: Pipeline, options: dict[str, object], param: str, words: str
+    pipeline: Pipeline, options: dict[str, Any], param: str, words: str
 ) -> None:
     with pytest.raises(RequestError, match=words) as caught:
-        pipeline.generate(PROMPT, **options)  # type: ignore[call-overload]
+        pipeline.generate(PROMPT, **options)
     assert caught.value.param == param
 
 

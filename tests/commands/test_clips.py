@@ -102,8 +102,17 @@ def test_several_clips_have_files_of_their_own(
 
 
 def test_a_clip_goes_to_standard_output(model: Path) -> None:
-    command = [sys.executable, "-m", "unmask", "video", PROMPT, "--frames", "5"]
-    command += ["--model", str(model)]
+    command = [
+        sys.executable,
+        "-m",
+        "unmask",
+        "video",
+        PROMPT,
+        "--model",
+        str(model),
+        "--frames",
+        "5",
+    ]
     done = subprocess.run(
         [*command, "--seed", "1", "-o", "-"], capture_output=True, check=True, timeout=60
     )
