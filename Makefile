@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 NPM := build/npm/node_modules
 
-.PHONY: help serve test check coverage fuzz bench train browser screenshots clean
+.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -32,8 +32,20 @@ coverage: $(READY) ## what the quick tests of sampling, editing and the engine r
 	$(BIN)/coverage report --include='unmask/editing/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/server/engine/*' --fail-under=95
 
-fuzz: $(READY) ## send the server 2,000 requests and more that are made up from its document
+fuzz: $(READY) ## send the server thousands of requests made up from its document, and hostile files
 	FUZZ_CASES=2000 $(BIN)/python -m pytest tests/server/http/test_schemathesis.py
+	HOSTILE_CASES=6000 $(BIN)/python -m pytest -s tests/server/http/test_hostile.py
+
+# LiteLLM asks for older libraries than those of constraints.txt, so it gets a place of its own.
+clients: $(READY) ## run LiteLLM, unchanged, against the server
+	$(PYTHON) -m venv $(VENV)/litellm
+	$(VENV)/litellm/bin/python -m pip install --quiet --disable-pip-version-check \
+		litellm==1.110.2 pillow
+	LITELLM_PYTHON=$(VENV)/litellm/bin/python \
+		$(BIN)/python -m pytest tests/server/http/test_other_clients.py
+
+kills: $(READY) ## kill a server fifty times while it draws jobs
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import asdict
 from typing import Literal
 
 from PIL import Image, ImageOps
@@ -22,6 +23,8 @@ def parameters(request: DrawRequest, model: str) -> str:
     del values["options"]
     if not request.is_clip:  # so what a picture's file says does not tell of clips
         del values["frames"], values["scenes"]
+    else:
+        values["scenes"] = [asdict(scene) for scene in request.scenes]
     values |= {"model": model, "size": size_text(request.size)}
     values["edit"] = request.edit.summary() if request.edit else None
     return json.dumps(values, sort_keys=True)

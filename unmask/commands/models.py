@@ -87,5 +87,5 @@ def evaluate(
     from unmask.evaluation.run import run_evaluation
     from unmask.store import default_model
 
-    chosen = model or default_model()
+    chosen = default_model() if model is None else model
     print(run_evaluation(chosen, config, out, data=data, judge=judge, device=device))

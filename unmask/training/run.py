@@ -26,10 +26,14 @@ class Training(Protocol):
     """What all configuration files have."""
 
     @property
-    def data(self) -> DataConfig: ...
+    def data(self) -> DataConfig:
+        """What is learned from."""
+        ...
 
     @property
-    def loop(self) -> LoopConfig: ...
+    def loop(self) -> LoopConfig:
+        """How long and how fast."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
 def test_the_card_tells_every_bound_that_a_request_can_hit(client: TestClient) -> None:
     card = client.get("/v1/models/storybook-64").json()
     assert card["max_text_tokens"] == 23
+    assert "max_long_prompt_text_tokens" not in card
     assert (card["max_edit_images"], card["max_edit_pixels"]) == (1, 24 << 20)
     assert (card["max_drawn_pixels"], card["size_policy"]) == (1 << 21, "exact")
     assert (card["max_body_bytes"], card["max_seconds"]) == (100_000, 300)
@@ -54,6 +55,11 @@ def test_the_api_is_documented(client: TestClient) -> None:
         "/v1/images/edits",
         "/v1/images/outpaint",
         "/v1/images/variations",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/events",
+        "/v1/results/{job_id}/{name}",
+        "/v1/webhook",
     }
     form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["required"] == ["image", "prompt"]

@@ -25,6 +25,7 @@ from unmask.server.a1111.schemas import (
     TextToImage,
 )
 from unmask.server.engine.face import EngineFace
+from unmask.server.http.answers import base_64
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import JsonReader
@@ -169,7 +170,8 @@ def _images(translated: Translated, going: Going, drawn: list[Part]) -> Images:
         if part.image is None:
             total = part.weighed.cost.all_steps
             notes.append(f"image {position} is a preview: {part.done} of {total} steps were done")
-        files.append(order.file(picture, parameters(part.weighed.request, order.model.name)))
+        text = parameters(part.weighed.request, order.model.name)
+        files.append(base_64(order.file(picture, text)))
     if missing := len(going.parts) - len(drawn):
         notes.append(f"{missing} images were given up before there was anything to see")
     info = translated.info([part.weighed for part in drawn], notes)
@@ -195,5 +197,5 @@ def _progress(all_going: list[Going], with_image: bool) -> Progress:
         progress=done / steps,
         eta_relative=seconds * (steps - done) / done if done else 0.0,
         state=state,
-        current_image=going.order.file(preview) if preview else None,
+        current_image=base_64(going.order.file(preview)) if preview else None,
     )

@@ -23,10 +23,10 @@ from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
     ModelSource,
-    ModelStatus,
     ModelStore,
 )
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Progress, Ticket
 from unmask.server.engine.worker import Worker

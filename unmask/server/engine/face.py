@@ -5,7 +5,7 @@ from typing import Protocol
 
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
 
 

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError, UnmaskError, choices
 from unmask.pipeline import ModelInfo, Pipeline
 from unmask.server.engine.costs import OpenedModel
+from unmask.server.engine.status import ModelState, ModelStatus
 from unmask.server.engine.threads import run_in_thread_that_ends
 
 log = logging.getLogger(__name__)
@@ -35,25 +35,6 @@ class ModelSource(Protocol):
     def load(self, key: str, device: str) -> Pipeline:
         """A copy of the model on a device."""
         ...
-
-
-class ModelState(Enum):
-    """Where a model is between its folder and the workers."""
-
-    ABSENT = "absent"
-    LOADING = "loading"
-    LOADED = "loaded"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What is known of a model: ``info`` once it was loaded, ``reason`` if it could not be."""
-
-    name: str
-    state: ModelState
-    reason: str
-    info: ModelInfo | None
 
 
 @dataclass(eq=False)

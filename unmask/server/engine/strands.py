@@ -51,7 +51,7 @@ class Strand:
 
     def __init__(self, ticket: Ticket, image_index: int, group: Group, pair: Pair) -> None:
         self.ticket, self.image_index = ticket, image_index
-        self.group, self.pair = group, pair
+        self.group, self.pair, self.pair_shapes = group, pair, pair.both.row_shapes
         self.steps_done = 0
         self._shown = 0  # previews
         self._drawing = group.pipeline.drawing(ticket.weighed.prepared, image_index)
@@ -90,6 +90,11 @@ class Run:
     row: Row
     turn: int = 0  # at which it was stepped last
     began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def kind(self) -> object:
+        """Rows that agree in it can be stepped in one batch."""
+        return id(self.strand.group), self.start.plan.grid, self.strand.pair_shapes
 
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":

@@ -28,7 +28,7 @@ GUESTS = 4  # one more row for so many, of keys that find it full
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
-    model and grid: a tick. Rows come and go between steps.
+    model, grid and length of condition: a tick. Rows come and go between steps.
 
     ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
     other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
@@ -107,10 +107,10 @@ class Worker:
         if not self.running:
             self.rest(seen)
             return
-        together: dict[tuple[int, tuple[int, ...]], list[Run]] = {}
+        together: dict[object, list[Run]] = {}
         chosen = self.shares.choose(self.running, min(self.max_rows, self.step_rows))
         for run in chosen:
-            together.setdefault((id(run.strand.group), run.start.plan.grid), []).append(run)
+            together.setdefault(run.kind, []).append(run)
         for runs in together.values():
             self.advance(runs[0].strand.group, runs)
         self.figures.ticked(time.perf_counter() - began)

@@ -14,7 +14,8 @@ from unmask.sampling.options import flat_options
 class ImageData(BaseModel):
     """One image; the same (seed, image_index) and parameters give it again."""
 
-    b64_json: str
+    b64_json: str | None = None
+    url: str | None = Field(default=None, description="where it is, as long as its job is kept")
     seed: int
     image_index: int
 
@@ -62,6 +63,9 @@ class ImagesAnswer(BaseModel):
     seed: int
     timings: Timings
     subjects: tuple[tuple[str, ...], ...]
+    long_prompt: Literal[True] | None = Field(
+        default=None, description="the prompts were read in chunks, if they are long"
+    )
     edit: EditSummary | None = None
     size_policy: Literal["scale"] | None = Field(
         default=None, description="the size that was asked for is not the one that was drawn"
@@ -114,6 +118,7 @@ class CompletedEvent(BaseModel):
     usage: Usage
     model: str
     safety_identifier: str | None = None
+    long_prompt: Literal[True] | None = None
     size_policy: Literal["scale"] | None = None
     drawn_size: str | None = None
 
@@ -173,6 +178,9 @@ class ModelCard(BaseModel):
     max_prompt_characters: int | None = None
     max_text_tokens: int | None = Field(
         default=None, description="of a prompt; absent if the model reads no text"
+    )
+    max_long_prompt_text_tokens: int | None = Field(
+        default=None, description="with long_prompt; absent if the model reads no chunks"
     )
 
 

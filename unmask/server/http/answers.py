@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from unmask.server.http.answer_schemas import (
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import ImageBody
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
+from unmask.server.jobs.job import Job
 
 KEEPALIVE_SECONDS = 15.0
 
@@ -87,12 +88,11 @@ class Order:
             total_tokens=read + drawn,
         )
 
-    def file(self, image: Image.Image, text: str = "") -> str:
-        """An image as the body asks for it, in base 64."""
+    def file(self, image: Image.Image, text: str = "") -> bytes:
+        """An image as the body asks for it."""
         if image.size != self.size:
             image = scaled(image, self.size)
-        data = encode(image, self.body.image_format, self.body.image_quality, text)
-        return base64.b64encode(data).decode()
+        return encode(image, self.body.image_format, self.body.image_quality, text)
 
 
 async def submit(
@@ -110,18 +110,27 @@ async def submit(
     )
 
 
-def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnswer:
-    """The body of the answer."""
+async def draw(
+    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
+) -> tuple[ImagesAnswer, list[bytes]]:
+    """Have an order drawn; the body of the answer, without its images, and the files that these
+    are."""
+    arrived = time.perf_counter()
+    generated = await submit(engine, order, on_event)
+    queued = time.perf_counter() - arrived - generated.seconds
+    return await run_in_threadpool(_make_answer, order, generated, max(queued, 0))
+
+
+def _make_answer(
+    order: Order, generated: Generated, queued: float
+) -> tuple[ImagesAnswer, list[bytes]]:
     body, request = order.body, order.request
     text = parameters(request, order.model.name)
     started = time.perf_counter()
     files = [order.file(image, text) for image in generated.images]
-    data = [
-        ImageData(b64_json=file, seed=request.seed, image_index=index)
-        for index, file in zip(request.image_indices, files, strict=True)
-    ]
+    data = [ImageData(seed=request.seed, image_index=index) for index in request.image_indices]
     encoded = time.perf_counter() - started
-    return ImageAnswer(
+    answer = ImageAnswer(
         created=int(time.time()),
         data=data,
         background=order.background,
@@ -133,12 +142,38 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
+        long_prompt=request.long_prompt or None,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
         **request.options.flat(),
         size_policy=order.size_policy,
         drawn_size=order.drawn_size,
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
+    return answer, files
+
+
+def with_images(answer: ImagesAnswer, files: Iterable[bytes]) -> ImagesAnswer:
+    """The answer with its images in it."""
+    pairs = zip(answer.data, map(base_64, files), strict=True)
+    data = [image.model_copy(update={"b64_json": text}) for image, text in pairs]
+    return answer.model_copy(update={"data": data})
+
+
+def with_urls(answer: ImagesAnswer, urls: Iterable[str]) -> ImagesAnswer:
+    """The answer with the places where its images are."""
+    pairs = zip(answer.data, urls, strict=True)
+    data = [image.model_copy(update={"url": url}) for image, url in pairs]
+    return answer.model_copy(update={"data": data})
+
+
+def stored_answer(job: Job) -> ImagesAnswer:
+    """The answer of a completed job, without its images."""
+    return ImageAnswer.model_validate(job.answer)
+
+
+def base_64(data: bytes) -> str:
+    """Bytes as JSON holds them."""
+    return base64.b64encode(data).decode()
 
 
 class EventStream(StreamingResponse):
@@ -215,7 +250,7 @@ async def _events(
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
     event = PreviewEvent(
         **_common(f"{kind}.partial_image", order, preview.image_index),
-        b64_json=order.file(preview.image),
+        b64_json=base_64(order.file(preview.image)),
         partial_image_index=preview.number,
         step=preview.step,
     )
@@ -225,10 +260,11 @@ def _preview(kind: str, order: Order, preview: Preview) -> bytes:
 def _completed(kind: str, order: Order, position: int, image: Image.Image) -> bytes:
     event = ImageEvent(
         **_common(f"{kind}.completed", order, order.request.image_indices[position]),
-        b64_json=order.file(image, parameters(order.request, order.model.name)),
+        b64_json=base_64(order.file(image, parameters(order.request, order.model.name))),
         usage=order.usage(position),
         model=order.model.name,
         safety_identifier=order.body.safety_identifier,
+        long_prompt=order.request.long_prompt or None,
         size_policy=order.size_policy,
         drawn_size=order.drawn_size,
         **order.request.options.flat(),

@@ -17,12 +17,15 @@ from unmask.server.engine.sources import StoredModels
 from unmask.server.http.docs import make_docs_router
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
-from unmask.server.http.errors import add_error_handlers
+from unmask.server.http.errors import add_error_handlers, fault_of
 from unmask.server.http.examples import with_examples
+from unmask.server.http.job_routes import make_job_router, make_webhook_router
+from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
-from unmask.server.keys.limits import Limits
+from unmask.server.jobs.jobs import Jobs
+from unmask.server.keys.limits import Limiter, Limits
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.store import KeyFile, KeyRing
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
@@ -81,13 +84,26 @@ def create_app(
 
     provider = make_provider() if is_traced() else None
 
+    limiter = Limiter()
+    kinds = make_kinds(face, settings)
+    jobs = Jobs(
+        settings,
+        kinds,
+        is_ready=lambda: engine.state is EngineState.READY,
+        is_stopping=lambda: engine.state is EngineState.STOPPING,
+        tell=fault_of,
+        hear_counts=limiter.count_jobs,
+    )
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         engine.start()
+        await jobs.start()
         yield
         await engine.stop()
+        await jobs.stop()  # after the engine, which has failed what it had: they give it back
         if provider is not None:
             await run_in_threadpool(provider.shutdown)  # which sends what is left
 
@@ -100,8 +116,10 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
-    app.include_router(make_router(face, settings))
+    app.include_router(make_router(face, settings, jobs))
     app.include_router(make_page_router())
+    app.include_router(make_job_router(jobs, kinds))
+    app.include_router(make_webhook_router(jobs))
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))
@@ -110,7 +128,9 @@ def create_app(
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
-    app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
+    app.add_middleware(
+        Door, ring=ring, limiter=limiter, defaults=Limits.of(settings), insecure=settings.insecure
+    )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(
@@ -124,7 +144,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )

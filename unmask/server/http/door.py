@@ -23,8 +23,9 @@ from unmask.server.keys.store import KeyRing
 from unmask.server.telemetry.accounts import account
 
 WRONG = "invalid_api_key"
-PROBES = ("/livez", "/readyz")
-PAGE = re.compile(r"/|/studio/[^/]*")  # it holds no secret, and must be there to ask for a key
+# What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
+# the page, which holds no secret and must be there to ask for a key.
+FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
 
@@ -47,11 +48,13 @@ class Refusal(Exception):
 class Door:
     """ASGI middleware. ``scope["state"]`` gets ``sender`` and ``meter``."""
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, defaults: Limits, insecure: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, ring: KeyRing, limiter: Limiter, defaults: Limits, insecure: bool
+    ) -> None:
         """``defaults`` bound whoever has no limits of his own; ``insecure``: it was decided that
         no key is needed beyond this machine while there is none."""
         self.app, self.ring, self.defaults, self.insecure = app, ring, defaults, insecure
-        self.limiter = Limiter()
+        self.limiter = limiter
         self._refusals = Limiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +63,7 @@ class Door:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path in PROBES or PAGE.fullmatch(path):
+        if FREE.fullmatch(path):
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})

@@ -37,12 +37,32 @@ CARD = {
     "size": "64x64",
 }
 STATE = {"job": "txt2img", "job_count": 1, "sampling_step": 6, "sampling_steps": 12}
+JOB = {
+    "id": "job_8f14e45fceea167a5a36dedd",
+    "object": "job",
+    "kind": "images.generation",
+    "status": "in_progress",
+    "progress": 50,
+    "created_at": 1780000000,
+    "started_at": 1780000001,
+}
 
 # By the names of the document's components.
 EXAMPLES: dict[str, Any] = {
     "Bound": {"minimum": 1, "maximum": 256},
     "EditSummary": {"kind": "inpaint", "feather": 4, "sha256": "9f86d081884c7d65"},
     "ErrorBody": {"error": ERROR},
+    "JobAnswer": JOB,
+    "JobDeleted": {"id": JOB["id"], "object": "job.deleted", "deleted": True},
+    "JobList": {
+        "object": "list",
+        "data": [JOB],
+        "first_id": JOB["id"],
+        "last_id": JOB["id"],
+        "has_more": False,
+    },
+    "WebhookAnswer": {"object": "webhook", "url": "https://example.com/unmask"},
+    "WebhookBody": {"url": "https://example.com/unmask"},
     "ErrorDetail": ERROR,
     "ImageAnswer": {
         "created": 1780000000,
@@ -83,6 +103,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/variations": {"strength": 0.4},
     "/sdapi/v1/txt2img": APPLE | {"width": 64, "height": 64, "sampler_name": "halton"},
     "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
+    "/v1/webhook": {"url": "https://example.com/unmask"},
     "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
 }
 FILES: dict[str, dict[str, Any]] = {
@@ -100,7 +121,9 @@ def with_examples(make_document: Callable[[], dict[str, Any]]) -> Callable[[], d
             if name in EXAMPLES:  # a test says that all are
                 schema["example"] = EXAMPLES[name]
         for path, example in BODIES.items():
-            contents = document["paths"][path]["post"]["requestBody"]["content"]
+            methods = document["paths"][path].values()
+            body = next(method["requestBody"] for method in methods if "requestBody" in method)
+            contents = body["content"]
             for media_type, content in contents.items():
                 needed = content["schema"].get("required", [])
                 files = FILES[media_type].items()

@@ -98,6 +98,7 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         size=body.width_height,
         edit=edit,
         subjects=body.subjects,
+        long_prompt=body.long_prompt,
         **{**body.sampling, "steps": steps},
     )
 

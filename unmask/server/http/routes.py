@@ -14,7 +14,7 @@ from unmask.editing import MAX_DRAWN_PIXELS, MAX_PIXELS
 from unmask.encoding import size_text
 from unmask.errors import NotFoundError, choices
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.http.answer_schemas import (
     Bound,
     ImageAnswer,
@@ -25,11 +25,12 @@ from unmask.server.http.answer_schemas import (
     PreviewEvent,
     Status,
 )
-from unmask.server.http.answers import make_answer, stream, submit
+from unmask.server.http.answers import draw, stream, with_images
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
 from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import MAX_EDIT_IMAGES, JsonReader, UploadReader, inlined
+from unmask.server.http.keeping import KEPT, Keeper, Wish
 from unmask.server.http.orders import (
     EDIT,
     GENERATION,
@@ -49,6 +50,7 @@ from unmask.server.http.schemas import (
 )
 from unmask.server.http.waiting import unless_gone
 from unmask.server.http.watching import QueuedEvent, TraceEvent
+from unmask.server.jobs.jobs import Jobs
 from unmask.settings import Settings
 
 GENERATIONS = JsonReader(GenerationBody)
@@ -72,7 +74,7 @@ BOUNDS = {
 }
 
 
-def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
+def make_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
     router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
     created = int(time.time())
@@ -105,23 +107,23 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
             raise NotFoundError(f"there is no model {model_id[:64]!r}: {known}", "model")
         return card(statuses[model_id])
 
-    answer = partial(_answer, engine, settings)
+    answer = partial(_answer, engine, settings, Keeper(engine, settings, jobs))
     images = partial(
         router.post,
         tags=["images"],
         response_model=ImageAnswer,
         response_model_exclude_none=True,
-        responses={200: STREAM},
+        responses={200: STREAM, **KEPT.responses},
     )
 
-    @images("/v1/images/generations", openapi_extra=GENERATIONS.schema)
+    @images("/v1/images/generations", openapi_extra={**GENERATIONS.schema, **KEPT.extra})
     async def generate(
         request: Request, body: Annotated[GenerationBody, Depends(GENERATIONS)]
     ) -> ImagesAnswer | Response:
         """Draw images from a prompt."""
         return await answer(request, GENERATION, Upload(body, {}))
 
-    @images("/v1/images/edits", openapi_extra=EDITS.schema)
+    @images("/v1/images/edits", openapi_extra={**EDITS.schema, **KEPT.extra})
     async def edit(
         request: Request,
         upload: Annotated[Upload[EditBody], Depends(EDITS)],
@@ -137,14 +139,14 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
         """
         return await answer(request, EDIT, upload)
 
-    @images("/v1/images/outpaint", openapi_extra=OUTPAINTS.schema)
+    @images("/v1/images/outpaint", openapi_extra={**OUTPAINTS.schema, **KEPT.extra})
     async def outpaint(
         request: Request, upload: Annotated[Upload[OutpaintBody], Depends(OUTPAINTS)]
     ) -> ImagesAnswer | Response:
         """Draw more of a picture beyond its sides."""
         return await answer(request, OUTPAINT, upload)
 
-    @images("/v1/images/variations", openapi_extra=VARIATIONS.schema)
+    @images("/v1/images/variations", openapi_extra={**VARIATIONS.schema, **KEPT.extra})
     async def variation(
         request: Request, upload: Annotated[Upload[VariationBody], Depends(VARIATIONS)]
     ) -> ImagesAnswer | Response:
@@ -157,19 +159,21 @@ def make_router(engine: EngineFace, settings: Settings) -> APIRouter:
 async def _answer(
     engine: EngineFace,
     settings: Settings,
+    keeper: Keeper,
     request: Request,
     kind: ImageKind[Body],
     upload: Upload[Body],
 ) -> ImagesAnswer | Response:
     """Draw what an upload asks for."""
+    wish = Wish.of(request, upload.body)
+    if wish.is_kept:
+        return await keeper.answer(request, kind, upload, wish)
     order = await make_order(engine, settings, kind, upload, sender_of(request).name)
     await meter_of(request).spend_tokens(order.weighed.cost.drawn_tokens)
     if order.body.stream:
         return await stream(engine, order)
-    arrived = time.perf_counter()
-    generated = await unless_gone(request, submit(engine, order))
-    queued = time.perf_counter() - arrived - generated.seconds
-    return await run_in_threadpool(make_answer, order, generated, max(queued, 0))
+    answer, files = await unless_gone(request, draw(engine, order))
+    return await run_in_threadpool(with_images, answer, files)
 
 
 def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:

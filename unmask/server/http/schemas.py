@@ -55,6 +55,7 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 FileName = Literal["image", "mask"]
+FILE_NAMES: tuple[FileName, ...] = get_args(FileName)
 LEGACY = {"standard": "medium", "hd": "high"}
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
@@ -174,6 +175,11 @@ class ImageBody(BaseModel):
     negative_prompt: str | None = Field(
         None, json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
     )
+    long_prompt: bool | None = Field(
+        None,
+        description="read more text tokens than the model's text encoder takes, in chunks; as many "
+        "as max_long_prompt_text_tokens in the model's card says",
+    )
     seed: int | None = Field(
         None,
         description=f"random if absent or {RANDOM_SEED}; the answer tells it",
@@ -218,13 +224,6 @@ class ImageBody(BaseModel):
         if background == "transparent":
             raise ValueError("the model draws no transparency: choose opaque or auto")
         return background
-
-    @field_validator("response_format")
-    @classmethod
-    def _results_are_not_kept(cls, response_format: str | None) -> str | None:
-        if response_format == "url":
-            raise ValueError("images are not stored, so they have no url: choose b64_json")
-        return response_format
 
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:

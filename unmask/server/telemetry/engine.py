@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
 from unmask.server.telemetry.accounts import account
 from unmask.server.telemetry.metrics import Metrics
