@@ -44,7 +44,7 @@ def _serve(folder: Path, **options: object) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for the tests of a module; Playwright's loop must be gone before other tests run."""
+    """One browser for the tests of a module; its loop must be gone before other tests."""
     with sync_playwright() as playwright:
         # CI runs as root, where Chromium has no sandbox; it opens nothing but our own page.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
