@@ -42,9 +42,9 @@ def _serve(folder: Path, **options: object) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests here; Playwright's loop must be gone before other tests run."""
+    """One browser for the tests of a module; its loop must be gone before other tests."""
     with sync_playwright() as playwright:
         # CI runs as root, where Chromium has no sandbox; it opens nothing but our own page.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server that most tests share."""
     with _serve(tmp_path_factory.mktemp("state")) as address:

@@ -119,7 +119,7 @@ export class DrawView {
       if (only === null) this.entries = entries;
       else [this.entries[only]] = entries;
       const passes = images.reduce((sum, image) => sum + image.passes, 0);
-      this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.${warnings(results[0].values)}`);
+      this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.`);
       this.offer(only ?? 0);
     } catch (error) {
       this.timeline.finish();
@@ -182,9 +182,4 @@ function still(picture, card) {
   const made = new Unmasking(picture.width, picture.height, cell, canvas);
   made.finish(picture);
   return made;
-}
-
-/** What the server says of words that its model does not know. @param {Values} values */
-function warnings(values) {
-  return Array.isArray(values.warnings) ? values.warnings.map((/** @type {unknown} */ words) => ` ${words}`).join("") : "";
 }
