@@ -1,13 +1,55 @@
 """Results as a table in Markdown and as plots."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from unmask.evaluation.clips import prompts as clips
+from unmask.evaluation.clips.verdict import MOTION_TAGS, OBJECT_TAGS
+from unmask.evaluation.clips.verdict import TAGS as CLIP_TAGS
 from unmask.evaluation.prompts import CATEGORIES
 from unmask.evaluation.results import Record, Result, difference, score
 from unmask.evaluation.settings import CEILING
 from unmask.evaluation.statistics import Interval
 from unmask.evaluation.verdict import TAGS
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a report of a kind shows: ``figures`` are fields of a result with their digits,
+    ``sound`` shares of images without any of some tags."""
+
+    unit: str
+    categories: tuple[str, ...]
+    tags: tuple[str, ...]
+    distance: str
+    told: str  # in words, of the distance
+    figures: dict[str, tuple[str, int]]
+    sound: dict[str, tuple[str, ...]]
+
+
+_PICTURES = _Layout(
+    unit="image",
+    categories=CATEGORIES,
+    tags=TAGS,
+    distance="frechet",
+    told="Frechet distance on EfficientNet-lite0 features",
+    figures={"distance": ("frechet", 1), "diversity": ("diversity", 2)},
+    sound={},
+)
+_CLIPS = _Layout(
+    unit="clip",
+    categories=clips.CATEGORIES,
+    tags=CLIP_TAGS,
+    distance="motion_frechet",
+    told="Frechet distance on motion features (of EfficientNet-lite0; no FVD)",
+    figures={
+        "motion distance": ("motion_frechet", 1),
+        "flicker": ("flicker", 4),
+        "frame cosine": ("frame_cosine", 4),
+    },
+    sound={"objects right": OBJECT_TAGS, "motion right": MOTION_TAGS},
+)
 
 
 def write_report(results: Sequence[Result], out: Path, baseline: str | None = None) -> str:
@@ -17,68 +59,81 @@ def write_report(results: Sequence[Result], out: Path, baseline: str | None = No
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(text, encoding="utf-8")
     plot(results, lambda result: score(result.records), "score", out / "score.png")
+    layout = _layout(results[0])
     plot(
-        results, _distance, "Frechet distance on EfficientNet-lite0 features", out / "distance.png"
+        results,
+        lambda result: _exact(getattr(result, layout.distance)),
+        layout.told,
+        out / "distance.png",
     )
     return text
 
 
 def table(results: Sequence[Result], baseline: str | None = None) -> str:
-    """Two tables in Markdown: scores and costs, then how pictures fail."""
+    """Two tables in Markdown: scores and costs, then how images fail."""
+    layout = _layout(results[0])
     ceiling = next((result for result in results if result.name == CEILING), None)
     settings = [result for result in results if result.name != CEILING]
     base = next((result for result in settings if baseline in (None, result.name)), None)
     inputs = results[0].inputs
-    pictures = len(results[0].records) * inputs.images
+    unit, count = layout.unit, len(results[0].records) * inputs.images
     lines = [
         f"{inputs.prompts} prompts a category that training may have met and "
-        f"{inputs.held_out_prompts} held-out ones, {inputs.images} images a prompt, seed "
-        f"{inputs.seed}, {inputs.precision}. Scores: means over the six categories with bootstrap "
+        f"{inputs.held_out_prompts} held-out ones, {inputs.images} {unit}s a prompt, seed "
+        f"{inputs.seed}, {inputs.precision}. Scores: means over the categories with bootstrap "
         "95 % intervals over prompts; the gap is paired with "
-        f"{base.name if base else 'nothing'}. Distance: Frechet distance on EfficientNet-lite0 "
-        f"features of {pictures} pictures to as many true scenes after the tokenizer; the number "
-        f"biases it. Seconds an image, drawn in batches of {inputs.batch}.",
+        f"{base.name if base else 'nothing'}. Distance: {layout.told} of {count} {unit}s to "
+        f"true scenes after the tokenizer; the number biases it. Seconds a {unit}, drawn in "
+        f"batches of {inputs.batch}.",
         "",
     ]
     heads = [
-        "setting", "score", "of the ceiling", "gap", *CATEGORIES, "held out", "distance",
-        "diversity", "passes", "seconds",
+        "setting", "score", "of the ceiling", "gap", *layout.categories, "held out",
+        "of its ceiling", *layout.figures, "passes", "seconds",
     ]  # fmt: skip
     rows = []
     for result in results:
         seen, unseen = score(result.records), score(result.records, held_out=True)
         most = score(ceiling.records) if ceiling else None
+        most_unseen = score(ceiling.records, held_out=True) if ceiling else None
         compared = base is not None and result is not base and result is not ceiling
         rows.append(
             [
                 result.name,
                 seen.text if seen else "",
-                f"{seen.mean / most.mean:.3f}" if seen and most and most.mean else "",
+                _ratio(seen, most),
                 _signed(difference(result.records, base.records)) if compared and base else "",
-                *(_number(category_share(result.records, category), 3) for category in CATEGORIES),
+                *(
+                    _number(category_share(result.records, category), 3)
+                    for category in layout.categories
+                ),
                 unseen.text if unseen else "",
-                _number(result.frechet, 1),
-                _number(result.diversity, 2),
+                _ratio(unseen, most_unseen),
+                *(
+                    _number(getattr(result, name), digits)
+                    for name, digits in layout.figures.values()
+                ),
                 _number(result.passes, 1),
                 _number(result.seconds, 3),
             ]
         )
     lines += _markdown(heads, rows)
-    lines += ["", "Shares of all pictures with each failure, and of right backgrounds:", ""]
+    lines += ["", "Shares of all " + unit + "s with each failure, and of right backgrounds:", ""]
     rows = [
         [
             result.name,
-            *(f"{tag_share(result.records, tag):.3f}" for tag in TAGS),
+            *(f"{tag_share(result.records, tag):.3f}" for tag in layout.tags),
             _number(background_share(result.records), 3),
+            *(f"{1 - any_share(result.records, tags):.3f}" for tags in layout.sound.values()),
         ]
         for result in results
     ]
-    lines += _markdown(["setting", *TAGS, "background"], rows)
+    lines += _markdown(["setting", *layout.tags, "background", *layout.sound], rows)
     return "\n".join(lines) + "\n"
 
 
 def category_share(records: Sequence[Record], category: str) -> float | None:
-    """The share of right pictures in a category, held-out prompts left out; None without any."""
+    """The share of right images in a category, held-out prompts left out; None without any."""
     shares = [
         record.share for record in records if record.category == category and not record.held_out
     ]
@@ -86,8 +141,13 @@ def category_share(records: Sequence[Record], category: str) -> float | None:
 
 
 def tag_share(records: Sequence[Record], tag: str) -> float:
-    """The share of all pictures that have a tag."""
-    tagged = [tag in tags for record in records for tags in record.tags]
+    """The share of all images that have a tag."""
+    return any_share(records, (tag,))
+
+
+def any_share(records: Sequence[Record], wanted: Sequence[str]) -> float:
+    """The share of all images that have any of these tags."""
+    tagged = [not set(tags).isdisjoint(wanted) for record in records for tags in record.tags]
     return sum(tagged) / len(tagged)
 
 
@@ -142,10 +202,16 @@ def plot(
     pyplot.close(figure)
 
 
-def _distance(result: Result) -> Interval | None:
-    if result.frechet is None:
-        return None
-    return Interval(result.frechet, result.frechet, result.frechet)
+def _layout(result: Result) -> _Layout:
+    return _PICTURES if result.inputs.frames is None else _CLIPS
+
+
+def _exact(value: float | None) -> Interval | None:
+    return None if value is None else Interval(value, value, value)
+
+
+def _ratio(ours: Interval | None, most: Interval | None) -> str:
+    return f"{ours.mean / most.mean:.3f}" if ours and most and most.mean else ""
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.evaluation.prompts import Prompt
+from unmask.evaluation.prompts import Asked, Prompt
 from unmask.evaluation.statistics import Interval, score_interval
-from unmask.evaluation.verdict import judge_picture
+from unmask.evaluation.verdict import Verdict, judge_picture
 from unmask.scenes.judge import Judge
 from unmask.scenes.renderer import SceneRenderer
 
@@ -35,11 +35,12 @@ class Inputs:
     seed: int
     held_out_percent: int
     precision: str
+    frames: int | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """The verdicts on the images of a prompt."""
+    """The verdicts on the images, or clips, of a prompt."""
 
     key: str
     text: str
@@ -60,9 +61,11 @@ class Result:
     """What a setting is worth; None is what was not measured.
 
     ``frechet`` is the Frechet distance on EfficientNet-lite0 features to what the tokenizer makes
-    of true scenes, ``diversity`` the mean feature distance between images of a prompt, ``passes``
+    of true scenes, ``motion_frechet`` that on motion features (``clips.measures``), ``diversity``
+    the mean feature distance between images of a prompt, ``passes``
     those of the backbone an image (guidance included; at most, where a count rule ends early),
-    ``seconds`` the time an image, drawn in batches.
+    ``seconds`` the time an image, drawn in batches; ``flicker`` the share of pixels that change
+    where nothing moves, ``frame_cosine`` how alike neighbouring frames are in features.
     """
 
     name: str
@@ -72,6 +75,9 @@ class Result:
     diversity: float | None = None
     passes: float | None = None
     seconds: float | None = None
+    motion_frechet: float | None = None
+    flicker: float | None = None
+    frame_cosine: float | None = None
 
 
 def as_read(options: dict[str, object]) -> dict[str, object]:
@@ -83,24 +89,32 @@ def as_read(options: dict[str, object]) -> dict[str, object]:
 def judge_prompts(prompts: Sequence[Prompt], pictures: Tensor, judge: Judge) -> tuple[Record, ...]:
     """The verdicts on (prompts, images, 3, height, width) pictures."""
     sights = iter(judge.look(pictures.flatten(0, 1)))
-    records = []
-    for prompt in prompts:
-        verdicts = [
-            judge_picture(prompt, next(sights), judge.config.nouns)
-            for _ in range(pictures.shape[1])
-        ]
-        records.append(
-            Record(
-                key=prompt.key,
-                text=prompt.text,
-                category=prompt.category,
-                held_out=prompt.held_out,
-                right=tuple(verdict.right for verdict in verdicts),
-                tags=tuple(verdict.tags for verdict in verdicts),
-                background=tuple(verdict.background for verdict in verdicts),
-            )
+    return records(
+        prompts,
+        [
+            [
+                judge_picture(prompt, next(sights), judge.config.nouns)
+                for _ in range(pictures.shape[1])
+            ]
+            for prompt in prompts
+        ],
+    )
+
+
+def records(prompts: Sequence[Asked], verdicts: Sequence[Sequence[Verdict]]) -> tuple[Record, ...]:
+    """What is kept of the verdicts on the images of each prompt."""
+    return tuple(
+        Record(
+            key=prompt.key,
+            text=prompt.text,
+            category=prompt.category,
+            held_out=prompt.held_out,
+            right=tuple(verdict.right for verdict in on_images),
+            tags=tuple(verdict.tags for verdict in on_images),
+            background=tuple(verdict.background for verdict in on_images),
         )
-    return tuple(records)
+        for prompt, on_images in zip(prompts, verdicts, strict=True)
+    )
 
 
 def score(records: Sequence[Record], held_out: bool = False) -> Interval | None:

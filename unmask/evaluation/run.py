@@ -33,8 +33,8 @@ def run_evaluation(
 
     ``data`` is the sprite archive or bank of the training, without which there is no ceiling and
     no Frechet distance; ``judge`` the folder of a judge, that of the model unless given. ``out``
-    gets ``table.md``, plots, ``reveal.gif`` (one picture by each scheduler of the configuration),
-    and a JSON and a sheet of each setting.
+    gets ``table.md``, plots, ``reveal.gif`` (one picture by each scheduler of the configuration,
+    unless it is of clips), and a JSON and a sheet of each setting.
     """
     settings = config.load(EvaluationConfig, path)
     pipeline = Pipeline.load(model, device)
@@ -51,6 +51,7 @@ def run_evaluation(
     requests = [
         pipeline.request(REVEALED, seed=settings.seed, scheduler=scheduler, steps=steps)
         for scheduler in settings.schedulers
+        if settings.frames is None
     ]
     if requests:
         save_reveal(pipeline, requests, out / "reveal.gif")

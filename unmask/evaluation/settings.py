@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from unmask.sampling.options import choose_options
 from unmask.scenes.data import DataConfig
+from unmask.scenes.moving.truth import SLOT
 
 Precision = Literal["fp32", "bf16"]
 
+FEWEST_FRAMES = 1 + 3 * SLOT  # or nothing has the time to pass by
 CEILING = "ceiling"  # the name of what the judge makes of true scenes
 
 
@@ -26,6 +28,7 @@ class Setting:
 class EvaluationConfig:
     """A file of ``configs/eval``: ``schedulers`` times ``steps``, and ``settings`` besides.
 
+    ``frames`` asks for clips of so many (13, 17, ...), and pictures are drawn without it.
     ``data`` tells what the model was trained on: what was held out, and what true scenes look like.
     ``prompts`` and ``held_out_prompts`` are a category, ``images`` a prompt, ``batch`` what is
     drawn together; ``baseline`` names the setting that the others are compared with (the first if
@@ -37,6 +40,7 @@ class EvaluationConfig:
     steps: tuple[int, ...] = ()
     settings: tuple[Setting, ...] = ()
     baseline: str | None = None
+    frames: int | None = None
     prompts: int = 40
     held_out_prompts: int = 20
     images: int = 2
@@ -48,6 +52,10 @@ class EvaluationConfig:
         for name, least in (("prompts", 1), ("held_out_prompts", 0), ("images", 1), ("batch", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)}; the least is {least}")
+        if self.frames is not None and (self.frames < FEWEST_FRAMES or self.frames % SLOT != 1):
+            raise ValueError(
+                f"frames: {self.frames}; give 1 and whole slots of {SLOT}, {FEWEST_FRAMES} or more"
+            )
         names = [setting.name for setting in self.all_settings]
         if not names:
             raise ValueError("give settings, or schedulers and steps")
