@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check coverage fuzz clients bench train clean
+NPM := build/npm/node_modules
+
+.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -42,10 +44,24 @@ clients: $(READY) ## run LiteLLM, unchanged, against the server
 	LITELLM_PYTHON=$(VENV)/litellm/bin/python \
 		$(BIN)/python -m pytest tests/server/http/test_other_clients.py
 
+kills: $(READY) ## kill a server fifty times while it draws jobs
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
+
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.serving
+
+browser: ## get what the tests of the page want: Chromium (Debian), axe-core and typescript (npm)
+	command -v chromium >/dev/null || { apt-get update -q && \
+		apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; } || \
+		echo "no chromium: the tests of the page will skip"
+	test -d $(NPM)/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts \
+		--prefix build/npm axe-core@4.14.1 typescript@7.0.2 || \
+		echo "no npm: axe-core's rules and the types of the page will skip"
+
+screenshots: $(READY) ## take the pictures of the page for docs/images (needs Chromium)
+	$(BIN)/python -m benchmarks.screenshots
 
 train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
 	@test -n "$(DATA)" || { \
@@ -67,5 +83,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' constraints.txt)" -e '.[server,train,checkpoints,dev]' -c constraints.txt
+		"$$(grep '^torch==' constraints.txt)" -e '.[server,traces,train,checkpoints,dev]' -c constraints.txt
 	touch $(READY)

@@ -38,12 +38,13 @@ import httpx2
 from PIL import Image
 
 from benchmarks.serving import mix
+from unmask.box import BUNDLED
 from unmask.server.engine.engine import Engine, EngineOptions
 from unmask.server.engine.models import ModelSource
 from unmask.server.engine.sources import StoredModels
 from unmask.server.http.server import Server
 from unmask.settings import Settings
-from unmask.store import BUNDLED, default_model
+from unmask.store import default_model
 
 BAD: tuple[dict[str, Any], ...] = (
     {"steps": 0},

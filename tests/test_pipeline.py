@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
+from unmask.box import available_models
 from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.errors import ConfigError, NotFoundError, RequestError
@@ -16,7 +17,6 @@ from unmask.models.base import Condition
 from unmask.models.native import NativeTransformer, Prefix
 from unmask.pipeline import Generated, Pipeline, read_card
 from unmask.sampling.schedulers import SCHEDULERS
-from unmask.store import available_models
 
 
 @pytest.fixture(name="folder", scope="module")

@@ -13,9 +13,10 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from unmask import store
+from unmask.box import available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError
-from unmask.store import available_models, default_model, find_model, local_model
+from unmask.store import default_model, find_model, local_model
 
 NATIVE = '{"name": "tiny", "description": "", "scheduler": "halton", "presets": []}'
 

@@ -14,6 +14,7 @@ class ModelCard:
 
     ``defaults`` and each of the ``presets`` hold options by their public names. A preset is for the
     ``scheduler`` and the ``steps`` that it names; the defaults are for schedulers without one.
+    ``tokenizer`` names the bundled model whose tokenizer this one shares, if it has none itself.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ModelCard:
     presets: tuple[dict[str, object], ...]
     steps: int = 12  # the default
     defaults: dict[str, object] = field(default_factory=dict)
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         for preset in (self.defaults, *self.presets):

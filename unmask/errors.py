@@ -4,7 +4,9 @@ UnmaskError
 ├── RequestError           change the request: a value is out of its bounds (HTTP 400)
 │   ├── NotFoundError      name something that exists: model, route (HTTP 404)
 │   ├── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
-│   └── ModerationError    ask for something else: the server's moderation refuses this (HTTP 400)
+│   ├── ModerationError    ask for something else: the server's moderation refuses this (HTTP 400)
+│   ├── MissingExtraError  install the extra that it names, or choose what goes without (HTTP 400)
+│   └── ReusedKeyError     take a new Idempotency-Key for another request (HTTP 422)
 ├── LimitError             try again in the seconds that it tells, or ask for less (HTTP 429)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
@@ -44,6 +46,14 @@ class PromptTooLongError(RequestError):
 
 class ModerationError(RequestError):
     """The server's moderation refuses a prompt or a picture."""
+
+
+class MissingExtraError(RequestError):
+    """A request needs a package that was not installed; the message names the extra."""
+
+
+class ReusedKeyError(RequestError):
+    """A sender gave the key of an earlier request to another one."""
 
 
 class LimitError(UnmaskError):

@@ -22,6 +22,7 @@ from unmask.errors import ConfigError, choices, shown
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+LogFormat = Literal["text", "json"]
 SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
@@ -159,9 +160,12 @@ class Settings(BaseSettings):
         default="info",
         description="`critical`, `error`, `warning`, `info` or `debug`; prompts are never logged",
     )
+    log_format: LogFormat = Field(
+        default="text", description="`text` for people, or `json`: an object a line"
+    )
     state_dir: Path | None = Field(
         default=None,
-        description="the folder of what outlives the process, such as the keys; unset = "
+        description="the folder of what outlives the process: keys and jobs; unset = "
         "`$XDG_STATE_HOME/unmask`, or `~/.local/state/unmask`",
     )
     api_key: SecretStr | None = Field(
@@ -196,6 +200,25 @@ class Settings(BaseSettings):
         default=None,
         description="a file of words and patterns that no prompt may hold; `standard` = the list "
         "in the box; unset = none",
+    )
+
+    running_jobs: int = Field(
+        default=4, ge=1, description="how many stored jobs are drawn at a time"
+    )
+    job_lifetime_seconds: float = Field(
+        default=86400,
+        gt=0,
+        description="how long a job is kept after its end, and the URLs of its result are good",
+    )
+    store_bytes: int = Field(
+        default=1 << 30,
+        ge=1 << 20,
+        description="what jobs and their files may take of the disk. Half of it is for those that "
+        "are not done; of the others the oldest are removed when there is no room",
+    )
+    webhooks: bool = Field(
+        default=False,
+        description="let senders name a URL that is called when a job of theirs has ended",
     )
 
     @property

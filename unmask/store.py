@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from unmask.box import BUNDLED, available_models, draws_clips
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices, shown
 from unmask.families import family_of
 
-BUNDLED = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 HUB_TIMEOUT_SECONDS = 10.0
 # What tells a family from another, and all that is small.
@@ -22,16 +22,14 @@ class HubRequest(Protocol):
     extensions: dict[str, Any]
 
 
-def available_models() -> list[str]:
-    """The names of the models in the box."""
-    return sorted(folder.parent.name for folder in BUNDLED.glob("*/model.json"))
-
-
-def default_model() -> str:
-    """The model that is used when none is named; NotFoundError if the box is empty."""
+def default_model(clips: bool = False) -> str:
+    """The model that is used when none is named: the first in the box that draws pictures alone,
+    or the first that draws clips. NotFoundError if there is none."""
     for name in available_models():
-        return name
-    raise NotFoundError(f"{BUNDLED}: holds no model; name a folder", "model")
+        if draws_clips(name) == clips:
+            return name
+    what = "clips" if clips else "pictures"
+    raise NotFoundError(f"model: none in {BUNDLED} draws {what}; name a folder", "model")
 
 
 def local_model(model: str | Path) -> tuple[Path, str]:

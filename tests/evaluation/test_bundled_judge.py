@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from unmask.box import BUNDLED
 from unmask.pipeline import Pipeline
 from unmask.scenes.judge import Judge, load_judge
-from unmask.store import BUNDLED
 
 MODEL = "storybook-64"
 

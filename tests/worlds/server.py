@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.editing import Edit
 from unmask.errors import PromptTooLongError
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.conditions import ConditionEncoder
@@ -210,7 +211,7 @@ class FakePipeline(Pipeline):
     def draw(self, request: DrawRequest, index: int) -> Image.Image:
         key = f"{request.prompt} {request.seed} {request.options.steps} {index}"
         image = Image.new("RGB", request.size, zlib.crc32(key.encode()) & 0xFFFFFF)
-        if request.edit is not None:
+        if isinstance(request.edit, Edit):
             sent = Image.fromarray(request.edit.pixels)
             image = image.convert("RGBA" if request.edit.keeps_alpha else "RGB")
             image.paste(sent, mask=Image.fromarray(~request.edit.mask))

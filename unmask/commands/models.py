@@ -11,8 +11,8 @@ from unmask.commands.root import MODEL_HELP, commands
 @commands.command()
 def models() -> None:
     """List the bundled models."""
+    from unmask.box import available_models
     from unmask.pipeline import Pipeline
-    from unmask.store import available_models
 
     for name in available_models():
         info = Pipeline.load(name).info
@@ -37,11 +37,17 @@ def convert(
 
 @commands.command()
 def train(
-    what: Annotated[Literal["tokenizer", "transformer", "judge"], typer.Argument()],
+    what: Annotated[
+        Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"],
+        typer.Argument(),
+    ],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
     data: Annotated[Path | None, typer.Option(help="Captioned images or sprites.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A trained tokenizer's folder.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A picture model whose weights clips start from.")
+    ] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Go on without pictures that are damaged.")
     ] = False,
@@ -49,7 +55,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     device: Annotated[str | None, typer.Option(help="torch device; a GPU if there is one.")] = None,
 ) -> None:
-    """Train a tokenizer, a transformer on its tokens, or the judge of what it draws."""
+    """Train a tokenizer, a transformer on its tokens (of pictures or of clips), or a judge."""
     from unmask.training import run
 
     run.train(
@@ -58,6 +64,7 @@ def train(
         out,
         data=data,
         tokenizer=tokenizer,
+        start=start,
         skip_unreadable=skip_unreadable,
         resume=resume,
         minutes=minutes,

@@ -112,9 +112,10 @@ def check_socket(path: str) -> None:
 def _check_models(settings: "Settings") -> None:
     """NotFoundError or ConfigError for a model or a device that cannot be: without this check the
     server would come up and never be ready. What a hub holds is only known when it is fetched."""
+    from unmask.box import available_models
     from unmask.devices import usable_device
     from unmask.pipeline import read_card
-    from unmask.store import HUB_ID, available_models, default_model, is_folder
+    from unmask.store import HUB_ID, default_model, is_folder
 
     for name in (settings.model or default_model(), *settings.more_models):
         known = name in available_models() or is_folder(name)

@@ -93,6 +93,10 @@ class Edit:
         """Whether nothing that lies under the mask may be seen in the result."""
         return self.share is None and self.strength == 1
 
+    def pictures(self) -> list[Image.Image]:
+        """What is drawn over."""
+        return [Image.fromarray(self.pixels)]
+
     def _drawn_pixels(self) -> int:
         """Those of all blocks that hold a masked or a transparent pixel."""
         concerned = self.mask | _transparent(self.pixels)
@@ -103,13 +107,19 @@ class Edit:
 
     def summary(self) -> dict[str, Any]:
         """What tells this edit from another, without its pixels: for logs, answers and files."""
-        digest = hashlib.sha256(repr(self.pixels.shape).encode())
-        for array in (self.pixels, self.mask):
-            digest.update(np.ascontiguousarray(array).data)
-        values = {"kind": self.kind, "feather": self.feather, "sha256": digest.hexdigest()}
+        digest = digest_of(self.pixels, self.mask)
+        values = {"kind": self.kind, "feather": self.feather, "sha256": digest}
         return values | (
             {"strength": self.strength} if self.share is None else {"share": self.share}
         )
+
+
+def digest_of(pixels: Bytes, mask: Mask) -> str:
+    """A SHA-256 of what is drawn over, and where."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    for array in (pixels, mask):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def has_transparency(image: Image.Image) -> bool:
@@ -250,6 +260,12 @@ def _selected(mask: Image.Image | None, pixels: Bytes, mode: MaskMode = "auto") 
             raise RequestError(f"mask_mode is {mode}, but there is no mask to read", "mask_mode")
         transparent = _transparent(pixels)
         return transparent if transparent.any() else np.ones_like(transparent)
+    return read_mask(mask, mode)
+
+
+def read_mask(mask: Image.Image, mode: MaskMode = "auto") -> Mask:
+    """What a mask image selects (height, width), by the rules of ``inpaint``; RequestError if that
+    is nothing."""
     upright_mask = _upright(mask, "mask")
     if mode == "alpha" and upright_mask.mode != "RGBA":
         raise RequestError(

@@ -42,14 +42,28 @@ class Thing:
         return f"{self.colour} {self.noun}" if self.colour else self.noun
 
 
+class Asked:
+    """A prompt, of a picture or of a clip, with a ``key`` that names it among all of a seed."""
+
+    key: str
+    text: str
+    category: str
+    held_out: bool
+
+    def image_seed(self, seed: int, image: int) -> int:
+        """The seed of an image of this prompt: the same in every setting."""
+        digest = hashlib.sha256(f"{seed}/{self.key}/{image}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Asked):
     """A prompt and what a picture must show.
 
     ``things`` are one, of which ``count`` are asked for, or two; then ``position`` (a key of
     ``POSITIONS``) may tell where the first is, seen from the second. Colours are judged in the
     categories colours and attribution only. ``held_out``: some pair of a colour and a noun, or the
-    relation, is one that training never draws. ``key`` names the prompt among all of a seed.
+    relation, is one that training never draws.
     """
 
     key: str
@@ -60,11 +74,6 @@ class Prompt:
     position: str | None = None
     background: str | None = None
     held_out: bool = False
-
-    def image_seed(self, seed: int, image: int) -> int:
-        """The seed of an image of this prompt: the same in every setting."""
-        digest = hashlib.sha256(f"{seed}/{self.key}/{image}".encode()).digest()
-        return int.from_bytes(digest[:4], "big")
 
 
 def make_prompts(

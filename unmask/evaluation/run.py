@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from unmask import config
+from unmask.box import BUNDLED, available_models
 from unmask.errors import ConfigError
 from unmask.evaluation.evaluate import evaluate
 from unmask.evaluation.features import Features
@@ -15,7 +16,6 @@ from unmask.pipeline import Pipeline
 from unmask.scenes.data import open_bank
 from unmask.scenes.judge import Judge, load_judge
 from unmask.scenes.renderer import SceneRenderer
-from unmask.store import BUNDLED, available_models
 
 REVEALED = "a red apple to the left of a blue book on a yellow background"
 

@@ -1,15 +1,21 @@
-"""Our own layout: ``model.json``, ``tokenizer/`` and ``transformer/``."""
+"""Our own layout: ``model.json``, ``tokenizer/`` and ``transformer/``, and ``slots/`` of a model of
+clips.
+"""
 
 from pathlib import Path
 
 from unmask import config
+from unmask.box import BUNDLED, available_models
 from unmask.card import ModelCard
 from unmask.checkpoint import DTYPES
 from unmask.devices import Precision
-from unmask.errors import ConfigError
+from unmask.errors import ConfigError, choices
 from unmask.families.base import Family, Parts
 from unmask.models.folder import load_native
-from unmask.tokenizers.folder import load_tokenizer
+from unmask.tokenizers.base import Tokenizer
+from unmask.tokenizers.clip import ClipTokenizer
+from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer
+from unmask.tokenizers.key_frames import KeyFrameTokenizer
 
 
 def _recognises(folder: Path) -> bool:
@@ -22,8 +28,13 @@ def _card(folder: Path, name: str) -> ModelCard:
 
 
 def _load(folder: Path, device: str, precision: Precision) -> Parts:
-    tokenizer = load_tokenizer(folder / "tokenizer", device)
+    tokenizer = _tokenizer(folder, device)
     backbone, condition = load_native(folder / "transformer", device)
+    if isinstance(tokenizer, ClipTokenizer) != (len(backbone.grid) == 3):
+        raise ConfigError(
+            f"{folder}: the transformer draws a grid of {len(backbone.grid)} axes; clips have 3 "
+            "and a slot decoder in slots/, pictures 2 and none"
+        )
     if backbone.codebook_size != tokenizer.codebook_size:
         raise ConfigError(
             f"{folder}: the transformer knows {backbone.codebook_size} codes, "
@@ -34,11 +45,25 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
     return Parts(tokenizer, backbone, condition)
 
 
+def _tokenizer(folder: Path, device: str) -> Tokenizer:
+    """The model's own tokenizer, or that of the bundled model which its card names."""
+    shared = _card(folder, folder.name).tokenizer
+    if shared is not None and shared not in available_models():
+        raise ConfigError(
+            f"{folder / 'model.json'}: tokenizer {shared!r}: {choices(shared, available_models())}"
+        )
+    pictures = load_tokenizer((BUNDLED / shared if shared else folder) / "tokenizer", device)
+    if not (folder / "slots").is_dir():
+        return pictures
+    decoder = load_slot_decoder(folder / "slots", pictures, device)
+    return KeyFrameTokenizer(pictures, decoder).eval().requires_grad_(False)
+
+
 NATIVE = Family(
     name="native",
     layout="model.json, tokenizer/ and transformer/",
     recognises=_recognises,
     card=_card,
     load=_load,
-    files=lambda precision: ("model.json", "tokenizer/*", "transformer/*"),
+    files=lambda precision: ("model.json", "tokenizer/*", "transformer/*", "slots/*"),
 )

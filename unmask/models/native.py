@@ -211,13 +211,15 @@ class NativeTransformer(ImageBackbone):
     def _full(
         self, tokens: Tensor, prefix: Prefix, remember: bool, attention_rows: Tensor | None
     ) -> Pass:
-        x = self.token_embedding(tokens) + self._places()
+        # A clip may have fewer frames than the grid.
+        places, angles = self._places()[: tokens.shape[1]], self.angles[: tokens.shape[1]]
+        x = self.token_embedding(tokens) + places
         x = x.to(self._compute_dtype(x))  #                      (rows, tokens, width)
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)  # (rows, keys)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
         for i, block in enumerate(self._blocks()):
-            query, key, value = block.project(x, self.angles)  # (rows, heads, tokens, head)
+            query, key, value = block.project(x, angles)  # (rows, heads, tokens, head)
             if remember:
                 kept.append((key, value))
             key = torch.cat([prefix.keys[i], key], 2)  #         (rows, heads, keys, head)
@@ -242,7 +244,7 @@ class NativeTransformer(ImageBackbone):
         x = self.token_embedding(tokens) + self._places()[places]
         x = x.to(self._compute_dtype(x))  #                         (rows, some, width)
         angles = self.angles[places].unsqueeze(1)  #                (rows, 1, some, head / 2)
-        image = prefix.mask.new_ones(len(tokens), self.config.tokens)
+        image = prefix.mask.new_ones(len(tokens), memory.keys.shape[3])
         seen = torch.cat([prefix.mask, image], 1)  #                (rows, keys)
         for i, block in enumerate(self._blocks()):
             query, new_key, new_value = block.project(x, angles)  # (rows, heads, some, head)

@@ -1,4 +1,5 @@
-"""Drawings: one image on its way, as the runs of tokens that it needs and what becomes of them."""
+"""Drawings: one image or clip on its way, as the runs of tokens that it needs and what becomes of
+them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,26 +9,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unmask.clips.clip import Clip
 from unmask.editing import EditedImage, Window
+from unmask.sampling.backbone import Pair
 from unmask.sampling.plan import Plan
+
+Drawn = Image.Image | Clip
 
 
 class Start(NamedTuple):
     """Tokens (cells,) that a plan is to finish, and which of them it may change (cells,) bool; the
-    part-th of so many that an image takes."""
+    part-th of so many that an image takes. ``pair`` is the condition and the null if they are not
+    those of the request, ``corner`` the row and column of the first cell in a picture."""
 
     plan: Plan
     tokens: Tensor
     unknown: Tensor
     part: int = 0
     parts: int = 1
+    pair: Pair | None = None
+    corner: tuple[int, int] = (0, 0)
 
 
 class Drawing(ABC):
     """One image: whoever has a batch asks what can be run now, and hands the finished tokens in."""
 
     def __init__(self) -> None:
-        self.image: Image.Image | None = None  # once nothing is left to be drawn
+        self.image: Drawn | None = None  # once nothing is left to be drawn
 
     @abstractmethod
     def start(self) -> list[Start]:
@@ -82,5 +90,6 @@ class EditDrawing(Drawing):
             if self._mask_id is not None:
                 tokens = tokens.masked_fill(window.unknown, self._mask_id)
             plan = self._plan(window)
-            starts.append(Start(plan, tokens, window.unknown, window.part, window.parts))
+            start = Start(plan, tokens, window.unknown, window.part, window.parts)
+            starts.append(start._replace(corner=window.corner))
         return starts

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,15 +14,27 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.clips.clip import Clip
 from unmask.config import checked
 from unmask.devices import Precision, usable_device
-from unmask.editing import Edit, PreparedEdit, Window, prepare
+from unmask.editing import Edit, Window, prepare
+from unmask.editing.clip_drawing import (
+    ClipWindow,
+    DrawnClip,
+    TimeWindow,
+    prepare_clip,
+    slots_of,
+)
+from unmask.editing.clip_edits import MAX_FRAMES, ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
-from unmask.pipeline.drawing import BlankDrawing, Drawing, EditDrawing, Start
+from unmask.models.subjects import find_subjects
+from unmask.pipeline.clips import RATE, ClipDrawing, Scene
+from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
+from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, subject_positions
 from unmask.pipeline.request import (
     MAX_IMAGES,
@@ -32,6 +43,7 @@ from unmask.pipeline.request import (
     ModelInfo,
     RequestCheck,
 )
+from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
@@ -45,28 +57,9 @@ from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
+from unmask.tokenizers.clip import ClipTokenizer
 
-
-@dataclass(frozen=True)
-class Generated:
-    """The pictures of a request, and how long it took to draw them and all drawn together."""
-
-    images: list[Image.Image]
-    request: DrawRequest
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedRequest:
-    """What all images of a request share, worked out once."""
-
-    request: DrawRequest
-    edit: PreparedEdit | None
-
-    @property
-    def windows(self) -> int:
-        """How many runs of the model's grid an image takes."""
-        return 1 if self.edit is None else len(self.edit.plan.corners)
+Prompts = list[str] | tuple[str, ...]
 
 
 class Pipeline:
@@ -113,10 +106,24 @@ class Pipeline:
             max_n=MAX_IMAGES,
             max_prompt_characters=MAX_PROMPT_CHARACTERS,
             max_text_tokens=condition.max_text_tokens,
+            frames=self._clips.frames(backbone.grid[0]) if self._clips else None,
+            max_frames=MAX_FRAMES if self._clips else None,
+            rate=RATE if self._clips else None,
+            slot=self._clips.slot if self._clips else None,
             max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
             if condition.max_chunks > 1 and condition.max_text_tokens is not None
             else None,
         )
+
+    @property
+    def _clips(self) -> ClipTokenizer | None:
+        """The tokenizer, if it is one of clips."""
+        return self.tokenizer if isinstance(self.tokenizer, ClipTokenizer) else None
+
+    @property
+    def picture_grid(self) -> tuple[int, ...]:
+        """The grid of a picture: a model of clips draws it as a clip of one frame."""
+        return (1, *self.info.grid[1:]) if self._clips else self.info.grid
 
     @classmethod
     def load(
@@ -159,7 +166,9 @@ class Pipeline:
         seed: int | None = None,
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
-        edit: Edit | None = None,
+        edit: Edit | ClipEdit | None = None,
+        frames: int | None = None,
+        scenes: Sequence[Scene] | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         **sampling: object,
@@ -170,8 +179,10 @@ class Pipeline:
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
         (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
         tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
-        lists; None is as good as absent. RequestError tells the field, its bounds and choices.
-        Only an edit may have no prompt.
+        lists; None is as good as absent. ``frames`` asks a model of clips for a clip; so do
+        ``scenes``, which have prompts of their own and come after ``frames`` of the first prompt,
+        and the edit of a clip. RequestError tells the field, its bounds and choices. Only an edit
+        may have no prompt.
         """
         check = RequestCheck(
             self.card,
@@ -188,6 +199,8 @@ class Pipeline:
             image_index=image_index,
             size=size,
             edit=edit,
+            frames=frames,
+            scenes=scenes,
             subjects=subjects,
             long_prompt=long_prompt,
             sampling=sampling,
@@ -205,6 +218,8 @@ class Pipeline:
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         **sampling: object,
@@ -213,7 +228,7 @@ class Pipeline:
     @overload
     def generate(
         self,
-        prompt: list[str] | tuple[str, ...],
+        prompt: Prompts,
         *,
         on_step: OnStep | None = None,
         negative_prompt: str | None = None,
@@ -222,28 +237,57 @@ class Pipeline:
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
         edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
+    @overload
+    def generate(self, prompt: str, *, frames: int, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, scenes: Sequence[Scene], **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, edit: ClipEdit, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, frames: int, **options: Any) -> list[Clip]: ...
+
+    @overload
     def generate(
-        self,
-        prompt: str | list[str] | tuple[str, ...],
-        *,
-        on_step: OnStep | None = None,
-        **options: Any,
-    ) -> Generated | list[Generated]:
+        self, prompt: Prompts, *, scenes: Sequence[Scene], **options: Any
+    ) -> list[Clip]: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, edit: ClipEdit, **options: Any) -> list[Clip]: ...
+
+    def generate(
+        self, prompt: str | Prompts, *, on_step: OnStep | None = None, **options: Any
+    ) -> Generated | Clip | list[Generated] | list[Clip]:
         """Check and draw in one call; the options are those of ``request``.
 
-        Of a list of prompts all are checked before the first is drawn, and what comes back is a
-        list: the pictures of each prompt, as it would have drawn them by itself.
+        With ``frames``, ``scenes`` or the edit of a clip what comes back is the clip itself, and
+        ``n`` must be left out or 1; ``run`` draws several. Of a list of prompts all are checked
+        before the first is drawn, and what comes back is a list: of the clips, or of the pictures
+        of each prompt, as it would have drawn them by itself.
         """
-        if not isinstance(prompt, list | tuple):
-            return self.run(self.request(prompt, **options), on_step)
-        if not prompt:
+        alone = not isinstance(prompt, list | tuple)
+        prompts = prompt if isinstance(prompt, list | tuple) else [prompt]
+        if not prompts:
             raise RequestError("the list of prompts is empty", "prompt")
-        return self.run_all([self.request(text, **options) for text in prompt], on_step)
+        requests = [self.request(text, **options) for text in prompts]
+        if not requests[0].is_clip:
+            drawn = self.run_all(requests, on_step)
+            return drawn[0] if alone else drawn
+        if requests[0].n > 1:
+            raise RequestError(
+                f"n is {requests[0].n}; generate draws 1 clip of a prompt, and run several", "n"
+            )
+        clips = [generated.clips[0] for generated in self.run_all(requests, on_step)]
+        return clips[0] if alone else clips
 
     def run(self, request: DrawRequest, on_step: OnStep | None = None) -> Generated:
         """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
@@ -256,79 +300,117 @@ class Pipeline:
 
         ``on_step`` hears of every step and of how many there are, if all take as many steps.
         """
-        batches = list(_batches(requests))
+        groups = list(batches(requests))
         generated = []
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(groups):
             began = time.perf_counter()
             wanted = [(request, index) for request in batch for index in request.image_indices]
-            images = iter(self._draw(wanted, _part(on_step, number, len(batches))))
+            drawn = iter(self._draw(wanted, part_of(on_step, number, len(groups))))
             seconds = time.perf_counter() - began
             generated += [
-                Generated(list(islice(images, request.n)), request, seconds) for request in batch
+                Generated(list(islice(drawn, request.n)), request, seconds) for request in batch
             ]
         return generated
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
-        """The first image of each request, all drawn together: the same bytes as one by one."""
-        return self._draw([(request, request.image_index) for request in requests])
+        """The first picture of each request, all drawn together: the same bytes as one by one."""
+        drawn = self._draw([(request, request.image_index) for request in requests])
+        return [image for image in drawn if isinstance(image, Image.Image)]
 
     @torch.inference_mode()
     def prepare(self, request: DrawRequest) -> PreparedRequest:
         """What the images of a request share; it may be given to ``drawing`` from any thread."""
+        if request.is_clip:
+            assert self._clips is not None, "the request was checked"
+            lengths = [request.first_frames, *(scene.frames for scene in request.scenes)]
+            clip = request.edit if isinstance(request.edit, ClipEdit) else None
+            prepared = prepare_clip(clip, lengths, self._clips, self.info.grid, self.device)
+            return PreparedRequest(request, None, prepared)
         edit = None
-        if request.edit is not None:
-            edit = prepare(request.edit, self.tokenizer, self.info.grid, self.device)
+        if isinstance(request.edit, Edit):
+            grid = self.info.grid[-2:] if self._clips else self.info.grid
+            edit = prepare(request.edit, self.tokenizer, grid, self.device)
         return PreparedRequest(request, edit)
 
     def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
         """Drawing one image of a request; an edit is drawn window by window."""
         request = prepared.request
-        if prepared.edit is None:
-            blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
-            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
+        mask_id = None if request.revises else self.backbone.mask_id
 
         def choose(count: int) -> Tensor:
             return uniforms(request.seed, image_index, count, Purpose.CELLS)
 
+        if prepared.clip is not None:
+            assert self._clips is not None, "the request was prepared"
+            return ClipDrawing(
+                DrawnClip(prepared.clip, choose),
+                partial(self.plan, request, image_index),
+                partial(self._scene_pair, request),
+                mask_id,
+                self._clips,
+            )
+        if prepared.edit is None:
+            blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
+            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
         return EditDrawing(
-            prepared.edit.image(choose),
-            partial(self.plan, request, image_index),
-            None if request.revises else self.backbone.mask_id,
+            prepared.edit.image(choose), partial(self.plan, request, image_index), mask_id
         )
 
+    def _scene_pair(self, request: DrawRequest, window: TimeWindow) -> Pair | None:
+        """The condition and the null of a scene, None of the first: it is the request's own."""
+        if not window.scene:
+            return None
+        prompts = [request.scenes[window.scene - 1].prompt, request.negative_prompt or ""]
+        return Pair.of(self.encode_prompts(prompts))
+
     def plan(
-        self, request: DrawRequest, image_index: int = 0, window: Window | None = None
+        self,
+        request: DrawRequest,
+        image_index: int = 0,
+        window: Window | ClipWindow | None = None,
     ) -> Plan:
-        """The plan of an image on a blank, or of a window of an edit."""
+        """The plan of an image on a blank, or of a window of an edit or a clip."""
+        grid = self.picture_grid
+        if request.is_clip:
+            slots = self.info.grid[0]
+            if isinstance(window, ClipWindow):
+                slots = window.window.end - window.window.first
+            elif self._clips is not None and request.frames is not None:
+                slots = min(slots, slots_of(request.frames, self._clips.slot))
+            grid = (slots, *grid[1:])
+        prompt, subjects = request.prompt, request.subjects
+        if isinstance(window, ClipWindow) and window.window.scene:
+            prompt = request.scenes[window.window.scene - 1].prompt
+            subjects = find_subjects(prompt)
         return make_plan(
             request.options,
-            self.info.grid,
+            grid,
             request.seed,
             image_index,
             None if window is None else int(window.unknown.sum()),
             window=0 if window is None else window.part,
-            subjects=subject_positions(self.condition, request.prompt, request.subjects),
+            subjects=subject_positions(self.condition, prompt, subjects),
             revise=request.edit.share if request.edit is not None else None,
         )
 
     @property
     def cells(self) -> int:
-        """The tokens of the model's grid."""
-        return math.prod(self.info.grid)
+        """The tokens of a picture."""
+        return math.prod(self.picture_grid)
 
     @torch.inference_mode()
     def _draw(
         self, wanted: list[tuple[DrawRequest, int]], on_step: OnStep | None = None
-    ) -> list[Image.Image]:
+    ) -> list[Drawn]:
         """Images of requests, by their index. Those whose conditions differ in length cannot share
         a batch: each such group is drawn after the other."""
         pairs = {request: self.encode([request]) for request, _ in wanted}
         groups: dict[object, list[int]] = {}
         for place, (request, _) in enumerate(wanted):
             groups.setdefault(pairs[request].both.row_shapes, []).append(place)
-        images: dict[int, Image.Image] = {}
+        images: dict[int, Drawn] = {}
         for number, places in enumerate(groups.values()):
-            told = _part(on_step, number, len(groups))
+            told = part_of(on_step, number, len(groups))
             drawn = self._draw_together([wanted[place] for place in places], pairs, told)
             images.update(zip(places, drawn, strict=True))
         return [images[place] for place in range(len(wanted))]
@@ -338,33 +420,38 @@ class Pipeline:
         wanted: list[tuple[DrawRequest, int]],
         pairs: Mapping[DrawRequest, Pair],
         on_step: OnStep | None,
-    ) -> list[Image.Image]:
+    ) -> list[Drawn]:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
         pair = Pair.join([pairs[request] for request in requests])
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
-        progress = _Progress(on_step, len(wanted))
+        progress = Progress(on_step, len(wanted))
         while ready:
-            index = torch.tensor([requests.index(wanted[i][0]) for i, _ in ready])
+            # Those of one grid run together.
+            grid = ready[0][1].plan.grid
+            now = [entry for entry in ready if entry[1].plan.grid == grid]
+            later = [entry for entry in ready if entry[1].plan.grid != grid]
+            places = {i: requests.index(wanted[i][0]) for i, _ in now}
+            index = torch.tensor([places[i] for i, _ in now]).to(self.device)
             finished = generate_tokens(
                 self.backbone,
-                pair.select(index.to(self.device)),
-                [start.plan for _, start in ready],
-                torch.stack([start.tokens for _, start in ready]),
-                progress.of([start for _, start in ready]),
-                torch.stack([start.unknown for _, start in ready]),
+                pairs_of(pair, index, [start.pair for _, start in now]),
+                [start.plan for _, start in now],
+                torch.stack([start.tokens for _, start in now]),
+                progress.of([start for _, start in now]),
+                torch.stack([start.unknown for _, start in now]),
             )
-            ready = [
+            ready = later + [
                 (i, follower)
-                for (i, start), tokens in zip(ready, finished, strict=True)
+                for (i, start), tokens in zip(now, finished, strict=True)
                 for follower in drawings[i].finish(start, tokens)
             ]
         return [drawing.image for drawing in drawings if drawing.image is not None]
 
     def picture(self, tokens: Tensor) -> Image.Image:
         """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md)."""
-        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid))[0]
+        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(array)
 
@@ -390,55 +477,20 @@ class Pipeline:
         return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
-        """How a window (cells,) looks so far: what is still masked is grey."""
-        rows, columns = self.info.grid
+        """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
+        frames stand side by side."""
+        rows, columns = self.info.grid[-2:]
+        frames = [self._preview(frame) for frame in tokens.view(-1, rows * columns)]
+        return Image.fromarray(np.concatenate(frames, 1))
+
+    def _preview(self, tokens: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         masked = tokens == self.backbone.mask_id
         # The decoder looks at neighbours: for a masked one it sees what there is most of.
         most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
         image = np.array(self.picture(tokens.masked_fill(masked, most)))
-        grey = masked.view(rows, columns).cpu().numpy()
+        grey = masked.view(self.info.grid[-2:]).cpu().numpy()
         image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
-        return Image.fromarray(image)
-
-
-def _batches(requests: Sequence[DrawRequest]) -> Iterator[list[DrawRequest]]:
-    """The requests in their order, in groups of no more images than a request may have."""
-    batch: list[DrawRequest] = []
-    for request in requests:
-        if sum(member.n for member in batch) + request.n > MAX_IMAGES and batch:
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
-
-
-def _part(on_step: OnStep | None, number: int, parts: int) -> OnStep | None:
-    """``on_step`` for one of several parts that have as many steps each."""
-    if on_step is None:
-        return None
-    return lambda done, total: on_step(number * total + done, parts * total)
-
-
-class _Progress:
-    """Tells how many steps of the windows of an image are done, as runs of them end."""
-
-    def __init__(self, on_step: OnStep | None, images: int) -> None:
-        self.on_step, self.images = on_step, images
-        self.finished = 0
-
-    def of(self, starts: Sequence[Start]) -> OnStep | None:
-        """``on_step`` for one run of these starts."""
-        if self.on_step is None:
-            return None
-        on_step, before, parts = self.on_step, self.finished, starts[0].parts
-        together = max(1, len(starts) // self.images)
-        self.finished += together
-
-        def tell(done: int, total: int) -> None:
-            on_step(before * total + done * together, parts * total)
-
-        return tell
+        return image
 
 
 def read_card(model: str | Path) -> ModelCard:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from unmask.card import ModelCard
 from unmask.config import checked
 from unmask.editing import EDIT_KINDS, Edit
+from unmask.editing.clip_edits import ClipEdit, check_frames
 from unmask.errors import PromptTooLongError, RequestError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
+from unmask.pipeline.clips import Scene, check_scenes
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
@@ -45,6 +47,21 @@ class ModelInfo:
     max_n: int
     max_prompt_characters: int
     max_text_tokens: int | None = None  # of a prompt; None: it is no text that it reads
+    frames: int | None = None  # of a clip that is drawn at once; None: it draws pictures alone
+    max_frames: int | None = None
+    rate: int | None = None  # frames a second
+    slot: int | None = None  # frames that a slot of a clip stands for
+
+    @property
+    def clip_slot(self) -> int:
+        """``slot``; RequestError if it draws pictures alone."""
+        if self.slot is None:
+            raise RequestError(
+                f"frames: model {self.name!r} draws pictures, not clips; choose another model",
+                "frames",
+            )
+        return self.slot
+
     max_long_prompt_text_tokens: int | None = None  # with long_prompt; None: it reads none
 
 
@@ -62,8 +79,22 @@ class DrawRequest:
     size: tuple[int, int]  # width, height of the images that come back
     options: PlanOptions
     subjects: tuple[tuple[str, ...], ...] = ()  # the words of each object in the prompt
-    edit: Edit | None = None  # what is drawn over; a blank if None
+    edit: Edit | ClipEdit | None = None  # what is drawn over; a blank if None
     image_index: int = 0  # of its first image
+    frames: int | None = None  # of a clip, all scenes together; None: pictures
+    scenes: tuple[Scene, ...] = ()  # of a clip, those that follow the first prompt's
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether clips are drawn."""
+        return self.frames is not None
+
+    @property
+    def first_frames(self) -> int:
+        """Frames of the first prompt's scene."""
+        assert self.frames is not None, "a clip has frames"
+        return self.frames - sum(scene.frames for scene in self.scenes)
+
     long_prompt: bool = False  # its prompts may be read in chunks
 
     @property
@@ -100,14 +131,16 @@ class RequestCheck:
         seed: int | None,
         image_index: int | None,
         size: tuple[int, int] | None,
-        edit: Edit | None,
+        edit: Edit | ClipEdit | None,
+        frames: int | None,
+        scenes: Sequence[Scene] | None,
         subjects: Sequence[Sequence[str]] | None,
         long_prompt: bool | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
         Only an edit may have no prompt."""
-        if edit is not None and not isinstance(edit, Edit):
+        if edit is not None and not isinstance(edit, Edit | ClipEdit):
             raise RequestError(
                 f"edit: expected an edit, got {shown(edit)}; make one with unmask.editing: "
                 f"{', '.join(EDIT_KINDS)}",
@@ -128,6 +161,7 @@ class RequestCheck:
         check_range("seed", seed, RANDOM_SEED, SEED_BOUND - 1)
         long_prompt = checked("long_prompt", bool, False if long_prompt is None else long_prompt)
         chunks = self._most_chunks(long_prompt)
+        all_frames = self._check_frames(frames, scenes or (), edit, chunks)
         checked("prompt", str, prompt)
         if edit is None or prompt.strip():
             self._check_prompt(prompt, "prompt", chunks)
@@ -152,8 +186,37 @@ class RequestCheck:
             subjects=self._check_subjects(prompt, subjects),
             edit=edit,
             image_index=image_index,
+            frames=all_frames,
+            scenes=tuple(scenes or ()),
             long_prompt=long_prompt,
         )
+
+    def _check_frames(
+        self, frames: int | None, scenes: Sequence[Scene], edit: Edit | ClipEdit | None, chunks: int
+    ) -> int | None:
+        """The frames of the clip that is asked for, None for pictures."""
+        clip = isinstance(edit, ClipEdit)
+        if frames is None and not scenes and not clip:
+            return None
+        slot = self.info.clip_slot
+        if isinstance(edit, Edit):
+            raise RequestError("frames: this edit is one of a picture; leave frames out", "frames")
+        if isinstance(edit, ClipEdit):
+            if frames is not None or scenes:
+                raise RequestError(
+                    f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
+                    "frames",
+                )
+            frames = len(edit.frames)
+        first = checked("frames", int, self.info.frames if frames is None else frames)
+        check_frames(first)
+        if scenes:
+            check_scenes(scenes, slot)
+            for scene in scenes:
+                self._check_prompt(scene.prompt, "scenes", chunks)
+        total: int = first + sum(scene.frames for scene in scenes)
+        check_frames(total)
+        return total
 
     def _most_chunks(self, long_prompt: bool) -> int:
         """How many chunks a prompt may be read in; RequestError if the family reads none."""
@@ -169,7 +232,7 @@ class RequestCheck:
             )
         return self.condition.max_chunks
 
-    def _options(self, sampling: Mapping[str, object], edit: Edit | None) -> PlanOptions:
+    def _options(self, sampling: Mapping[str, object], edit: Edit | ClipEdit | None) -> PlanOptions:
         revising = edit is not None and edit.kind == "revise"
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
@@ -200,7 +263,9 @@ class RequestCheck:
                 "reuse",
             )
 
-    def _check_size(self, size: tuple[int, int] | None, edit: Edit | None) -> tuple[int, int]:
+    def _check_size(
+        self, size: tuple[int, int] | None, edit: Edit | ClipEdit | None
+    ) -> tuple[int, int]:
         drawn = (self.info.width, self.info.height) if edit is None else edit.size
         if size is not None and checked("size", tuple[int, int], size) != drawn:
             what = "this model draws" if edit is None else "the edited image has"

@@ -91,7 +91,7 @@ def _caption(scenes: Scenes, row: int, nouns: tuple[str, ...], rng: random.Rando
     colours = [int(colour) for colour in scenes.colours[row]]
     if kind == "pair":
         a, b = (
-            with_article(_thing(nouns[noun], colour, rng))
+            with_article(thing_words(nouns[noun], colour, rng))
             for noun, colour in zip(present, colours, strict=False)
         )
         relation = RELATIONS[int(scenes.relation[row])]
@@ -103,17 +103,18 @@ def _caption(scenes: Scenes, row: int, nouns: tuple[str, ...], rng: random.Rando
             text = rng.choice(_RELATED[relation]).format(a=a, b=b)
     elif kind == "count":
         number = rng.choice(NUMBERS[len(present)])
-        text = f"{number} {_thing(nouns[present[0]], colours[0], rng, many=True)}"
+        text = f"{number} {thing_words(nouns[present[0]], colours[0], rng, many=True)}"
     else:
-        text = with_article(_thing(nouns[present[0]], colours[0], rng))
+        text = with_article(thing_words(nouns[present[0]], colours[0], rng))
         if rng.random() < 0.4:
             text += f" {rng.choice(_SINGLE_PLACES[PLACES[int(scenes.place[row])]])}"
     if rng.random() < 0.15:
         text = rng.choice(_OPENINGS) + text
-    return text + _background(list(BACKGROUNDS)[int(scenes.background[row])], rng)
+    return text + background_words(list(BACKGROUNDS)[int(scenes.background[row])], rng)
 
 
-def _thing(noun: str, colour: int, rng: random.Random, many: bool = False) -> str:
+def thing_words(noun: str, colour: int, rng: random.Random, many: bool = False) -> str:
+    """A noun or a synonym, behind its colour unless that is -1."""
     word = rng.choice((noun, noun, noun, *SYNONYMS.get(noun, ())))
     word = plural(word) if many else word
     if colour < 0:
@@ -122,7 +123,8 @@ def _thing(noun: str, colour: int, rng: random.Random, many: bool = False) -> st
     return f"{rng.choice((name, name, name, *COLOUR_SYNONYMS.get(name, ())))} {word}"
 
 
-def _background(colour: str, rng: random.Random) -> str:
+def background_words(colour: str, rng: random.Random) -> str:
+    """The end of a caption: on what background, most times."""
     if rng.random() < 0.15:
         return ""
     colour = rng.choice((colour, colour, colour, *COLOUR_SYNONYMS.get(colour, ())))

@@ -11,6 +11,8 @@ from unmask.scenes.sprites import SIDE, SpriteBank
 from unmask.scenes.truth import SceneConfig, Scenes
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, MORE_COLOURS
 
+SQUARE_CORNERS = 2**0.5 - 1  # how far they stick out, turned by half a quarter, in parts of a side
+
 
 class SceneRenderer:
     """Draws scenes of a sprite bank on one device."""
@@ -29,8 +31,14 @@ class SceneRenderer:
         scenes = self.composer.compose(count, index)
         return self.render(scenes), scenes
 
-    def render(self, scenes: Scenes) -> Tensor:
-        """The pictures (batch, 3, size, size) of ``scenes``, fp32 in [0, 1] on this device."""
+    def render(
+        self, scenes: Scenes, alpha: Tensor | None = None, turns: Tensor | None = None
+    ) -> Tensor:
+        """The pictures (batch, 3, size, size) of ``scenes``, fp32 in [0, 1] on this device.
+
+        ``alpha`` and ``turns`` (batch, objects) make objects transparent and turn them clockwise by
+        quarter turns.
+        """
         canvas = self._paint_backgrounds(scenes)
         for item in range(scenes.sprites.shape[1]):
             rows = (scenes.sprites[:, item] >= 0).nonzero().flatten()
@@ -43,7 +51,15 @@ class SceneRenderer:
                 if side == min(self._levels):
                     fits |= sides <= side / 2
                 if len(chosen := rows[fits]):
-                    self._stamp(canvas, scenes, item, chosen, level)
+                    self._stamp(
+                        canvas,
+                        scenes,
+                        item,
+                        chosen,
+                        level,
+                        None if alpha is None else alpha[chosen, item],
+                        None if turns is None else turns[chosen, item],
+                    )
         return canvas
 
     def _paint_backgrounds(self, scenes: Scenes) -> Tensor:
@@ -63,27 +79,44 @@ class SceneRenderer:
         return (plain + (slope + waves).unsqueeze(1)).clamp(0, 1)
 
     def _stamp(
-        self, canvas: Tensor, scenes: Scenes, item: int, rows: Tensor, level: Tensor
+        self,
+        canvas: Tensor,
+        scenes: Scenes,
+        item: int,
+        rows: Tensor,
+        level: Tensor,
+        opacity: Tensor | None,
+        turns: Tensor | None,
     ) -> None:
         """Draw one object of each of ``rows``, within a window that holds the largest."""
         size, device = self.config.size, self.device
         box = scenes.boxes[rows, item]
-        longest = math.ceil(float((box[:, 2] - box[:, 0]).max()) * size)
+        turning = turns is not None and bool((turns % 1 != 0).any())
+        # Between quarter turns the corners of a square stick out of its box.
+        margin = (box[:, 2:] - box[:, :2]) * (SQUARE_CORNERS / 2) if turning else 0.0
+        longest = math.ceil(
+            float((box[:, 2] - box[:, 0]).max()) * size * (1 + SQUARE_CORNERS * turning)
+        )
+        corner = (box[:, :2] - margin).to(device)
         box = box.to(device)
         sprite = scenes.sprites[rows, item].to(device)
         colour = scenes.colours[rows, item].to(device)
         rows = rows.to(device)
         window = torch.arange(min(size, max(level.shape[-1], longest) + 2), device=device)
-        start = (box[:, :2] * size).long().clamp(0, size - len(window)).unsqueeze(-1) + window
+        start = (corner * size).long().clamp(0, size - len(window)).unsqueeze(-1) + window
         extent = (box[:, 2:] - box[:, :2])[..., None]
         # Where the pixels of the window fall in the sprite, whose sides are at -1 and 1.
         at = ((start + 0.5) / size - box[:, :2, None]) / extent * 2 - 1
         across = at[:, 0, None, :].expand(-1, len(window), -1)
         down = at[:, 1, :, None].expand(-1, -1, len(window))
         grid = torch.stack([across, down], -1)
+        if turns is not None:
+            grid = _turned(grid, turns.to(device))
         layers = F.grid_sample(level[sprite], grid, align_corners=False)
         alpha, rgb = layers[:, 3:4], self._recoloured(layers, sprite, colour)
         where = (rows[:, None, None], slice(None), start[:, 1, :, None], start[:, 0, None, :])
+        if opacity is not None:
+            alpha = alpha * opacity.to(device)[:, None, None, None]
         under = canvas[where].permute(0, 3, 1, 2)
         canvas[where] = (under * (1 - alpha) + rgb * alpha).clamp(0, 1).permute(0, 2, 3, 1)
 
@@ -99,6 +132,14 @@ class SceneRenderer:
         tinted = torch.where(shade <= 1, target * shade, target + (1 - target) * (shade - 1))
         part = tint / alpha.clamp_min(1e-3) * (colour >= 0)[:, None, None, None]
         return rgb + (tinted - rgb) * part.clamp(0, 1)
+
+
+def _turned(grid: Tensor, turns: Tensor) -> Tensor:
+    """A sampling grid (rows, height, width, 2) that turns what it samples clockwise."""
+    angle = turns * (math.pi / 2)
+    cosine, sine = angle.cos().round(decimals=6), angle.sin().round(decimals=6)
+    matrix = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
+    return torch.einsum("rhwi,rij->rhwj", grid, matrix)
 
 
 def _mip_levels(bank: SpriteBank, device: torch.device) -> dict[int, Tensor]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unmask import config
 from unmask.checkpoint import load_weights, save_weights
+from unmask.tokenizers.key_frames import SlotDecoder, SlotDecoderConfig, slot_decoder_for
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 
 
@@ -19,3 +20,18 @@ def load_tokenizer(folder: Path, device: str = "cpu") -> VQGAN:
     tokenizer = VQGAN(config.load(VQGANConfig, folder / "config.json"))
     load_weights(tokenizer, folder / "model.safetensors")
     return tokenizer.to(device).eval().requires_grad_(False)
+
+
+def save_slot_decoder(decoder: SlotDecoder, folder: Path, half: bool = True) -> None:
+    """Write a slot decoder, in fp16 unless ``half`` is false."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_json(decoder.config, folder / "config.json")
+    save_weights(decoder, folder / "model.safetensors", half)
+
+
+def load_slot_decoder(folder: Path, pictures: VQGAN, device: str = "cpu") -> SlotDecoder:
+    """Read the slot decoder that goes with a picture tokenizer, in fp32, ready to use; raises
+    ConfigError naming the file at fault."""
+    decoder = slot_decoder_for(pictures, config.load(SlotDecoderConfig, folder / "config.json"))
+    load_weights(decoder, folder / "model.safetensors")
+    return decoder.to(device).eval().requires_grad_(False)

@@ -35,7 +35,7 @@ def text_of(image: Image.Image) -> dict[str, str]:
 
 
 def edit_of(request: DrawRequest) -> Edit:
-    assert request.edit is not None
+    assert isinstance(request.edit, Edit)
     return request.edit
 
 
@@ -354,8 +354,8 @@ def test_mask_mode_reads_an_opaque_mask_with_an_alpha_channel_by_its_colours(
     data = {"prompt": "cat", "mask_mode": "white"}
     assert post(client, data=data, image=PNG, mask=mask).status_code == 200
     [request] = pipeline.drawn
-    assert request.edit is not None
-    assert request.edit.mask[:, :20].all()
-    assert not request.edit.mask[:, 20:].any()
+    edit = edit_of(request)
+    assert edit.mask[:, :20].all()
+    assert not edit.mask[:, 20:].any()
     fault(post(client, data=data, image=PNG), 400, "mask_mode")
     fault(post(client, data=data | {"mask_mode": "black"}, image=PNG, mask=mask), 400, "mask_mode")

@@ -234,7 +234,6 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(
         ("output_compression", 101),
         ("output_compression", 50),  # the format is png
         ("background", "transparent"),
-        ("response_format", "url"),
         ("stream", "yes"),
         ("priority", "high"),
         ("partial_images", 1),

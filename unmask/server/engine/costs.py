@@ -85,7 +85,7 @@ def weigh(model: OpenedModel, request: DrawRequest) -> WeighedRequest:
 def _depth(prepared: PreparedRequest) -> int:
     """How many windows of an image must follow one another at least."""
     if prepared.edit is None:
-        return 1
+        return prepared.windows  # of a clip, each of which goes on from the one before
     plan = prepared.edit.plan
     depths = [1] * len(plan.corners)
     for part, followers in enumerate(plan.followers):  # which all come later in the order

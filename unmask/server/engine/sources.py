@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unmask.box import available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families import family_of
 from unmask.pipeline import Pipeline, read_card
-from unmask.store import HUB_ID, available_models, find_model
+from unmask.store import HUB_ID, find_model
 
 HALF_SUFFIX = ".fp16.safetensors"
 HEADER_LENGTH_BYTES = 8

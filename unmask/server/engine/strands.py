@@ -1,17 +1,18 @@
 """What a worker has in hand: images that are being drawn, and the rows stepped for them."""
 
 import operator
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from PIL import Image
 
-from unmask.pipeline import Pipeline, Start
+from unmask.pipeline import Drawn, Pipeline, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.padding import Padded
 from unmask.sampling.row import Batch, Row
-from unmask.server.engine.tickets import Ticket
+from unmask.sampling.trace import trace
+from unmask.server.engine.tickets import Ticket, Watched
 
 
 class Group:
@@ -33,7 +34,7 @@ class Group:
         self._batches = [
             batch for batch in self._batches if not any(id(row) in stale for row in batch.rows)
         ]
-        pair = Pair.join([run.strand.pair for run in runs])
+        pair = Pair.join([run.pair for run in runs])
         self._batches.append(Batch(self.backbone, rows, pair))
         return self._batches[-1]
 
@@ -56,7 +57,7 @@ class Strand:
         self._drawing = group.pipeline.drawing(ticket.weighed.prepared, image_index)
 
     @property
-    def image(self) -> Image.Image | None:
+    def image(self) -> Drawn | None:
         """The image, once it is done."""
         return self._drawing.image
 
@@ -88,6 +89,7 @@ class Run:
     start: Start
     row: Row
     turn: int = 0  # at which it was stepped last
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def kind(self) -> object:
@@ -97,9 +99,35 @@ class Run:
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":
         """A fresh row."""
-        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown))
+        watched = strand.ticket.watched
+        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown, watched))
+
+    @property
+    def pair(self) -> Pair:
+        """The condition of its row and the null."""
+        return self.start.pair or self.strand.pair
 
     @property
     def ticket(self) -> Ticket:
         """The ticket of its image."""
         return self.strand.ticket
+
+    def tell(self, before: Row) -> None:
+        """Tell whoever watches what the step has done to the row, which was so before."""
+        row, start = self.row, self.start
+        if row.sure is None:
+            return
+        mask_id = self.strand.group.pipeline.backbone.mask_id
+        self.ticket.tell(
+            Watched(
+                self.strand.image_index,
+                step=row.step,
+                steps=len(row.plan.steps),
+                passes=row.plan.passes_by_step[before.step],
+                part=start.part,
+                parts=start.parts,
+                corner=start.corner,
+                grid=row.plan.grid,
+                trace=trace(before.tokens, row.tokens, row.unknown, row.sure, mask_id),
+            )
+        )

@@ -8,7 +8,8 @@ from enum import IntEnum
 
 from PIL import Image
 
-from unmask.pipeline import Generated
+from unmask.pipeline import Drawn, Generated
+from unmask.sampling.trace import Trace
 from unmask.server.engine.costs import Cost, WeighedRequest
 
 
@@ -26,6 +27,7 @@ class Progress:
 
     done: int
     total: int
+    ahead: int = 0  # requests that had their turn first when it was taken in
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,27 @@ class Preview:
 
     image_index: int
     number: int
+    step: int  # so many of the image's steps are done
     image: Image.Image
 
 
-Event = Progress | Preview
+@dataclass(frozen=True)
+class Watched:
+    """A step of an image that is watched: what it did to a window, which is the part-th of so many
+    and whose first cell lies at ``corner`` (row, column) of the picture."""
+
+    image_index: int
+    step: int  # so many of the window's are done
+    steps: int
+    passes: float  # what it cost, in full passes of the backbone for one condition
+    part: int
+    parts: int
+    corner: tuple[int, int]
+    grid: tuple[int, ...]
+    trace: Trace
+
+
+Event = Progress | Preview | Watched
 OnEvent = Callable[[Event], None]
 
 
@@ -49,12 +68,13 @@ class Ticket:
     key: str = ""
     priority: Priority = Priority.NORMAL
     previews: int = 0
+    watched: bool = False
     on_event: OnEvent = lambda event: None
     promise: Future[Generated] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
     began: float | None = None
     done_steps: int = 0
-    images: dict[int, Image.Image] = field(default_factory=dict)
+    images: dict[int, Drawn] = field(default_factory=dict)
     taken_by: str = ""  # the name of the worker
 
     @property
@@ -98,7 +118,7 @@ class Ticket:
         if not self.over:
             self.on_event(event)
 
-    def give(self, image_index: int, image: Image.Image) -> None:
+    def give(self, image_index: int, image: Drawn) -> None:
         """An image is finished; the last one is the answer."""
         self.images[image_index] = image
         if len(self.images) == self.weighed.request.n:

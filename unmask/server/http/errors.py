@@ -1,10 +1,12 @@
 """Every error as OpenAI clients read it: {"error": {"message", "type", "param", "code"}}."""
 
+import json
 import uuid
 from http import HTTPStatus
 from typing import NamedTuple
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -18,8 +20,11 @@ from unmask.errors import (
     PromptTooLongError,
     QueueFullError,
     RequestError,
+    ReusedKeyError,
     UnavailableError,
 )
+from unmask.server.jobs.job import Fault
+from unmask.server.telemetry.accounts import account
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 
@@ -57,6 +62,7 @@ def error_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An answer in the envelope."""
+    account().code = code or str(status)
     detail = ErrorDetail(message=message, type=kind, param=param, code=code)
     return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
 
@@ -96,6 +102,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     NotFoundError: Answer(404, "not_found"),
     PromptTooLongError: Answer(400, "prompt_too_long"),
     ModerationError: Answer(400, "moderation_blocked", "image_generation_user_error"),
+    ReusedKeyError: Answer(422, "idempotency_key_reused", "invalid_request_error", _NEVER),
     LimitError: Answer(429, "rate_limit_exceeded", "rate_limit_error"),
     QueueFullError: Answer(429, "queue_full", "rate_limit_error"),
     UnavailableError: Answer(503, "unavailable", "server_error", _LATER),
@@ -111,6 +118,7 @@ def add_error_handlers(app: FastAPI) -> None:
     for kind in ANSWERS:
         app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
 
 
 def error_body(error: Exception) -> JSONResponse:
@@ -126,6 +134,32 @@ def error_body(error: Exception) -> JSONResponse:
     return error_response(
         answer.status, message, code, param=param, kind=answer.kind, headers=headers or None
     )
+
+
+def fault_of(error: Exception) -> Fault:
+    """The same answer, as a job keeps it."""
+    answer = error_body(error)
+    return Fault(answer.status_code, **json.loads(bytes(answer.body))["error"])
+
+
+def fault_response(fault: Fault) -> JSONResponse:
+    """The answer to who waits for a job that has failed: the same request will always get it."""
+    return error_response(
+        fault.status,
+        fault.message,
+        fault.code,
+        param=fault.param,
+        kind=fault.type,
+        headers={"x-should-retry": "false"},
+    )
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    """What FastAPI itself finds wrong, with queries and small bodies."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    param = next((str(part)[:64] for part in reversed(fault["loc"]) if isinstance(part, str)), None)
+    return error_response(400, f"{param}: {fault['msg']}", "invalid_value", param=param)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -1,0 +1,193 @@
+"""Drawing clips of any length, known in part or not at all, window by window in time.
+
+The windows of a clip overlap by slots whose tokens are kept as they are, never encoded again: what
+was drawn once stays, and the next window sees how things move.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.editing.clip_edits import ClipEdit, FrameMasks, Frames
+from unmask.errors import RequestError
+from unmask.tokenizers.clip import ClipTokenizer
+
+OVERLAP = 2  # slots of a window that an earlier one has drawn: fewer tell nothing of speed
+
+
+class TimeWindow(NamedTuple):
+    """Slots first ... end - 1, drawn in one run of the model for the scene of that number."""
+
+    first: int
+    end: int
+    scene: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedClip:
+    """What all clips of a request share; nothing in it changes. ``tokens`` (slots, rows, columns)
+    are those of the frames, and ``unknown`` tells which are to be drawn. There are no windows if
+    all that is masked lies between key frames that are known."""
+
+    edit: ClipEdit | None
+    frames: int
+    tokens: Tensor
+    unknown: Tensor
+    windows: tuple[TimeWindow, ...]
+
+
+def time_windows(scenes: Sequence[int], longest: int, overlap: int = OVERLAP) -> list[TimeWindow]:
+    """Windows of at most ``longest`` slots that cover scenes of so many slots each, in their order:
+    each but the first begins with ``overlap`` slots of what was before it."""
+    windows: list[TimeWindow] = []
+    begin = 0
+    overlap = min(overlap, longest - 1)
+    for scene, slots in enumerate(scenes):
+        end = begin + slots
+        while begin < end:
+            first = max(0, begin - overlap)
+            window = TimeWindow(first, min(end, first + longest), scene)
+            windows.append(window)
+            begin = window.end
+    return windows
+
+
+def prepare_clip(
+    edit: ClipEdit | None,
+    scenes: Sequence[int],
+    tokenizer: ClipTokenizer,
+    grid: tuple[int, ...],
+    device: torch.device | str = "cpu",
+) -> PreparedClip:
+    """Plan a clip of scenes of so many frames each, for a model of that grid, (slots, rows,
+    columns) at most. The tokenizer lives on ``device``.
+
+    RequestError for frames that have another size than the model's.
+    """
+    longest, rows, columns = grid
+    frames = sum(scenes)
+    ends = [slots_of(sum(scenes[: i + 1]), tokenizer.slot) for i in range(len(scenes))]
+    windows = time_windows(
+        [end - start for start, end in zip([0, *ends], ends, strict=False)], longest
+    )
+    slots = ends[-1]
+    tokens = torch.zeros(slots, rows, columns, dtype=torch.int64, device=device)
+    unknown = torch.ones(slots, rows, columns, dtype=torch.bool, device=device)
+    if edit is not None:
+        size = (columns * tokenizer.patch, rows * tokenizer.patch)
+        if edit.size != size:
+            raise RequestError(
+                f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips of "
+                f"{size[0]}x{size[1]} only",
+                "clip",
+            )
+        shown, masks = _key_frames(edit, tokenizer.slot, slots)
+        pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(device)
+        # Slot by slot, as a token must not depend on how long the clip is.
+        tokens = torch.cat([tokenizer.encode(pixels[i : i + 1]) for i in range(slots)])
+        unknown = torch.from_numpy(_cells(masks, tokenizer.patch)).to(device)
+    return PreparedClip(edit, frames, tokens, unknown, tuple(_with_work(windows, unknown)))
+
+
+def _with_work(windows: Sequence[TimeWindow], unknown: Tensor) -> list[TimeWindow]:
+    """The windows that have anything to draw when those before them are done."""
+    left = unknown.flatten(1).any(1)
+    working = []
+    for window in windows:
+        span = slice(window.first, window.end)
+        if left[span].any():
+            working.append(window)
+        left[span] = False
+    return working
+
+
+def slots_of(frames: int, slot: int) -> int:
+    """How many slots hold so many frames; the last may be cut after decoding."""
+    return 1 + -(-(frames - 1) // slot)
+
+
+def _key_frames(edit: ClipEdit, slot: int, slots: int) -> tuple[Frames, FrameMasks]:
+    """The key frame of each slot, (slots, height, width, 3), and what may change in it, (slots,
+    height, width). The tokens of a slot are those of its key frame: whether they are known does not
+    hang on the frames before it, which are drawn from it."""
+    # A slot that is cut short ends in the last frame, as if that were held.
+    key = [min(i * slot, len(edit.frames) - 1) for i in range(slots)]
+    frames, masks = edit.frames[key].copy(), edit.masks[key]
+    if edit.blind:
+        for frame, where in zip(frames, ~masks, strict=True):
+            frame[~where] = frame[where].mean(0).astype(np.uint8) if where.any() else 128
+    return frames, masks
+
+
+def _cells(masks: FrameMasks, patch: int) -> FrameMasks:
+    """Which tokens (slots, rows, columns) hold masked pixels."""
+    slots, height, width = masks.shape
+    blocks = masks.reshape(slots, height // patch, patch, width // patch, patch)
+    cells: FrameMasks = np.logical_or.reduce(blocks, axis=(2, 4))
+    return cells
+
+
+class ClipWindow(NamedTuple):
+    """A window that waits to be drawn: tokens and unknown ones (cells,)."""
+
+    window: TimeWindow
+    part: int
+    tokens: Tensor
+    unknown: Tensor
+
+
+class DrawnClip:
+    """One clip of a prepared request: take ``next_window`` and ``finish`` it, until there is none,
+    then take the ``frames``."""
+
+    def __init__(self, prepared: PreparedClip, choose: Callable[[int], Tensor]) -> None:
+        """``choose(count)`` gives uniforms in (0, 1), which pick the tokens that a strength below 1
+        draws anew."""
+        self.prepared = prepared
+        self._tokens = prepared.tokens.clone()
+        self._unknown = prepared.unknown.clone()
+        self._part = 0
+        edit = prepared.edit
+        if edit is not None and edit.strength < 1:
+            places = self._unknown.flatten().nonzero().flatten()
+            order = choose(len(places)).argsort(stable=True).to(places.device)
+            kept = order[max(1, round(edit.strength * len(places))) :]
+            self._unknown.view(-1)[places[kept]] = False
+
+    def next_window(self) -> ClipWindow | None:
+        """The next window that has anything to draw."""
+        windows = self.prepared.windows
+        while self._part < len(windows):
+            window = windows[self._part]
+            span = slice(window.first, window.end)
+            if self._unknown[span].any():
+                tokens, unknown = self._tokens[span].clone(), self._unknown[span].clone()
+                return ClipWindow(window, self._part, tokens.flatten(), unknown.flatten())
+            self._part += 1
+        return None
+
+    def finish(self, window: ClipWindow, tokens: Tensor) -> None:
+        """Take the tokens (cells,) of the window."""
+        span = slice(window.window.first, window.window.end)
+        drawn = torch.where(window.unknown, tokens, window.tokens)
+        self._tokens[span] = drawn.view_as(self._tokens[span])
+        self._unknown[span] = False
+        self._part += 1
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens (slots, rows, columns) as far as they are drawn."""
+        return self._tokens
+
+    def frames(self, tokenizer: ClipTokenizer) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """The frames (frames, height, width, 3) of the finished tokens, with what was known."""
+        decoded = tokenizer.decode_clips(self._tokens[None])[0, : self.prepared.frames]
+        frames = (decoded * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        if self.prepared.edit is None:
+            return frames
+        edit = self.prepared.edit
+        return np.where(edit.masks[..., None], frames, edit.frames)

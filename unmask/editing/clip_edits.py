@@ -1,0 +1,219 @@
+"""Edits of clips: frames, and in each of them what may change.
+
+Everything that is done to clips is of this one form: to go on from a picture or from frames, to
+draw what lies between two, to draw within a box that may move, or around it, or to change what is
+there towards a prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from unmask.clips.clip import Clip
+from unmask.editing.edits import WHITE, MaskMode, digest_of, read_mask
+from unmask.errors import RequestError
+from unmask.images import upright
+
+ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "revise"]
+Frames = NDArray[np.uint8]
+FrameMasks = NDArray[np.bool_]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+MAX_FRAMES = 1 + 4 * 120  # of a clip that is drawn: a minute of 8 frames a second
+
+
+@dataclass(frozen=True, eq=False)
+class ClipEdit:
+    """Frames (frames, height, width, 3) and where they may change, True in ``masks`` (frames,
+    height, width); make one with the functions below. What is not masked comes back byte for byte.
+
+    Values out of bounds raise RequestError, whose ``param`` is the field of that function.
+    """
+
+    kind: ClipKind
+    frames: Frames
+    masks: FrameMasks
+    strength: float = 1.0  # share of the masked tokens that are drawn anew; the others are kept
+    share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
+
+    def __post_init__(self) -> None:
+        check_frames(len(self.frames))
+        if self.masks.shape != self.frames.shape[:3]:
+            raise RequestError(
+                f"mask: {_shape(self.masks)}, but the clip has {_shape(self.frames)}; make them "
+                "alike",
+                "mask",
+            )
+        if not self.masks.any():
+            raise RequestError("mask: it selects nothing, so there is nothing to draw", "mask")
+        for name, value in (("strength", self.strength), ("share", self.share)):
+            if value is not None and not 0 < value <= 1:
+                raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.frames.shape[2], self.frames.shape[1]
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether the result has transparency: clips have none."""
+        return False
+
+    def pictures(self) -> list[Image.Image]:
+        """What is drawn over."""
+        return [Image.fromarray(frame) for frame in self.frames]
+
+    def summary(self) -> dict[str, Any]:
+        """What tells this edit from another, without its pixels: for logs, answers and files."""
+        values = {"kind": self.kind, "feather": 0, "sha256": digest_of(self.frames, self.masks)}
+        return values | (
+            {"strength": self.strength} if self.share is None else {"share": self.share}
+        )
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing that lies under the mask may be seen in the result."""
+        return self.share is None and self.strength == 1
+
+
+def check_frames(frames: int, param: str = "frames") -> None:
+    """RequestError unless a clip that is drawn may have so many."""
+    if not 1 <= frames <= MAX_FRAMES:
+        raise RequestError(f"{param} is {frames}; it must lie between 1 and {MAX_FRAMES}", param)
+
+
+def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
+    """The clip with frames of that (width, height), scaled and cut to the middle if they are not
+    so already."""
+    if clip.size == size:
+        return clip
+    pictures = [
+        ImageOps.fit(picture, size, Image.Resampling.LANCZOS) for picture in clip.pictures()
+    ]
+    return Clip.of_pictures(pictures, clip.rate, clip.comment)
+
+
+def fitted_masks(masks: FrameMasks, size: tuple[int, int]) -> FrameMasks:
+    """Masks (frames, height, width), scaled and cut as ``fitted`` does with their clip."""
+    if masks.shape[1:] == (size[1], size[0]):
+        return masks
+    shown = np.repeat(masks[..., None].astype(np.uint8) * 255, 3, 3)
+    return fitted(Clip(shown, 1), size).frames[..., 0] >= WHITE
+
+
+def still_clip(picture: Image.Image, size: tuple[int, int], rate: float) -> Clip:
+    """A clip of one frame, fitted to the size; what is transparent is white."""
+    image = upright(picture, "image").convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return fitted(Clip.of_pictures([opaque], rate), size)
+
+
+def extend(clip: Clip, frames: int) -> ClipEdit:
+    """Go on for so many frames more. A picture goes on as a clip of one frame."""
+    if frames < 1:
+        raise RequestError(f"frames is {frames}; the least is 1", "frames")
+    check_frames(len(clip) + frames)
+    height, width = clip.frames.shape[1:3]
+    more = np.repeat(clip.frames[-1:], frames, 0)
+    masks = np.zeros((len(clip) + frames, height, width), bool)
+    masks[len(clip) :] = True
+    return ClipEdit("extend", np.concatenate([clip.frames, more]), masks)
+
+
+def interpolate(first: Clip, last: Clip, frames: int) -> ClipEdit:
+    """The ``frames`` frames that begin with one clip, or picture, and end with another."""
+    if first.size != last.size:
+        raise RequestError(
+            f"last: {last.size[0]}x{last.size[1]} pixels, but the first has "
+            f"{first.size[0]}x{first.size[1]}; make them alike",
+            "last",
+        )
+    check_frames(frames)
+    between = frames - len(first) - len(last)
+    if between < 1:
+        raise RequestError(
+            f"frames is {frames}; between {len(first)} and {len(last)} given ones there must be "
+            "one at least",
+            "frames",
+        )
+    shown = np.concatenate([first.frames, np.repeat(first.frames[-1:], between, 0), last.frames])
+    masks = np.zeros(shown.shape[:3], bool)
+    masks[len(first) : frames - len(last)] = True
+    return ClipEdit("interpolate", shown, masks)
+
+
+def inpaint_clip(
+    clip: Clip,
+    masks: FrameMasks | Sequence[Image.Image] | Image.Image,
+    strength: float = 1.0,
+) -> ClipEdit:
+    """Draw anew what the masks select: one for all frames, or one a frame. ``strength`` below 1
+    draws so large a share of it anew."""
+    kind: ClipKind = "inpaint" if strength == 1 else "restyle"
+    return ClipEdit(kind, clip.frames, read_masks(masks, clip), strength)
+
+
+def outpaint_clip(clip: Clip, boxes: FrameMasks) -> ClipEdit:
+    """Draw all that lies outside what is known, True in ``boxes`` (frames, height, width)."""
+    return ClipEdit("outpaint", clip.frames, ~boxes)
+
+
+def restyle_clip(clip: Clip, strength: float) -> ClipEdit:
+    """Draw so large a share of the tokens anew, chosen at random."""
+    return ClipEdit("restyle", clip.frames, np.ones(clip.frames.shape[:3], bool), strength)
+
+
+def revise_clip(
+    clip: Clip,
+    share: float = 0.5,
+    masks: FrameMasks | Sequence[Image.Image] | Image.Image | None = None,
+) -> ClipEdit:
+    """Change the clip towards the prompt: its tokens are the start, and so large a share of them is
+    masked and drawn again at every step."""
+    where = np.ones(clip.frames.shape[:3], bool) if masks is None else read_masks(masks, clip)
+    return ClipEdit("revise", clip.frames, where, share=share)
+
+
+def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
+    """True within a box (frames, height, width) that moves evenly from where it is in the first
+    frame to where it is in the last; it stays if ``last`` is None."""
+    width, height = clip.size
+    for name, box in (("box", first), ("last_box", last)):
+        if box is not None and not (
+            0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
+        ):
+            raise RequestError(
+                f"{name}: {list(box)}; give left, top, right, bottom within {width}x{height}", name
+            )
+    inside = np.zeros(clip.frames.shape[:3], bool)
+    ends = np.linspace(first, first if last is None else last, len(clip)).round().astype(int)
+    for frame, (left, top, right, bottom) in zip(inside, ends.tolist(), strict=True):
+        frame[top:bottom, left:right] = True
+    return inside
+
+
+def read_masks(
+    masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip, mode: MaskMode = "auto"
+) -> FrameMasks:
+    """Masks (frames, height, width) of a clip: a picture for all frames, that selects as it does of
+    a picture; or one a frame, that select by white."""
+    if isinstance(masks, np.ndarray):
+        return masks.astype(bool)
+    if isinstance(masks, Image.Image):
+        return np.repeat(read_mask(masks, mode)[None], len(clip), 0)
+    pictures = list(masks)
+    if len(pictures) not in (1, len(clip)):
+        raise RequestError(
+            f"mask: {len(pictures)} frames; give 1 for all, or {len(clip)}, one a frame", "mask"
+        )
+    selected = np.stack([np.asarray(upright(p, "mask").convert("L")) >= WHITE for p in pictures])
+    return np.repeat(selected, len(clip), 0) if len(pictures) == 1 else selected
+
+
+def _shape(array: NDArray[np.generic]) -> str:
+    frames, height, width = array.shape[:3]
+    return f"{frames} frames of {width}x{height}"

@@ -1,0 +1,1 @@
+"""Scenes that move: their truth, captions and frames."""

@@ -1,0 +1,235 @@
+"""Training of the native masked transformer on clips, whose tokens are those of key frames.
+
+Batches of clips of several lengths and of pictures take turns; no batch mixes lengths. A model that
+was trained on pictures can be the start: the same weights draw a clip of one frame as they drew
+the picture.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from unmask.card import ModelCard
+from unmask.config import save_json
+from unmask.errors import ConfigError
+from unmask.models.base import Condition
+from unmask.models.conditions import TextCondition
+from unmask.models.folder import load_native, save_native
+from unmask.models.native import NativeConfig, NativeTransformer
+from unmask.sampling.backbone import Pair
+from unmask.sampling.generate import all_masked, generate_tokens
+from unmask.sampling.options import plan_options
+from unmask.sampling.plan import make_plan
+from unmask.scenes.data import DataConfig, open_bank
+from unmask.scenes.moving.captions import clip_captions
+from unmask.scenes.moving.renderer import MovingRenderer
+from unmask.scenes.moving.truth import MovingConfig
+from unmask.scenes.seeds import HELD_OUT, batch_seed
+from unmask.scenes.sheets import contact_sheet
+from unmask.tokenizers.base import Tokenizer
+from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
+from unmask.training.clip_masks import MaskMix, clip_mask, corrupt
+from unmask.training.loop import LoopConfig
+from unmask.training.sources import SceneSource, open_source
+from unmask.training.transformer import MaskedLoss, TransformerLoss, TransformerSize
+
+CAPTIONS = 16_384  # that a text tokenizer is learned from
+
+
+@dataclass(frozen=True)
+class ClipTraining:
+    """A configuration file of ``unmask train clips``.
+
+    ``slots`` are the lengths of clips, in slots behind the first frame, that batches take in turn;
+    0 are pictures. ``loop.batch`` counts the longest clips of a batch; of shorter ones there are
+    more, as many tokens.
+    """
+
+    model: TransformerSize
+    data: DataConfig
+    loop: LoopConfig
+    loss: TransformerLoss = field(default_factory=TransformerLoss)
+    masks: MaskMix = field(default_factory=MaskMix)
+    slots: tuple[int, ...] = (4, 2, 4, 0)
+
+    def __post_init__(self) -> None:
+        if not self.slots or min(self.slots) < 0 or max(self.slots) < 1:
+            raise ValueError(f"slots: {list(self.slots)}; give lengths, one of them above 0")
+        if self.data.kind != "scenes":
+            raise ValueError("data.kind: clips are trained on scenes")
+
+
+class ClipSource:
+    """Tokens of rendered clips and pictures, with captions."""
+
+    def __init__(self, config: ClipTraining, tokenizer: Tokenizer, seed: int, device: str) -> None:
+        scenes = replace(config.data.scenes, seed=config.data.scenes.seed + seed)
+        bank = open_bank(config.data)
+        self.clips = {
+            slots: MovingRenderer(bank, MovingConfig(scenes, slots), device)
+            for slots in set(config.slots)
+            if slots
+        }
+        pictures = open_source(config.data, seed, device)
+        assert isinstance(pictures, SceneSource)
+        self.pictures, self.tokenizer = pictures, tokenizer
+
+    def batch(self, slots: int, count: int, index: int) -> tuple[Tensor, list[str]]:
+        """The tokens (count, (slots + 1) x cells) of batch ``index``, and its captions."""
+        if not slots:
+            images, captions = self.pictures.batch(count, index)
+            return self.tokenizer.encode(images).flatten(1), captions
+        renderer = self.clips[slots]
+        scenes = renderer.composer.compose(count, index)
+        frames = renderer.key_frames(scenes)
+        tokens = self.tokenizer.encode(frames.flatten(0, 1)).view(count, -1)
+        seed = batch_seed(renderer.config.scenes.seed, index)
+        return tokens, clip_captions(scenes, renderer.bank.nouns, seed)
+
+
+class ClipTask:
+    """Guessing masked tokens of clips, seen as a task of the loop.
+
+    ``start`` is the folder of a native picture model whose weights training starts from.
+    """
+
+    def __init__(
+        self, config: ClipTraining, tokenizer: Path, start: Path | None, device: str, out: Path
+    ) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.tokenizer = load_tokenizer(tokenizer, device)
+        self.source = ClipSource(config, self.tokenizer, config.loop.seed, device)
+        self.held_out = ClipSource(config, self.tokenizer, HELD_OUT, device)
+        side, patch = config.data.scenes.size, self.tokenizer.patch
+        if side != 8 * patch:
+            raise ConfigError(f"data.scenes.size: {side}; clips have 8 tokens a side, {8 * patch}")
+        self.longest = max(config.slots)
+        self.condition = self._learned(out)
+        model = config.model
+        native = NativeConfig(
+            width=model.width,
+            layers=model.layers,
+            heads=model.heads,
+            hidden=model.hidden,
+            grid=(self.longest + 1, side // patch, side // patch),
+            codebook_size=self.tokenizer.codebook_size,
+            condition="text",
+            vocabulary=self.condition.vocabulary,
+            condition_length=self.condition.length,
+        )
+        torch.manual_seed(config.loop.seed)
+        backbone = NativeTransformer(native)
+        if start is not None:
+            start_from(backbone, self.condition, start)
+        self.module: nn.Module = MaskedLoss(backbone, config.loss)
+
+    def _learned(self, out: Path) -> TextCondition:
+        """The text tokenizer: of the run if it is resumed, else learned from captions."""
+        length, saved = self.config.model.condition_length, out / "model" / "transformer"
+        if (saved / "text_tokenizer.json").exists():
+            return TextCondition.load(saved, length)
+        captions = (
+            self.source.pictures.batch(CAPTIONS // 4, 0).captions
+            if 0 in (self.config.slots)
+            else []
+        )
+        for renderer in self.source.clips.values():
+            scenes = renderer.composer.compose(CAPTIONS, 0)
+            captions = captions + clip_captions(scenes, renderer.bank.nouns, 0)
+        condition = TextCondition.learn(captions, self.config.model.vocabulary, length)
+        condition(captions)  # none is too long, or this says which
+        return condition
+
+    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        slots = self.config.slots[index % len(self.config.slots)]
+        tokens, captions = self.source.batch(slots, self._count(slots), index)
+        drop = (torch.rand(len(tokens)) < self.config.loss.drop_condition).tolist()
+        prompts = ["" if gone else text for gone, text in zip(drop, captions, strict=True)]
+        loss, plain = self._guess(module, tokens, prompts, slots)
+        return loss, {"cross_entropy": plain}
+
+    def _guess(
+        self, module: nn.Module, tokens: Tensor, prompts: list[str], slots: int
+    ) -> tuple[Tensor, Tensor]:
+        rows, columns = self._grid(slots)[1:]
+        masked, corrupted = clip_mask(len(tokens), (slots + 1, rows, columns), self.config.masks)
+        masked = masked.to(self.device)
+        wrong = corrupt(tokens, ~masked, corrupted, self.tokenizer.codebook_size)
+        shown = torch.where(masked, tokens, wrong)
+        condition = self.condition(prompts)
+        result: tuple[Tensor, Tensor] = module(
+            shown, masked, Condition(*(tensor.to(self.device) for tensor in condition))
+        )
+        return result
+
+    def _count(self, slots: int) -> int:
+        return self.config.loop.batch * (self.longest + 1) // (slots + 1)
+
+    def _grid(self, slots: int) -> tuple[int, int, int]:
+        side = self.config.data.scenes.size // self.tokenizer.patch
+        return slots + 1, side, side
+
+    def sheet(self, average: nn.Module) -> Image.Image:
+        """Held-out captions drawn in 12 steps by the averaged weights; a row of key frames each."""
+        assert isinstance(average, MaskedLoss)
+        count, grid = 12, self._grid(self.longest)
+        _, captions = self.held_out.batch(self.longest, count, 0)
+        options = plan_options(steps=12, scheduler="halton", guidance_scale=2.0)
+        plans = [make_plan(options, grid, seed=0, image_index=i) for i in range(count)]
+        backbone = average.backbone
+        with torch.inference_mode():
+            condition = self.condition(captions + [""] * count)
+            prefix = backbone.encode(Condition(*(t.to(self.device) for t in condition)))
+        blank = all_masked(count, backbone.config.tokens, backbone.mask_id, self.device)
+        tokens = generate_tokens(backbone, Pair.of(prefix), plans, blank)
+        frames = self.tokenizer.decode(tokens.view(-1, *grid[1:]))
+        return contact_sheet(frames, columns=2 * grid[0], enlarge=2)
+
+    def measure(self, average: nn.Module) -> dict[str, float]:
+        """Cross entropy in nats a masked token on held-out clips of each length."""
+        figures = {}
+        for slots in sorted(set(self.config.slots)):
+            total, rounds = 0.0, 4
+            for index in range(rounds):
+                torch.manual_seed(index)
+                tokens, captions = self.held_out.batch(slots, self._count(slots), index)
+                with torch.no_grad():
+                    total += float(self._guess(average, tokens, captions, slots)[1])
+            figures[f"cross_entropy_{slots}_slots"] = total / rounds
+        return figures
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        """Write a complete model folder."""
+        assert isinstance(average, MaskedLoss)
+        save_native(average.backbone, self.condition, folder / "transformer")
+        save_tokenizer(self.tokenizer, folder / "tokenizer")
+        name = folder.resolve().parent.name
+        card = ModelCard(name, "Trained by unmask train clips.", scheduler="halton", presets=())
+        save_json(card, folder / "model.json")
+
+
+@torch.no_grad()
+def start_from(backbone: NativeTransformer, condition: TextCondition, start: Path) -> None:
+    """Give a backbone the weights of the native model at ``start``, of the same size but for its
+    frames; text tokens that both know keep their embedding. ConfigError if they differ otherwise.
+    """
+    found, words = load_native(start / "transformer")
+    if not isinstance(words, TextCondition):
+        raise ConfigError(f"{start}: reads no text")
+    ours, theirs = backbone.state_dict(), found.state_dict()
+    embedding, position = "condition_embedding.weight", "condition_position.weight"
+    for name, tensor in theirs.items():
+        if name in (embedding, position):
+            continue
+        if name not in ours or ours[name].shape != tensor.shape:
+            raise ConfigError(f"{start}: of another size than [model] says: {name}")
+        ours[name].copy_(tensor)
+    both = min(len(ours[position]), len(theirs[position]))
+    ours[position][:both].copy_(theirs[position][:both])
+    known = words.tokenizer.get_vocab()
+    for word, place in condition.tokenizer.get_vocab().items():
+        if word in known:
+            ours[embedding][place].copy_(theirs[embedding][known[word]])
