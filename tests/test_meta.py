@@ -21,6 +21,7 @@ MORE_PARAMETERS = {
     "unmask.commands.draw.revise",
     "unmask.commands.models.train",
     "unmask.commands.serve.serve",
+    "unmask.evaluation.drawing.draw_prompts",
     "unmask.pipeline.model.Pipeline.generate",
     "unmask.pipeline.model.Pipeline.request",
     "unmask.pipeline.request.RequestCheck.make",

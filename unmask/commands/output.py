@@ -114,8 +114,10 @@ class Output:
 
         endings = ENDINGS if self.clips else FORMATS
         if not self._is_folder and self.path.suffix.lower() not in endings:
+            suffix = self.path.suffix
+            ending = f"nothing is written as {suffix}" if suffix else "no ending"
             folder = ", or no ending for a folder of frames" if self.clips else ""
-            self._refuse(choices(self.path.suffix, endings) + folder)
+            self._refuse(f"{ending}; {choices(suffix, endings)}{folder}")
         if self.clips and self.clip_format is not None:
             from unmask.pipeline import RATE
 

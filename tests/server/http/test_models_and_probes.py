@@ -72,7 +72,13 @@ def test_the_document_tells_streams_bounds_and_choices(client: TestClient, url: 
     document = client.get("/openapi.json").json()
     route = document["paths"][url]["post"]
     events = route["responses"]["200"]["content"]["text/event-stream"]["schema"]["anyOf"]
-    assert [event["title"] for event in events] == ["PreviewEvent", "ImageEvent", "ErrorBody"]
+    assert [event["title"] for event in events] == [
+        "QueuedEvent",
+        "TraceEvent",
+        "PreviewEvent",
+        "ImageEvent",
+        "ErrorBody",
+    ]
     for content in route["requestBody"]["content"].values():
         fields = content["schema"]["properties"]
         assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10}
