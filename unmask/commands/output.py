@@ -115,7 +115,8 @@ class Output:
         endings = ENDINGS if self.clips else FORMATS
         if not self._is_folder and self.path.suffix.lower() not in endings:
             folder = ", or no ending for a folder of frames" if self.clips else ""
-            self._refuse(choices(self.path.suffix, endings) + folder)
+            given = f"nothing is written as {self.path.suffix}" if self.path.suffix else "no ending"
+            self._refuse(f"{given}; {choices(self.path.suffix, endings)}{folder}")
         if self.clips and self.clip_format is not None:
             from unmask.pipeline import RATE
 
