@@ -12,7 +12,7 @@ RUN pip install "$(grep '^torch==' constraints.txt)" -c constraints.txt \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY unmask unmask
-RUN pip install '.[server,checkpoints]' -c constraints.txt \
+RUN pip install '.[server,traces,checkpoints]' -c constraints.txt \
     && useradd --create-home --uid 10001 unmask
 
 USER 10001

@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help serve test check coverage fuzz bench train clean
+NPM := build/npm/node_modules
+
+.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
@@ -30,13 +32,36 @@ coverage: $(READY) ## what the quick tests of sampling, editing and the engine r
 	$(BIN)/coverage report --include='unmask/editing/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/server/engine/*' --fail-under=95
 
-fuzz: $(READY) ## send the server 2,000 requests and more that are made up from its document
+fuzz: $(READY) ## send the server thousands of requests made up from its document, and hostile files
 	FUZZ_CASES=2000 $(BIN)/python -m pytest tests/server/http/test_schemathesis.py
+	HOSTILE_CASES=6000 $(BIN)/python -m pytest -s tests/server/http/test_hostile.py
+
+# LiteLLM asks for older libraries than those of constraints.txt, so it gets a place of its own.
+clients: $(READY) ## run LiteLLM, unchanged, against the server
+	$(PYTHON) -m venv $(VENV)/litellm
+	$(VENV)/litellm/bin/python -m pip install --quiet --disable-pip-version-check \
+		litellm==1.110.2 pillow
+	LITELLM_PYTHON=$(VENV)/litellm/bin/python \
+		$(BIN)/python -m pytest tests/server/http/test_other_clients.py
+
+kills: $(READY) ## kill a server fifty times while it draws jobs
+	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.serving
+
+browser: ## get what the tests of the page want: Chromium (Debian), axe-core and typescript (npm)
+	command -v chromium >/dev/null || { apt-get update -q && \
+		apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; } || \
+		echo "no chromium: the tests of the page will skip"
+	test -d $(NPM)/axe-core || npm install --silent --no-audit --no-fund --ignore-scripts \
+		--prefix build/npm axe-core@4.14.1 typescript@7.0.2 || \
+		echo "no npm: axe-core's rules and the types of the page will skip"
+
+screenshots: $(READY) ## take the pictures of the page for docs/images (needs Chromium)
+	$(BIN)/python -m benchmarks.screenshots
 
 train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
 	@test -n "$(DATA)" || { \
@@ -58,5 +83,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' constraints.txt)" -e '.[server,train,checkpoints,dev]' -c constraints.txt
+		"$$(grep '^torch==' constraints.txt)" -e '.[server,traces,train,checkpoints,dev]' -c constraints.txt
 	touch $(READY)

@@ -187,7 +187,8 @@ def main() -> None:
     """Measure all of them, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="requests of the first key")
-    count = parser.parse_args().count
+    parser.add_argument("--only", choices=ABUSES, action="append", help="this abuse")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = KeyFile(Path(folder))
         first = file.add("first", ["draw"], Limits())
@@ -195,8 +196,8 @@ def main() -> None:
         with served(Path(folder)) as url:
             draw(url, first, 20, lambda: False)  # warm
             print("abuse         before   during  ratio  drawn  answers to the abuser")
-            for name in ABUSES:
-                print(measure(url, name, first, second, count), flush=True)
+            for name in options.only or ABUSES:
+                print(measure(url, name, first, second, options.count), flush=True)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def serve(name: str, model: str, precision: Precision) -> None:
     lock, waiting = asyncio.Lock(), deque[tuple[Any, asyncio.Future[list[Any]]]]()
 
     def together(requests: list[Any]) -> list[Any]:
-        return pipeline._draw([(request, i) for request in requests for i in range(request.n)])
+        return pipeline.draw_batch(
+            [request.alone(index) for request in requests for index in request.image_indices]
+        )
 
     async def drain() -> None:
         while waiting:

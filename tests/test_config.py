@@ -58,7 +58,7 @@ def test_values_become_nested_dataclasses() -> None:
         ({"inner": {"kind": "a"}, "grid": [1]}, "grid: 1 values; expected 2"),
         ({"inner": {"kind": "a"}, "rate": True}, "rate: expected float, got True"),
         ({"inner": {"kind": "a"}, "rate": "1"}, "rate: expected float, got '1'"),
-        ({"inner": {"kind": "a"}, "flag": 1}, "flag: expected bool, got 1"),
+        ({"inner": {"kind": "a"}, "flag": 1}, "flag: expected true or false, got 1"),
         ({"inner": {"kind": "a"}, "name": 1}, "name: expected str, got 1"),
         ({"inner": {"kind": "a"}, "derived": 1}, "derived: unknown field"),
         ({"inner": {"kind": "a"}, "rate": -1.0}, "_Outer: rate must not be negative"),

@@ -356,6 +356,12 @@ def test_a_file_that_is_cut_short_is_refused(kind: str) -> None:
 PICTURES = [saved(noise(), kind) for kind in ("png", "jpeg", "webp")]
 
 
+@pytest.mark.parametrize("data", PICTURES, ids=["png", "jpeg", "webp"])
+def test_a_file_may_break_off_anywhere_in_its_head(data: bytes) -> None:
+    for length in range(120):
+        assert refusal(data[:length])
+
+
 @given(
     st.sampled_from(PICTURES),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=9),

@@ -11,16 +11,22 @@ import pytest
 
 from tests.worlds.code import all_imports, all_modules, tree
 
-EXPORTING = ("unmask", "unmask.commands", "unmask.editing", "unmask.pipeline")
+EXPORTING = ("unmask", "unmask.clips", "unmask.commands", "unmask.editing", "unmask.pipeline")
 PROGRAM = "unmask.__main__"  # it runs when it is imported, and nothing imports it
 MOST_PARAMETERS = 8
 # Keyword by keyword, for what they take is a request, a run, or what an engine has of its own.
 MORE_PARAMETERS = {
+    "unmask.commands.draw.outpaint",
+    "unmask.commands.draw.restyle",
+    "unmask.commands.draw.revise",
     "unmask.commands.models.train",
     "unmask.commands.serve.serve",
+    "unmask.evaluation.drawing.draw_prompts",
     "unmask.pipeline.model.Pipeline.generate",
+    "unmask.pipeline.model.Pipeline.request",
     "unmask.pipeline.request.RequestCheck.make",
     "unmask.server.engine.worker.Worker.__init__",
+    "unmask.server.jobs.runner.Runner.__init__",
     "unmask.training.run.train",
 }
 LONGEST_FUNCTION = 100

@@ -277,12 +277,70 @@ def test_the_second_mention_of_a_word_is_the_second_object(pipeline: Pipeline) -
         ("scheduler", "bogus"),
         ("guidance_scale", math.nan),
         ("negative_prompt", "word " * 40),
+        ("negative_prompt", 3),
+        ("size", "8x8"),
+        ("size", 8),
+        ("edit", Image.new("RGB", (8, 8))),
+        ("subjects", "red"),
+        ("subjects", ["red"]),
+        ("subjects", [3]),
+        ("subjects", [[""]]),
+        pytest.param("n", 10**5000, id="n-too long for Python to write"),
+        ("temperature", 10**400),
+        ("temperature_warmup", 13),
+        ("mask_shares", "0.5, 0"),
+        ("mask_shares", []),
+        ("uncage_base", 3),
+        ("long_prompt", "yes"),
     ],
 )
 def test_bad_options_name_their_field(pipeline: Pipeline, field: str, value: object) -> None:
     with pytest.raises(RequestError) as caught:
         pipeline.request(PROMPT, **{field: value})  # type: ignore[arg-type]
     assert caught.value.param == field
+
+
+def test_the_last_image_of_a_seed_is_the_last(pipeline: Pipeline) -> None:
+    assert pipeline.request(PROMPT, image_index=2**32 - 2, n=2).image_indices[-1] == 2**32 - 1
+    with pytest.raises(RequestError, match="of 2 images the last would be 4294967296"):
+        pipeline.request(PROMPT, image_index=2**32 - 1, n=2)
+
+
+def test_a_family_that_reads_no_chunks_says_why(pipeline: Pipeline) -> None:
+    assert pipeline.info.max_long_prompt_text_tokens is None
+    with pytest.raises(RequestError, match="one text of at most 9 tokens, as trained") as caught:
+        pipeline.request(PROMPT, long_prompt=True)
+    assert caught.value.param == "long_prompt"
+    assert not pipeline.request(PROMPT, long_prompt=False).long_prompt
+
+
+def test_an_edit_is_made_with_the_functions_that_are_named(pipeline: Pipeline) -> None:
+    with pytest.raises(RequestError, match=r"make one with .*: inpaint, outpaint"):
+        pipeline.generate(PROMPT, edit=Image.new("RGB", (8, 8)))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"model": None}, "model: expected a name or a folder, got None; choose one of"),
+        ({"model": 3}, "model: expected a name or a folder, got 3"),
+        ({"model": ""}, "model ''"),
+        ({"model": "a" * 5000}, "choose one of"),
+        ({"precision": "fp64"}, "precision: 'fp64'; did you mean 'fp16'"),
+        ({"device": 3}, "device: expected str, got 3"),
+        ({"attention": 3}, "attention: expected str, got 3"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(RequestError, match=told) as caught:
+        Pipeline.load(**{"model": "storybook-64", **arguments})
+    assert len(str(caught.value)) < 200
+    assert caught.value.param == next(iter(arguments))
+
+
+def test_words_that_the_model_may_not_know_are_told(pipeline: Pipeline) -> None:
+    assert pipeline.unknown_words(PROMPT) == ()
+    assert pipeline.unknown_words(f"{PROMPT} Zebra") == ("Zebra",)
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 1001, "word " * 40])

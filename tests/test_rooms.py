@@ -8,15 +8,24 @@ import pytest
 from tests.worlds.code import all_imports, all_modules, tree
 
 MOST_LINES = 500
-LONGEST_CHAIN = 24
+LONGEST_CHAIN = 31
 # The rooms and top-level modules that each room may import, beside itself and what all may.
 EVERYWHERE = {"unmask", "errors", "config", "numerics"}
 MAY_IMPORT = {
     "tokenizers": {"checkpoint", "devices", "published"},
     "sampling": set[str](),
     "models": {"checkpoint", "devices", "published", "sampling", "tokenizers"},
-    "families": {"card", "checkpoint", "devices", "models", "published", "sampling", "tokenizers"},
-    "scenes": {"checkpoint", "tokenizers"},
+    "families": {
+        "box",
+        "card",
+        "checkpoint",
+        "devices",
+        "models",
+        "published",
+        "sampling",
+        "tokenizers",
+    },
+    "scenes": {"checkpoint", "images", "tokenizers"},
     "clips": {"containers", "images"},
 }
 TOP = {"commands", "__main__"}  # nothing imports these

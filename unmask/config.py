@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from unmask.errors import ConfigError, RequestError, choices
+from unmask.errors import MAX_SHOWN, ConfigError, RequestError, choices, shown
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def from_mapping(cls: type[T], values: object, where: str = "") -> T:
     """An instance of the dataclass ``cls``; raises ConfigError naming the field at fault."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or cls.__name__}: expected a table, got {values!r}")
+        raise ConfigError(f"{where or cls.__name__}: expected a table, got {shown(values)}")
     hints = get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
@@ -68,6 +68,14 @@ def check_bounds(instance: object, **bounds: tuple[float, float]) -> None:
                 raise ValueError(f"{name}: {number}; the bounds are {least:g} and {most:g}")
 
 
+def checked(param: str, kind: Any, value: object) -> Any:
+    """The value of a request's field as the type ``kind``; RequestError names ``param``."""
+    try:
+        return convert(kind, value, param)
+    except ConfigError as error:
+        raise RequestError(str(error), param) from None
+
+
 def save_json(instance: object, path: Path) -> None:
     """Write a dataclass as readable JSON."""
     text = json.dumps(dataclasses.asdict(cast(Any, instance)), indent=2)
@@ -88,13 +96,12 @@ def convert(kind: Any, value: object, where: str) -> Any:
         return convert(inner, value, where)
     if origin is Literal:
         if value not in get_args(kind):
-            raise ConfigError(
-                f"{where}: {value!r}; {choices(str(value), map(str, get_args(kind)))}"
-            )
+            near = value[:MAX_SHOWN] if isinstance(value, str) else ""
+            raise ConfigError(f"{where}: {shown(value)}; {choices(near, map(str, get_args(kind)))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
+            raise ConfigError(f"{where}: expected a list, got {shown(value)}")
         arguments = get_args(kind)
         kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         if len(value) != len(kinds):
@@ -103,12 +110,16 @@ def convert(kind: Any, value: object, where: str) -> Any:
         return tuple(convert(inner, item, f"{where}[{i}]") for i, (inner, item) in items)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a table, got {value!r}")
+            raise ConfigError(f"{where}: expected a table, got {shown(value)}")
         return dict(value)
     if dataclasses.is_dataclass(kind):
         return from_mapping(cast(type, kind), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{where}: {shown(value)} is too large for a number") from None
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+        expected = "true or false" if kind is bool else kind.__name__
+        raise ConfigError(f"{where}: expected {expected}, got {shown(value)}")
     return value

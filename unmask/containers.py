@@ -52,7 +52,7 @@ def _pixels_of_png(data: bytes) -> Pixels:
         length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
         chunk = data[place : place + 12 + length]
         body = chunk[8 : 8 + length]
-        if name == b"IHDR" and length == 13:
+        if name == b"IHDR" and len(body) == 13:
             bits, colour = body[8], body[9]
         if name == b"tRNS":
             kept += _transparency(chunk, bits, colour)

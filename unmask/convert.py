@@ -39,6 +39,9 @@ def convert(source: Path, out: Path, tokenizer: Path | None, half: bool = False)
     ``source`` is the transformer's file; ``tokenizer`` that of its tokenizer, which is published
     apart.
     """
+    for path in (source, *([tokenizer] if tokenizer else [])):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file")
     if tokenizer is None:
         raise RequestError(
             "tokenizer: Halton-MaskGIT draws with LlamaGen's, which is published apart; name its "

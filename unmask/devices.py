@@ -27,6 +27,16 @@ def usable_device(name: str | None) -> str:
     return name
 
 
+def reserved_bytes() -> dict[str, int]:
+    """What torch holds of each GPU's memory, used or not, in this process; none without a GPU."""
+    import torch
+
+    # Asking on would make a context, which takes memory itself.
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return {}
+    return {f"cuda:{i}": torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())}
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees, for the next step asks for as much; False if the C
     library is not glibc.

@@ -2,14 +2,16 @@
 
 import io
 import json
+from dataclasses import asdict
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from unmask.pipeline import DrawRequest
 
 ImageFormat = Literal["png", "webp", "jpeg"]
+Size = tuple[int, int]
 
 
 def parameters(request: DrawRequest, model: str) -> str:
@@ -21,12 +23,14 @@ def parameters(request: DrawRequest, model: str) -> str:
     del values["options"]
     if not request.is_clip:  # so what a picture's file says does not tell of clips
         del values["frames"], values["scenes"]
+    else:
+        values["scenes"] = [asdict(scene) for scene in request.scenes]
     values |= {"model": model, "size": size_text(request.size)}
     values["edit"] = request.edit.summary() if request.edit else None
     return json.dumps(values, sort_keys=True)
 
 
-def size_text(size: tuple[int, int]) -> str:
+def size_text(size: Size) -> str:
     """A (width, height) as WxH."""
     return f"{size[0]}x{size[1]}"
 
@@ -41,3 +45,8 @@ def encode(image: Image.Image, image_format: ImageFormat, quality: int, text: st
     else:
         image.save(file, image_format, quality=quality)
     return file.getvalue()
+
+
+def scaled(image: Image.Image, size: Size) -> Image.Image:
+    """The image at another size: it keeps its proportions, and what then overhangs is cut off."""
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)

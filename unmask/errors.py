@@ -5,7 +5,8 @@ UnmaskError
 │   ├── NotFoundError      name something that exists: model, route (HTTP 404)
 │   ├── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
 │   ├── ModerationError    ask for something else: the server's moderation refuses this (HTTP 400)
-│   └── MissingExtraError  install the extra that it names, or choose what goes without (HTTP 400)
+│   ├── MissingExtraError  install the extra that it names, or choose what goes without (HTTP 400)
+│   └── ReusedKeyError     take a new Idempotency-Key for another request (HTTP 422)
 ├── LimitError             try again in the seconds that it tells, or ask for less (HTTP 429)
 ├── ConfigError            mend a configuration file or a checkpoint folder
 ├── DataError              mend the training data
@@ -20,6 +21,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+MAX_SHOWN = 80  # characters of a bad value
 
 
 class UnmaskError(Exception):
@@ -48,6 +50,10 @@ class ModerationError(RequestError):
 
 class MissingExtraError(RequestError):
     """A request needs a package that was not installed; the message names the extra."""
+
+
+class ReusedKeyError(RequestError):
+    """A sender gave the key of an earlier request to another one."""
 
 
 class LimitError(UnmaskError):
@@ -84,6 +90,16 @@ class QueueFullError(UnavailableError):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(f"{message}: try again in {retry_after} s")
         self.retry_after = retry_after
+
+
+def shown(value: object) -> str:
+    """A bad value as a message tells it: what Python writes for it, and no more of it than a line
+    has room for."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of 5,000 digits has none, nor need anybody's own class
+        text = f"one of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def choices(name: str, known: Iterable[str]) -> str:

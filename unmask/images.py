@@ -38,6 +38,9 @@ class ImageLimits:
     max_pixels: int
 
 
+DATA_LIMITS = ImageLimits(max_bytes=256 << 20, max_pixels=128 << 20)  # of data to train with
+
+
 def read_image(file: bytes | Path, param: str, limits: ImageLimits) -> Image.Image:
     """The upright picture, RGB or RGBA, that a png, jpeg or webp file, or its bytes, hold.
 

@@ -18,10 +18,11 @@ from pydantic_settings import (
 )
 
 from unmask.devices import Precision
-from unmask.errors import ConfigError, choices
+from unmask.errors import ConfigError, choices, shown
 
 OnDeath = Literal["restart", "exit", "stay"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+LogFormat = Literal["text", "json"]
 SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     )
     model: str | None = Field(
         default=None,
+        min_length=1,
         description="the default model: a bundled name, a folder, or OWNER/NAME of a hub; "
         "unset = `storybook-64`",
     )
@@ -158,9 +160,12 @@ class Settings(BaseSettings):
         default="info",
         description="`critical`, `error`, `warning`, `info` or `debug`; prompts are never logged",
     )
+    log_format: LogFormat = Field(
+        default="text", description="`text` for people, or `json`: an object a line"
+    )
     state_dir: Path | None = Field(
         default=None,
-        description="the folder of what outlives the process, such as the keys; unset = "
+        description="the folder of what outlives the process: keys and jobs; unset = "
         "`$XDG_STATE_HOME/unmask`, or `~/.local/state/unmask`",
     )
     api_key: SecretStr | None = Field(
@@ -195,6 +200,25 @@ class Settings(BaseSettings):
         default=None,
         description="a file of words and patterns that no prompt may hold; `standard` = the list "
         "in the box; unset = none",
+    )
+
+    running_jobs: int = Field(
+        default=4, ge=1, description="how many stored jobs are drawn at a time"
+    )
+    job_lifetime_seconds: float = Field(
+        default=86400,
+        gt=0,
+        description="how long a job is kept after its end, and the URLs of its result are good",
+    )
+    store_bytes: int = Field(
+        default=1 << 30,
+        ge=1 << 20,
+        description="what jobs and their files may take of the disk. Half of it is for those that "
+        "are not done; of the others the oldest are removed when there is no room",
+    )
+    webhooks: bool = Field(
+        default=False,
+        description="let senders name a URL that is called when a job of theirs has ended",
     )
 
     @property
@@ -255,12 +279,14 @@ def load_settings(**options: object) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks the types
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             known = choices(name, Settings.model_fields)
             raise ConfigError(f"{_source(name, given)} is no setting: {known}") from None
-        raise ConfigError(f"{_source(name, given)}: {first['msg']}") from None
+        # A secret is not told, be it too short or on the wrong line.
+        value = "" if name == "api_key" else f" {shown(first['input'])}"
+        raise ConfigError(f"{_source(name, given)}{value}: {first['msg']}") from None
     except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
         field = re.search(r'field "(\w+)"', str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else str(error)
@@ -297,7 +323,7 @@ def _source(name: str, options: dict[str, object]) -> str:
     """Where a setting has its value from."""
     variable = PREFIX + name.upper()
     if name in options:
-        return f"option {name}"
+        return "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
     for known in (variable, f"{variable}_FILE"):
         if known in os.environ:
             return known

@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from unmask.box import BUNDLED, available_models
+from unmask.box import BUNDLED, available_models, draws_clips
 from unmask.devices import Precision
-from unmask.errors import ConfigError, NotFoundError, choices
+from unmask.errors import ConfigError, NotFoundError, RequestError, choices, shown
 from unmask.families import family_of
 
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
@@ -22,28 +22,50 @@ class HubRequest(Protocol):
     extensions: dict[str, Any]
 
 
-def default_model() -> str:
-    """The model that is used when none is named; NotFoundError if the box is empty."""
+def default_model(clips: bool = False) -> str:
+    """The model that is used when none is named: the first in the box that draws pictures alone,
+    or the first that draws clips. NotFoundError if there is none."""
     for name in available_models():
-        return name
-    raise NotFoundError(f"{BUNDLED}: holds no model; name a folder", "model")
+        if draws_clips(name) == clips:
+            return name
+    what = "clips" if clips else "pictures"
+    raise NotFoundError(f"model: none in {BUNDLED} draws {what}; name a folder", "model")
 
 
 def local_model(model: str | Path) -> tuple[Path, str]:
     """The folder and the name of a model on this machine: a bundled name or a folder.
 
-    NotFoundError tells the names in the box.
+    NotFoundError, or RequestError for what is no name, tells the names in the box.
     """
-    if str(model) in available_models():
-        return BUNDLED / str(model), str(model)
-    folder = Path(model)
-    if not folder.is_dir():
+    given, folder = _name(model), Path(model)
+    if given in available_models():
+        return BUNDLED / given, given
+    if not is_folder(given):
         raise NotFoundError(
-            f"model {str(model)!r}: neither a folder nor a known name; "
-            f"{choices(str(model), available_models())}",
+            f"model {shown(given)}: neither a folder nor a known name; "
+            f"{choices(given[:80], available_models())}",
             "model",
         )
     return folder, folder.resolve().name
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is a folder of that name."""
+    try:
+        return bool(name) and Path(name).is_dir()
+    except OSError:  # a name that is too long to be one
+        return False
+
+
+def _name(model: str | Path) -> str:
+    """The model as it was named; RequestError for what is no name."""
+    if not isinstance(model, str | Path):
+        raise RequestError(
+            f"model: expected a name or a folder, got {shown(model)}; "
+            f"{choices('', available_models())}",
+            "model",
+        )
+    return str(model)
 
 
 def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, str]:
@@ -54,8 +76,9 @@ def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, 
     a folder. ConfigError if the hub cannot be reached, does not answer, or has no such model: to
     try again may help.
     """
-    published = HUB_ID.fullmatch(str(model))
-    if str(model) in available_models() or Path(model).is_dir() or published is None:
+    given = _name(model)
+    published = HUB_ID.fullmatch(given)
+    if given in available_models() or is_folder(given) or published is None:
         return local_model(model)
     name, revision = published.groups()
     family = family_of(_fetched(name, SMALL_FILES, revision))

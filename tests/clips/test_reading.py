@@ -50,7 +50,7 @@ def _endless(frames: int, width: int = 300, height: int = 200) -> bytes:
     image = io.BytesIO()
     Image.new("P", (width, height)).save(image, "gif")
     pixels = image.getvalue()
-    block = pixels[pixels.index(b"\x2c") : -1]
+    block = pixels[pixels.index(b"\x2c", 13) : -1]
     control = b"\x21\xf9\x04\x04" + struct.pack("<H", 4) + b"\0\0"
     start = GIF_START[:6] + struct.pack("<HH", width, height) + GIF_START[10:]
     return start + (control + block) * frames + b"\x3b"

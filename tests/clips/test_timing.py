@@ -13,14 +13,18 @@ def test_frames_of_one_rate_are_all_seen_once() -> None:
 @pytest.mark.parametrize("rate", [8.0, 12.5, 24.0, 30.0])
 def test_times_that_were_rounded_keep_their_rate(unit: float, rate: float) -> None:
     times = [round(number / rate / unit) * unit for number in range(41)]
-    assert arrange(times[:-1], times[-1], None) == (pytest.approx(rate, rel=0.002), [*range(40)])
+    found, picks = arrange(times[:-1], times[-1], None)
+    assert found == pytest.approx(rate, rel=0.002)
+    assert picks == [*range(40)]
     assert arrange(times[:-1], times[-1], rate) == (rate, [*range(40)])
 
 
 def test_a_frame_that_is_held_is_seen_as_often_as_it_is_shown() -> None:
     assert arrange([0, 0.125, 0.5], 0.75, None) == (8.0, [0, 1, 1, 1, 2, 2])
     gif = [0, 0.12, 0.25, 0.5]  # hundredths of a second
-    assert arrange(gif, 0.62, None) == (pytest.approx(8.0, rel=0.01), [0, 1, 2, 2, 3])
+    rate, picks = arrange(gif, 0.62, None)
+    assert rate == pytest.approx(8.0, rel=0.01)
+    assert picks == [0, 1, 2, 2, 3]
 
 
 def test_one_frame_has_the_rate_of_its_duration() -> None:

@@ -69,6 +69,19 @@ def test_several_images_make_a_grid_or_files(
         (("generate", PROMPT, "--guidance-scale", "nan"), "guidance_scale is nan"),
         (("generate", PROMPT, "-o", "out.bmp"), "choose one of"),
         (("generate", PROMPT, "-o", "no/such/folder/out.png"), "there is no folder"),
+        (("generate", PROMPT, "-o", "out"), "output out: no ending; choose one of: .jpeg"),
+        (("generate", PROMPT, "--subject", " "), "subject ' ': give the words of one object"),
+        (
+            ("generate", PROMPT, "--n", 2, "--image-index", 2**32 - 1),
+            "the last would be 4294967296",
+        ),
+        (
+            (
+                *("generate", PROMPT, "--guidance", "interval", "--guidance-scale", 2),
+                *("--guidance-interval", 0.8, 0.2),
+            ),
+            "guidance_interval is [0.8, 0.2]: give where it begins, then where it ends",
+        ),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(
@@ -83,6 +96,47 @@ def test_what_a_user_gets_wrong_is_one_line(
     assert error.startswith("unmask: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["two", "2.5"])
+def test_a_value_of_the_wrong_kind_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    assert _run(monkeypatch, "generate", PROMPT, "--steps", value) == 2
+    assert f"'--steps': '{value}': Input should be a valid integer" in capsys.readouterr().err
+
+
+def test_a_value_that_is_none_of_the_choices_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "generate", PROMPT, "--precision", "fp64") == 2
+    assert capsys.readouterr().err.count("'fp64'") == 1
+
+
+def test_a_model_without_a_name_is_not_the_default_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.png"
+    assert _run(monkeypatch, "generate", PROMPT, "--model", "", "-o", out) == 2
+    assert "model ''" in capsys.readouterr().err
+
+
+def test_words_that_the_model_may_not_know_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    common = ("--model", model, "--seed", 1, "-o")
+    assert _run(monkeypatch, "generate", PROMPT, *common, tmp_path / "known.png") == 0
+    assert capsys.readouterr().err == ""
+    words = "red zebra \x01"
+    assert _run(monkeypatch, "generate", words, *common, tmp_path / "unknown.png") == 0
+    assert capsys.readouterr().err == "unmask: tiny may not know: 'zebra', '\\x01'\n"
+
+
+def test_a_file_to_convert_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert _run(monkeypatch, "convert", tmp_path / "gone.pth", tmp_path / "out") == 2
+    assert "gone.pth: no such file" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_one_line(
@@ -221,7 +275,7 @@ def test_any_sampling_option_can_be_set(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "o.png"
-    settings = ("reuse=1", "mask_shares=[0.9,0.5,0]", "count_rule=planned", "reuse_after=0")
+    settings = ("reuse=1", "mask_shares=0.9,0.5,0", "count_rule=planned", "reuse_after=0")
     common = ("generate", "a red circle and two blue squares", "--model", model, "-o", out)
     given = [word for each in settings for word in ("--set", each)]
     _run(monkeypatch, *common, *given, "--subject", "red circle", "--subject", "squares")
@@ -238,6 +292,13 @@ def test_any_sampling_option_can_be_set(
         ("reus=1", "did you mean 'reuse'"),
         ("reuse=many", "expected int, got 'many'"),
         ("reuse=-1", "must lie between 0 and 256"),
+        ("reuse_after=0.3", "reuse is 0, which is off; set it above 0"),
+        ("uncage_blur=1", "it belongs to scheduler uncage"),
+        ("halton_shift=maybe", "expected true or false, got 'maybe'"),
+        ("mask_shares=0.5,much", "expected a list, got '0.5,much'"),
+        ("temperature_warmup=200", "temperature_warmup is 200, but there are only"),
+        ("seed=3", "--set seed: it is no sampling option; give --seed"),
+        ("image_index=3", "give --image-index"),
     ],
 )
 def test_options_that_cannot_be_set_say_why(

@@ -137,13 +137,36 @@ WIDE = Image.new("1", (MAX_PIXELS + 1, 1))
         (partial(outpaint, Image.new("1", (2**21, 1)), top=12), "top"),
         (partial(variation, Image.new("I;16", (16, 12))), "image"),
         (partial(variation, Image.new("F", (16, 12))), "image"),
-        (partial(variation, Image.new("L", (0, 12))), "mask"),
+        (partial(variation, Image.new("L", (0, 12))), "image"),
+        (partial(inpaint, SMALL, Image.new("L", (0, 0))), "mask"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_by_name(make: Callable[[], Edit], param: str) -> None:
     with pytest.raises(RequestError) as refusal:
         make()
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "told"),
+    [
+        (inpaint, ("a.png", SMALL), "image: expected a picture, got 'a.png'"),
+        (inpaint, (SMALL, "mask.png"), "mask: expected a picture, got 'mask.png'"),
+        (inpaint, (SMALL, SMALL, "2"), "feather: expected int, got '2'"),
+        (inpaint, (SMALL, SMALL, 2.5), "feather: expected int, got 2.5"),
+        (image_to_image, (SMALL, "0.5"), "strength: expected float, got '0.5'"),
+        (image_to_image, (SMALL, True), "strength: expected float, got True"),
+        (image_to_image, (SMALL, None), "strength: expected float, got None"),
+        (revise, (SMALL, None), "share: expected float, got None"),
+        (outpaint, (SMALL, 2.5), "left: expected int, got 2.5"),
+        pytest.param(outpaint, (SMALL, 10**5000), "left is one of type int", id="huge"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told(
+    make: Callable[..., Edit], arguments: tuple[object, ...], told: str
+) -> None:
+    with pytest.raises(RequestError, match=told):
+        make(*arguments)
 
 
 def test_of_a_photo_so_much_may_be_drawn() -> None:

@@ -184,6 +184,74 @@ def test_a_negative_prompt_is_that_of_the_reference(folder: Path, feed: Feed) ->
     assert drawn.images[0] == expected[0][0]
 
 
+LETTERS = "a b c d e f g h " * 12  # a text token each
+
+
+def test_a_long_prompt_draws_what_the_reference_draws_of_joined_chunks(
+    folder: Path, feed: Feed
+) -> None:
+    ours, theirs = _pipeline(folder), _reference(folder)
+    steps, states, pooled = 6, [], []
+    for texts in ((LETTERS[:150], LETTERS[150:]), ("fog", "")):
+        ids = theirs.tokenizer(
+            list(texts), padding="max_length", max_length=77, return_tensors="pt"
+        ).input_ids
+        with torch.no_grad():
+            encoded = theirs.text_encoder(ids, output_hidden_states=True)
+        states.append(encoded.hidden_states[-2].flatten(0, 1)[None])
+        pooled.append(encoded.text_embeds[:1])
+    feed(_noise(steps, 4))
+    expected = theirs(
+        prompt_embeds=pooled[0],
+        encoder_hidden_states=states[0],
+        negative_prompt_embeds=pooled[1],
+        negative_encoder_hidden_states=states[1],
+        num_inference_steps=steps,
+        output_type="latent",
+    )[0]
+    request = ours.request(LETTERS, negative_prompt="fog", seed=4, steps=steps, long_prompt=True)
+    assert torch.equal(_tokens(ours, [request]), expected.flatten(1))
+
+
+def test_long_and_short_prompts_together_draw_what_each_draws_alone(folder: Path) -> None:
+    ours = _pipeline(folder)
+    told: list[tuple[int, int]] = []
+    chosen: dict[str, Any] = {"seed": 3, "n": 2, "steps": 2, "long_prompt": True}
+    prompts = [LETTERS, "two boats", LETTERS[:160], LETTERS * 2]
+    drawn = ours.generate(prompts, **chosen, on_step=lambda *step: told.append(step))
+    for prompt, together in zip(prompts, drawn, strict=True):
+        alone = ours.generate(prompt, **chosen)
+        assert [image.tobytes() for image in together.images] == [
+            image.tobytes() for image in alone.images
+        ]
+    assert told == [(done, 6) for done in range(1, 7)]  # two prompts are of one length
+    short = ours.generate("two boats", **{**chosen, "long_prompt": False})
+    assert short.images[0].tobytes() == drawn[1].images[0].tobytes()
+
+
+def test_a_long_prompt_is_refused_unless_asked_for_and_within_its_bound(folder: Path) -> None:
+    ours = _pipeline(folder)
+    assert (ours.info.max_text_tokens, ours.info.max_long_prompt_text_tokens) == (75, 300)
+    with pytest.raises(RequestError, match="at most 75, or 300 with long_prompt"):
+        ours.request(LETTERS)
+    with pytest.raises(RequestError, match="at most 75, or 300 with long_prompt") as caught:
+        ours.request("a", negative_prompt=LETTERS)
+    assert caught.value.param == "negative_prompt"
+    assert ours.text_tokens(LETTERS) == 96 + 4
+    with pytest.raises(RequestError, match=r"301 text tokens long; this model reads at most 300$"):
+        ours.request("a" * 301, long_prompt=True)
+
+
+def test_the_attention_to_a_word_of_a_later_chunk_is_read(folder: Path) -> None:
+    ours = _pipeline(folder)
+    prompt = f"red cat {'x' * 90} blue dog"
+    given: dict[str, Any] = {"scheduler": "uncage", "seed": 1, "long_prompt": True}
+    given |= {"uncage_weight": 100.0, "uncage_share": 1.0}
+    named = ours.generate(prompt, subjects=[["cat"], ["dog"]], **given)
+    other = ours.generate(prompt, subjects=[["red"], ["blue"]], **given)
+    assert named.images[0].tobytes() != other.images[0].tobytes()
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 12])
 def test_inpainting_draws_the_tokens_of_the_reference(folder: Path, feed: Feed, steps: int) -> None:
     ours, theirs = _pipeline(folder), _reference(folder, "Inpaint")

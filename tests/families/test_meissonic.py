@@ -163,6 +163,18 @@ def _edits() -> Iterator[Edit]:
     yield revise(picture)
 
 
+def test_long_and_short_prompts_together_draw_what_each_draws_alone(folder: Path) -> None:
+    """Text runs through the blocks with the image here, and in local passes too."""
+    pipeline = _pipeline(folder)
+    chosen: dict[str, Any] = {"seed": 3, "steps": 4, "reuse": 1, "reuse_after": 0.0}
+    chosen |= {"scheduler": "halton", "long_prompt": True}
+    prompts = ["x" * 90 + " cat", "two boats", "x" * 90 + " dog"]
+    drawn = [generated.images[0].tobytes() for generated in pipeline.generate(prompts, **chosen)]
+    alone = [pipeline.generate(prompt, **chosen).images[0].tobytes() for prompt in prompts]
+    assert drawn == alone
+    assert drawn[0] != drawn[2]  # what stands in the second chunk is read
+
+
 def test_every_kind_of_request_is_served(folder: Path) -> None:
     pipeline = _pipeline(folder)
     choices: list[Options] = [

@@ -80,8 +80,46 @@ def test_a_spoiled_text_tokenizer_is_told(tmp_path: Path, names: tuple[str, ...]
 
 def test_a_long_prompt_is_refused_and_never_cut(condition: ClipCondition) -> None:
     assert condition(["x " * 75]).ids[0, -1] == END
-    with pytest.raises(RequestError, match="76 text tokens long; this model reads at most 75"):
+    told = "76 text tokens long; this model reads at most 75, or 300 with long_prompt"
+    with pytest.raises(RequestError, match=told):
         condition(["x " * 76])
+
+
+def test_a_long_prompt_is_read_in_chunks_that_are_texts_of_their_own(
+    condition: ClipCondition,
+) -> None:
+    letters = "a b c d e f g h " * 20  # each is a text token
+    parts = [letters[:150], letters[150:300], letters[300:]]
+    counts = [condition.chunks(text) for text in ("", parts[0], letters[:152], letters)]
+    assert counts == [1, 1, 2, 3]
+    made = condition([letters, "a"], 3)
+    assert torch.equal(made.ids.view(2, 3, 77)[0], condition(parts).ids)
+    assert torch.equal(made.ids.view(2, 3, 77)[1], condition(["a", "", ""]).ids)
+    assert made.mask.all()
+    assert condition.count(letters) == 160 + 3 * 2
+    with pytest.raises(RequestError, match=r"160 text tokens long; this model reads at most 150$"):
+        condition([letters], 2)
+
+
+def test_positions_in_further_chunks_are_behind_their_starts(condition: ClipCondition) -> None:
+    prompt = "x" * 74 + " cat " + "x" * 74 + " dog"
+    for word in ("cat", "dog"):
+        (places,) = condition.positions(prompt, word)
+        spelt = condition([prompt], 3).ids[0, list(places)]
+        assert torch.equal(spelt, condition([word]).ids[0, 1:4])
+
+
+def test_chunks_are_encoded_apart_and_the_first_is_pooled(
+    folder: Path, condition: ClipCondition
+) -> None:
+    encoder = load_text_encoder(folder / "text_encoder", torch.float32, "fp32")
+    letters = "a b c d e f g h " * 12
+    states, pooled = encode_text(encoder, condition([letters, "a cat"], 2).ids)
+    assert states.shape == (2, 154, 16)
+    for row, chunks in enumerate([(letters[:150], letters[150:]), ("a cat", "")]):
+        apart = [encode_text(encoder, condition([chunk]).ids) for chunk in chunks]
+        assert torch.allclose(states[row], torch.cat([each[0][0] for each in apart]), atol=1e-6)
+        assert torch.allclose(pooled[row], apart[0][1][0], atol=1e-6)
 
 
 def test_positions_are_those_of_whole_words(condition: ClipCondition) -> None:

@@ -41,6 +41,19 @@ def test_case_makes_no_difference(text: TextCondition) -> None:
 @given(st.text(max_size=3))
 def test_any_text_at_all_can_be_read(prompt: str) -> None:
     assert LONG_TEXT([prompt]).mask[0, 0]
+    assert all(word in prompt for word in LONG_TEXT.unknown_words(prompt))
+
+
+def test_words_that_no_caption_held_are_told(text: TextCondition) -> None:
+    assert text.unknown_words("Two GREEN cars on a blue dog") == ()
+    assert text.unknown_words("a zebra, a red Quokka and a zebra") == ("zebra", "Quokka", "and")
+    assert text.unknown_words("a red car\x01") == ("car", "\x01")
+    assert text.unknown_words(" ") == ()
+
+
+def test_labels_are_known_and_without_a_condition_nothing_is() -> None:
+    assert LabelCondition(["cat"]).unknown_words("cat") == ()
+    assert NoCondition().unknown_words("a cat") == ("a", "cat")
 
 
 def test_a_prompt_too_long_tells_both_numbers(text: TextCondition) -> None:

@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from unmask.errors import DataError
+from unmask.images import ImageLimits
+from unmask.scenes import sprites
 from unmask.scenes.sprites import SHAPES, SIDE, SpriteBank
 
 
@@ -127,5 +129,19 @@ def test_an_archive_without_a_list_or_with_a_broken_picture_is_named(tmp_path: P
     with pytest.raises(DataError, match=r"bare.zip: not a sprite archive: .*captions.jsonl"):
         SpriteBank.from_archive(tmp_path / "bare.zip", (), ())
     path = _make_archive(tmp_path / "cut.zip", [("apple", "flat", RED[:60])])
-    with pytest.raises(DataError, match=r"cut.zip: not a sprite archive"):
+    with pytest.raises(DataError, match=r"cut.zip: not a sprite archive: 0.png: .*damaged"):
+        SpriteBank.from_archive(path, (), ())
+
+
+def test_pictures_of_an_archive_are_read_as_all_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = io.BytesIO()
+    Image.new("I;16", (9, 9), 40000).save(deep, "PNG")
+    path = _make_archive(tmp_path / "deep.zip", [("apple", "flat", deep.getvalue())])
+    with pytest.raises(DataError, match=r"0.png: it has 16 bits a channel"):
+        SpriteBank.from_archive(path, (), ())
+    path = _make_archive(tmp_path / "large.zip", ROWS)
+    monkeypatch.setattr(sprites, "DATA_LIMITS", ImageLimits(len(RED) - 1, 1 << 20))
+    with pytest.raises(DataError, match=rf"0.png has {len(RED)} bytes; the bound is"):
         SpriteBank.from_archive(path, (), ())

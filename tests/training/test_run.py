@@ -4,17 +4,20 @@ import pytest
 
 from unmask import config
 from unmask.errors import ConfigError
-from unmask.training.judge import JudgeTraining
-from unmask.training.run import What, train
+from unmask.training.run import KINDS, What, train
 from unmask.training.tokenizer import TokenizerTraining
 from unmask.training.transformer import TransformerTraining
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS: dict[str, type[TokenizerTraining | TransformerTraining | JudgeTraining]] = {
-    "tokenizer": TokenizerTraining,
-    "decoder": TokenizerTraining,
-    "transformer": TransformerTraining,
-    "judge": JudgeTraining,
+CONFIG_KINDS: dict[str, What] = {
+    "tokenizer": "tokenizer",
+    "decoder": "tokenizer",
+    "transformer": "transformer",
+    "judge": "judge",
+    "clips": "clips",
+    "slots": "slots",
+    "causal_fsq": "clip-tokenizer",
+    "causal_lfq": "clip-tokenizer",
 }
 
 
@@ -22,7 +25,7 @@ KINDS: dict[str, type[TokenizerTraining | TransformerTraining | JudgeTraining]] 
     "path", sorted(set(CONFIGS.glob("*/*.toml")) - set(CONFIGS.glob("eval/*"))), ids=str
 )
 def test_every_configuration_in_the_repository_is_valid(path: Path) -> None:
-    assert config.load(KINDS[path.stem], path).loop.steps > 0
+    assert config.load(KINDS[CONFIG_KINDS[path.stem]].config, path).loop.steps > 0
 
 
 @pytest.mark.parametrize("size", ["small", "full", "folder"])
@@ -34,7 +37,7 @@ def test_tokenizer_and_transformer_of_a_size_see_the_same_data(size: str) -> Non
     assert tokenizer.data.scenes.size == transformer.data.scenes.size
 
 
-@pytest.mark.parametrize("what", ["transformer", "judge"])
+@pytest.mark.parametrize("what", ["transformer", "judge", "clips", "slots"])
 def test_what_needs_a_tokenizer_is_told_what_to_give(what: What, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"a {what} needs --tokenizer"):
         train(what, CONFIGS / "small" / f"{what}.toml", tmp_path)

@@ -10,7 +10,8 @@ from unmask.models.conditions import TextCondition
 from unmask.models.folder import save_native
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.pipeline import Pipeline
-from unmask.tokenizers.folder import save_tokenizer
+from unmask.tokenizers.folder import save_slot_decoder, save_tokenizer
+from unmask.tokenizers.key_frames import KeyFrameTokenizer
 from unmask.tokenizers.quantizers import QuantizerConfig
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 
@@ -59,6 +60,9 @@ def write_native(folder: Path, levels: tuple[int, ...] = (4, 3)) -> Path:
 def save_pipeline(pipeline: Pipeline, folder: Path) -> Path:
     """Write a native model as a folder that can be loaded."""
     tokenizer, backbone, condition = pipeline.tokenizer, pipeline.backbone, pipeline.condition
+    if isinstance(tokenizer, KeyFrameTokenizer):
+        save_slot_decoder(tokenizer.decoder, folder / "slots")
+        tokenizer = tokenizer.pictures
     assert isinstance(tokenizer, VQGAN)
     assert isinstance(backbone, NativeTransformer)
     save_tokenizer(tokenizer, folder / "tokenizer")

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.editing import Edit
+from unmask.editing.windows import spread
 from unmask.tokenizers.base import Tokenizer
 
 OPAQUE = 255
@@ -30,8 +31,8 @@ def plan_plainly(masked: Mask, grid: tuple[int, int]) -> list[Corner]:
     open_cells = masked.copy()
     corners: list[Corner] = []
     for top, bottom, left, right in _blots(masked):
-        rows = _spread(top, bottom, grid[0], masked.shape[0])
-        columns = _spread(left, right, grid[1], masked.shape[1])
+        rows = spread(top, bottom, grid[0], masked.shape[0])
+        columns = spread(left, right, grid[1], masked.shape[1])
         while (counts := _count_in_windows(open_cells, rows, columns, grid)).any():
             fewest = int(np.where(counts > 0, counts, masked.size + 1).argmin())
             row, column = rows[fewest // len(columns)], columns[fewest % len(columns)]
@@ -104,21 +105,6 @@ def _blots(masked: Mask) -> list[tuple[int, int, int, int]]:
         rows, columns = zip(*blot, strict=True)
         blots.append((min(rows), max(rows) + 1, min(columns), max(columns) + 1))
     return blots
-
-
-def _spread(first: int, end: int, length: int, bound: int) -> list[int]:
-    """Where windows of that length begin that cover first ... end - 1, overlap by half, stand out
-    alike at both ends, and lie within 0 ... bound - 1.
-
-    Together they stand out by a quarter of a window at least, where there is room: one that held
-    masked tokens alone would see nothing of the picture that it goes on with.
-    """
-    stride, margin = max(length // 2, 1), max(length // 4, 1)
-    count = 1 + max(-(-(end - first + margin - length) // stride), 0)
-    whole = length + (count - 1) * stride
-    begin = first - (whole - (end - first)) // 2
-    begin = min(max(begin, 0), max(bound - whole, 0))
-    return sorted({min(begin + i * stride, bound - length) for i in range(count)})
 
 
 def _count_in_windows(

@@ -63,8 +63,12 @@ class AnyWords:
     """Takes every prompt that is short enough, and finds every word that stands in it."""
 
     max_text_tokens = 23
+    max_chunks = 1
 
-    def __call__(self, prompts: list[str]) -> Condition:
+    def chunks(self, prompt: str) -> int:
+        return 1
+
+    def __call__(self, prompts: list[str], chunks: int = 1) -> Condition:
         if any(len(prompt.split()) > self.max_text_tokens for prompt in prompts):
             raise PromptTooLongError("the prompt is too long", "prompt")
         mask = torch.ones(len(prompts), 3, dtype=torch.bool)
@@ -72,6 +76,9 @@ class AnyWords:
 
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         return [(1,)] if word in prompt else []
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        return ()
 
     def count(self, prompt: str) -> int:
         return 3
@@ -186,7 +193,7 @@ class FakePipeline(Pipeline):
             max_text_tokens=self.condition.max_text_tokens,
         )
 
-    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
+    def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
         return Prompts.of(prompts)
 
     def prepare(self, request: DrawRequest) -> PreparedRequest:

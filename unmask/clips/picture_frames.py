@@ -33,6 +33,11 @@ def picture_frames(data: bytes, kind: str, limits: ClipLimits) -> Iterator[Shown
                 image.seek(number)
             except EOFError:
                 return
+            except Image.DecompressionBombError:  # it has grown by a frame beyond its edge
+                raise RequestError(
+                    f"a frame has more than {Image.MAX_IMAGE_PIXELS} pixels; the bound is "
+                    f"{limits.max_pixels}"
+                ) from None
             check_size(image, NAMELESS, limits.max_pixels)
             if any(";16" in str(tile.args) for tile in image.tile):
                 raise RequestError("it has 16 bits a channel; give one with 8")

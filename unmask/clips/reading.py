@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-import unmask
 from unmask.clips.child import LENGTH_BYTES, LONGEST_REPORT, Order, Report
 from unmask.clips.clip import Clip
 from unmask.clips.kinds import FILMS, cut_short, kind_of
@@ -104,7 +103,7 @@ def _run(order: Order, file: BinaryIO, output: BinaryIO) -> bool:
 
 def _environment() -> dict[str, str]:
     """What the child needs to find what this process has imported, and none of its secrets."""
-    paths = [str(Path(unmask.__file__).parents[1]), *filter(None, sys.path)]
+    paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
 

@@ -1,6 +1,6 @@
 """The command line: draw, edit, list models, serve, train and evaluate; keys and settings."""
 
-from unmask.commands import draw, keys, models, serve, settings
+from unmask.commands import clips, draw, keys, models, serve, settings
 from unmask.commands.root import commands, run
 
-__all__ = ["commands", "draw", "keys", "models", "run", "serve", "settings"]
+__all__ = ["clips", "commands", "draw", "keys", "models", "run", "serve", "settings"]

@@ -1,203 +1,19 @@
-"""The commands that draw, and the options that they share."""
+"""The commands that draw pictures, and those that edit pictures and clips alike."""
 
-import json
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unmask.commands.output import STANDARD, Output, Sheet, read_picture, read_pictures
-from unmask.commands.root import MODEL_HELP, commands
-from unmask.devices import Precision
-from unmask.errors import RequestError, look_up
+from unmask.clips.clip import Clip
+from unmask.commands.drawing import Drawing, draws
+from unmask.commands.output import read_picture
+from unmask.commands.root import commands
+from unmask.commands.sources import read_region
+from unmask.errors import RequestError
 
 if TYPE_CHECKING:
-    from unmask.editing import Edit
-
-
-@dataclass
-class Drawing:
-    """The options of every command that draws, and the drawing."""
-
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None
-    device: Annotated[str, typer.Option(help="torch device.")] = "cpu"
-    precision: Annotated[Precision, typer.Option(help="Of the backbone.")] = "fp32"
-    n: Annotated[int, typer.Option("--n", help="Number of images.")] = 1
-    seed: Annotated[int | None, typer.Option(help="Random if absent or -1.")] = None
-    image_index: Annotated[
-        int, typer.Option(help="Of the first image: 3 alone is the fourth of a seed.")
-    ] = 0
-    steps: Annotated[int | None, typer.Option(help="More take longer.")] = None
-    scheduler: Annotated[str | None, typer.Option(help="Which tokens a step reveals.")] = None
-    mask_schedule: Annotated[
-        str | None, typer.Option(help="How many stay masked after a step.")
-    ] = None
-    guidance_scale: Annotated[float | None, typer.Option(help="1 = off.")] = None
-    guidance: Annotated[
-        str | None,
-        typer.Option("--guidance", "--guidance-schedule", help="How it runs over the steps."),
-    ] = None
-    guidance_interval: Annotated[
-        tuple[float, float] | None, typer.Option(help="First and last part of the steps guided.")
-    ] = None
-    temperature: Annotated[float | None, typer.Option(help="Of the token values.")] = None
-    choice_temperature: Annotated[float | None, typer.Option(help="Of the positions.")] = None
-    negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
-    subject: Annotated[
-        list[str] | None,
-        typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
-    ] = None
-    set: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE: any sampling option; 'unmask options' lists them."),
-    ] = None
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="png, webp or jpg file; - = standard output.")
-    ] = Path("out.png")
-    separate: Annotated[bool, typer.Option(help="One file an image, not one grid.")] = False
-    force: Annotated[bool, typer.Option(help="Write over files that are there.")] = False
-    json: Annotated[bool, typer.Option("--json", help="Tell of each file in a line of JSON.")] = (
-        False
-    )
-
-    def draw(self, prompts: Sequence[str], edit: "Edit | None" = None) -> None:
-        """Draw, show how far it is, and write the files."""
-        if self.json and self.output == STANDARD:
-            raise RequestError("--json and -o - write to standard output: give one of them", "json")
-        from tqdm import tqdm
-
-        from unmask.pipeline import MAX_IMAGES, Pipeline
-        from unmask.sampling.methods import check_range
-        from unmask.store import default_model
-
-        check_range("n", self.n, 1, MAX_IMAGES)
-        output = Output(self.output, self.separate, self.force)
-        output.check(len(prompts), range(self.image_index, self.image_index + self.n))
-        pipeline = Pipeline.load(
-            self.model or default_model(), self.device, precision=self.precision
-        )
-        options = self._options(edit)
-        requests = [pipeline.request(prompt, **options) for prompt in prompts]
-        output.check_alpha(edit is not None and edit.keeps_alpha)
-        # disable=None: no bar when stderr is not a terminal
-        with tqdm(total=requests[0].options.steps, unit="step", leave=False, disable=None) as bar:
-
-            def on_step(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            began = time.perf_counter()
-            drawn = pipeline.run_all(requests, on_step)
-            seconds = time.perf_counter() - began
-        sheets = output.sheets(drawn)
-        for sheet in sheets:
-            output.write(sheet, pipeline.info.name)
-        self._tell(sheets, pipeline.info.name, seconds)
-
-    def _tell(self, sheets: Sequence[Sheet], model: str, seconds: float) -> None:
-        """What was written. Images are drawn together, so none has a time of its own: ``seconds``
-        is that of all."""
-        images = sum(sheet.request.n for sheet in sheets)
-        if self.json:
-            from unmask.encoding import parameters
-
-            for sheet in sheets:
-                told = json.loads(parameters(sheet.request, model))
-                # A name that is not UTF-8 is told with escapes, as no JSON could hold its bytes.
-                file = str(sheet.path).encode(errors="backslashreplace").decode()
-                told |= {"file": file, "seconds": seconds, "images_drawn": images}
-                print(json.dumps(told, sort_keys=True))
-            return
-        # Beside a picture on standard output, words would damage it.
-        stream = sys.stderr if self.output == STANDARD else sys.stdout
-        if len(sheets) == 1:
-            seed = sheets[0].request.seed
-            print(f"{sheets[0].path}  seed {seed}  {seconds:.2f} s", file=stream)
-            return
-        for sheet in sheets:
-            indices = sheet.request.image_indices
-            index = str(indices[0]) if len(indices) == 1 else f"{indices[0]} to {indices[-1]}"
-            print(f"{sheet.path}  seed {sheet.request.seed}  image_index {index}")
-        print(f"{images} images in {seconds:.2f} s")
-
-    def _options(self, edit: "Edit | None") -> dict[str, Any]:
-        from unmask.sampling.options import flat_options
-
-        scale, guidance = self._guidance()
-        flags: dict[str, Any] = {
-            "steps": self.steps,
-            "scheduler": self.scheduler,
-            "mask_schedule": self.mask_schedule,
-            "temperature": self.temperature,
-            "choice_temperature": self.choice_temperature,
-            "guidance_scale": scale,
-            "guidance": guidance,
-            "guidance_interval": self.guidance_interval,
-        }
-        sampling = {name: value for name, value in flags.items() if value is not None}
-        for text in self.set or []:
-            name, value = _parse_option(text)
-            look_up("set", flat_options(), name)
-            if name in sampling:
-                raise RequestError(f"{name} is given twice: once is enough", name)
-            sampling[name] = value
-        return {
-            "edit": edit,
-            "negative_prompt": self.negative,
-            "n": self.n,
-            "seed": self.seed,
-            "image_index": self.image_index,
-            "subjects": None if self.subject is None else [text.split() for text in self.subject],
-            **sampling,
-        }
-
-    def _guidance(self) -> tuple[float | None, str | None]:
-        """Scale and kind. A number after --guidance is the scale, as it was before the kind had
-        the name that it has everywhere else."""
-        try:
-            scale = float(self.guidance or "")
-        except ValueError:
-            return self.guidance_scale, self.guidance
-        if self.guidance_scale is not None:
-            raise RequestError("guidance_scale is given twice: once is enough", "guidance_scale")
-        print("unmask: --guidance is the kind now; the scale is --guidance-scale", file=sys.stderr)
-        return scale, None
-
-
-def draws(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the options of Drawing after the command's own, and hand them over as ``drawing``."""
-    parameters = signature(command, eval_str=True).parameters
-    arguments = [parameter for name, parameter in parameters.items() if name != "drawing"]
-    shared = signature(Drawing, eval_str=True).parameters
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        drawing = Drawing(**{name: given.pop(name) for name in shared})
-        command(**given, drawing=drawing)
-
-    keyword = [
-        parameter.replace(kind=Parameter.KEYWORD_ONLY)
-        for parameter in (*arguments, *shared.values())
-    ]
-    run.__signature__ = Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
-    return run
-
-
-def _parse_option(text: str) -> tuple[str, Any]:
-    """The name and the value of ``NAME=VALUE``; they are checked where all options meet."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise RequestError(f"--set {text!r}: give NAME=VALUE", "set")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # a name, which JSON would quote
+    from unmask.editing import ClipEdit, FrameMasks
 
 
 @commands.command()
@@ -211,11 +27,27 @@ def generate(
 
 
 ImagePath = Annotated[
-    Path, typer.Argument(help="png, webp or jpg file; - = standard input.", metavar="IMAGE")
+    Path,
+    typer.Argument(
+        help="png, webp or jpg file, or a clip: mp4, webm, gif, or a png or webp that moves; - = "
+        "standard input.",
+        metavar="IMAGE",
+    ),
 ]
 MaskPath = Annotated[
     Path | None,
-    typer.Option(help="Image of the same size, or -: white, or alpha 0, is drawn anew."),
+    typer.Option(
+        help="Image of the same size, or -: white, or alpha 0, is drawn anew. Of a clip it may be "
+        "a clip too, with a mask a frame."
+    ),
+]
+Box = Annotated[
+    str | None,
+    typer.Option(help="Of a clip, in pixels: instead of a mask, a box.", metavar="L,T,R,B"),
+]
+LastBox = Annotated[
+    str | None,
+    typer.Option(help="Where --box has moved to in the last frame.", metavar="L,T,R,B"),
 ]
 MaskMode = Annotated[
     Literal["auto", "alpha", "white"],
@@ -233,17 +65,24 @@ def inpaint(
     mask: MaskPath = None,
     mask_mode: MaskMode = "auto",
     feather: Feather = 0,
+    box: Box = None,
+    last_box: LastBox = None,
     *,
     drawing: Drawing,
 ) -> None:
     """Draw PROMPT where the mask says; every other pixel of IMAGE stays as it is.
 
-    Without a mask the transparent part of IMAGE is drawn.
+    Without a mask the transparent part of IMAGE is drawn. IMAGE may be a clip.
     """
     from unmask import editing
 
-    picture, selected = read_pictures(image, mask)
-    drawing.draw([prompt], editing.inpaint(picture, selected, feather, mask_mode=mask_mode))
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    if isinstance(source, Clip):
+        region.needed()
+        drawing.draw_clips([prompt], region.edits(source, editing.inpaint_clip))
+        return
+    selected = region.of_picture()
+    drawing.draw([prompt], editing.inpaint(source, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()
@@ -256,14 +95,32 @@ def outpaint(
     top: Pixels = 0,
     bottom: Pixels = 0,
     feather: Feather = 0,
+    box: Annotated[
+        str | None,
+        typer.Option(help="Of a clip, in pixels: what is kept of its frames.", metavar="L,T,R,B"),
+    ] = None,
+    last_box: LastBox = None,
     *,
     drawing: Drawing,
 ) -> None:
-    """Draw on beyond the edges of IMAGE."""
+    """Draw on beyond the edges of IMAGE; if that is a clip, all that lies outside of --box."""
     from unmask import editing
 
+    source, region = read_region(image, None, "auto", feather, box, last_box)
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
-    drawing.draw([prompt], editing.outpaint(read_picture(image), **sides, feather=feather))
+    if isinstance(source, Clip):
+        for side, pixels in sides.items():
+            if pixels:
+                raise RequestError(
+                    f"{side} is {pixels}: frames of a clip do not grow; --box tells what is kept "
+                    "of them",
+                    side,
+                )
+        region.needed()
+        drawing.draw_clips([prompt], region.edits(source, editing.outpaint_clip))
+        return
+    region.of_picture()
+    drawing.draw([prompt], editing.outpaint(source, **sides, feather=feather))
 
 
 @commands.command()
@@ -275,14 +132,26 @@ def restyle(
     mask: MaskPath = None,
     mask_mode: MaskMode = "auto",
     feather: Feather = 0,
+    box: Box = None,
+    last_box: LastBox = None,
     *,
     drawing: Drawing,
 ) -> None:
-    """Image to image: draw a share of IMAGE's tokens anew under PROMPT."""
+    """Image to image: draw a share of IMAGE's tokens anew under PROMPT. IMAGE may be a clip."""
     from unmask import editing
 
-    picture, selected = read_pictures(image, mask)
-    edit = editing.image_to_image(picture, strength, selected, feather, mask_mode=mask_mode)
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    if isinstance(source, Clip):
+
+        def restyled(clip: Clip, masks: "FrameMasks | None") -> "ClipEdit":
+            if masks is None:
+                return editing.restyle_clip(clip, strength)
+            return editing.inpaint_clip(clip, masks, strength)
+
+        drawing.draw_clips([prompt], region.edits(source, restyled))
+        return
+    selected = region.of_picture()
+    edit = editing.image_to_image(source, strength, selected, feather, mask_mode=mask_mode)
     drawing.draw([prompt], edit)
 
 
@@ -310,14 +179,24 @@ def revise(
     mask: MaskPath = None,
     mask_mode: MaskMode = "auto",
     feather: Feather = 0,
+    box: Box = None,
+    last_box: LastBox = None,
     *,
     drawing: Drawing,
 ) -> None:
-    """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step."""
+    """Mask-free editing: mask and redraw a share of IMAGE under PROMPT, again at every step. IMAGE
+    may be a clip."""
     from unmask import editing
 
-    picture, selected = read_pictures(image, mask)
-    drawing.draw([prompt], editing.revise(picture, share, selected, feather, mask_mode=mask_mode))
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    if isinstance(source, Clip):
+        drawing.draw_clips(
+            [prompt],
+            region.edits(source, lambda clip, masks: editing.revise_clip(clip, share, masks)),
+        )
+        return
+    selected = region.of_picture()
+    drawing.draw([prompt], editing.revise(source, share, selected, feather, mask_mode=mask_mode))
 
 
 @commands.command()

@@ -38,7 +38,8 @@ def convert(
 @commands.command()
 def train(
     what: Annotated[
-        Literal["tokenizer", "transformer", "judge", "clips", "slots"], typer.Argument()
+        Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"],
+        typer.Argument(),
     ],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],
     out: Annotated[Path, typer.Option(help="The run folder; the result is OUT/model.")],
@@ -86,5 +87,5 @@ def evaluate(
     from unmask.evaluation.run import run_evaluation
     from unmask.store import default_model
 
-    chosen = model or default_model()
+    chosen = default_model() if model is None else model
     print(run_evaluation(chosen, config, out, data=data, judge=judge, device=device))

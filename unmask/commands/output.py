@@ -5,17 +5,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from PIL import Image
 
+from unmask.clips.clip import FRAME_FILE, FRAME_FILES, Clip
 from unmask.errors import RequestError, choices
 
 if TYPE_CHECKING:
     from unmask.encoding import ImageFormat
-    from unmask.pipeline import DrawRequest, Generated
+    from unmask.pipeline import Drawn, DrawRequest, Generated
 
 FORMATS: "dict[str, ImageFormat]" = {
     ".png": "png",
@@ -41,34 +42,41 @@ def read_picture(path: Path, param: str = "image") -> Image.Image:
     return read_image(path, param, limits)
 
 
-def read_pictures(image: Path, mask: Path | None) -> tuple[Image.Image, Image.Image | None]:
-    """A picture and its mask, if there is one; one of them may be standard input."""
-    if image == mask == STANDARD:
-        raise RequestError("image and mask: only one of them can come from standard input", "mask")
-    return read_picture(image), None if mask is None else read_picture(mask, "mask")
-
-
 @dataclass(frozen=True)
 class Sheet:
     """One file to write, and the request that draws what is in it."""
 
     path: Path
     request: "DrawRequest"
-    images: list[Image.Image]
+    content: "Drawn"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where pictures go: one grid a prompt, or with ``separate`` a file each."""
+    """Where pictures go: one grid a prompt, or with ``separate`` a file each. Or where ``clips``
+    go, a file each; where pictures do, of a clip its strip goes."""
 
     path: Path
     separate: bool
     force: bool  # write over files that are there
+    clips: bool = False
 
     @property
     def image_format(self) -> "ImageFormat":
         """That of the name; standard output gets png."""
         return "png" if self.path == STANDARD else FORMATS[self.path.suffix.lower()]
+
+    @property
+    def clip_format(self) -> str | None:
+        """That of the name; standard output gets webp, and a folder has none."""
+        from unmask.clips.formats import ENDINGS
+
+        return "webp" if self.path == STANDARD else ENDINGS.get(self.path.suffix.lower())
+
+    @property
+    def _is_folder(self) -> bool:
+        """Whether frames are written into a folder, as pictures."""
+        return self.clips and self.path != STANDARD and not self.path.suffix
 
     def check(self, prompts: int, indices: range) -> None:
         """RequestError for what could not be written, found before any time is spent on drawing."""
@@ -81,10 +89,10 @@ class Output:
         ]
         if self.path == STANDARD:
             if len(paths) > 1 or self.separate:
-                self._refuse("standard output takes one picture; give a file")
+                what = "clip" if self.clips else "picture"
+                self._refuse(f"standard output takes one {what}; give a file")
             return
-        if self.path.suffix.lower() not in FORMATS:
-            self._refuse(choices(self.path.suffix, FORMATS))
+        self._check_format()
         if not self.path.parent.is_dir():
             self._refuse(f"there is no folder {self.path.parent}")
         for path in paths:
@@ -92,11 +100,29 @@ class Output:
                 is_folder, is_there = path.is_dir(), path.exists()
             except OSError as error:  # such as a name that is too long
                 raise RequestError(f"output {path}: {error.strerror}", "output") from None
-            if is_folder:
+            if self._is_folder and is_folder:
+                is_there = any(FRAME_FILES.fullmatch(file.name) for file in path.iterdir())
+            elif is_folder:
                 raise RequestError(f"output {path}: it is a folder", "output")
             if is_there and not self.force:
                 raise RequestError(f"output {path}: it exists; --force writes over it", "output")
         self._write(bytes(TRIED_BYTES), None)
+
+    def _check_format(self) -> None:
+        """RequestError for a name of no format, or of one that cannot be written here."""
+        from unmask.clips.formats import ENDINGS
+
+        endings = ENDINGS if self.clips else FORMATS
+        if not self._is_folder and self.path.suffix.lower() not in endings:
+            suffix = self.path.suffix
+            ending = f"nothing is written as {suffix}" if suffix else "no ending"
+            folder = ", or no ending for a folder of frames" if self.clips else ""
+            self._refuse(f"{ending}; {choices(suffix, endings)}{folder}")
+        if self.clips and self.clip_format is not None:
+            from unmask.pipeline import RATE
+
+            # The encoders of films are an extra, and each build of it has others.
+            Clip.of_pictures([Image.new("RGB", (16, 16))], RATE).encode(self.clip_format)
 
     def check_alpha(self, keeps_alpha: bool) -> None:
         """RequestError if the pictures have transparency and the format has none."""
@@ -106,9 +132,9 @@ class Output:
     def sheets(self, drawn: Sequence["Generated"]) -> list[Sheet]:
         """What goes into each file. A file of one picture tells how to draw that one alone."""
         return [
-            Sheet(self._path(number, request.image_index, len(drawn)), request, images)
+            Sheet(self._path(number, request.image_index, len(drawn)), request, content)
             for number, generated in enumerate(drawn)
-            for request, images in self._parts(generated)
+            for request, content in self._parts(generated)
         ]
 
     def write(self, sheet: Sheet, model: str) -> None:
@@ -116,7 +142,14 @@ class Output:
         from unmask.encoding import encode, parameters
 
         text = parameters(sheet.request, model)
-        data = encode(grid(sheet.images), self.image_format, QUALITY, text)
+        if isinstance(sheet.content, Clip):
+            clip = replace(sheet.content, comment=text)
+            if self.clip_format is None:
+                clip.save(sheet.path, force=True)
+                return
+            data = clip.encode(self.clip_format)
+        else:
+            data = encode(sheet.content, self.image_format, QUALITY, text)
         if self.path != STANDARD:
             self._write(data, sheet.path)
             return
@@ -127,12 +160,17 @@ class Output:
         except OSError as error:
             self._refuse(error.strerror)
 
-    def _parts(self, generated: "Generated") -> list[tuple["DrawRequest", list[Image.Image]]]:
-        request, images = generated.request, generated.images
-        if not self.separate:
-            return [(request, images)]
-        pairs = zip(request.image_indices, images, strict=True)
-        return [(request.alone(index), [image]) for index, image in pairs]
+    def _parts(self, generated: "Generated") -> list[tuple["DrawRequest", "Drawn"]]:
+        request, drawn = generated.request, generated.drawn
+        if self.separate:
+            pairs = zip(request.image_indices, drawn, strict=True)
+            return [(request.alone(index), self._content([image])) for index, image in pairs]
+        return [(request, self._content(drawn))]
+
+    def _content(self, drawn: "Sequence[Drawn]") -> "Drawn":
+        if self.clips:
+            return drawn[0]
+        return grid([image.sheet() if isinstance(image, Clip) else image for image in drawn])
 
     def _path(self, number: int, image_index: int, prompts: int) -> Path:
         """The file of a prompt, or of one image of it: out-PROMPT-IMAGE.png."""
@@ -142,6 +180,8 @@ class Output:
     def _write(self, data: bytes, path: Path | None) -> None:
         """Write into the folder under another name, then rename; None only tries."""
         target = self.path if path is None else path.resolve()  # a link stays one
+        if path is None and self._is_folder and target.is_dir():
+            target = target / FRAME_FILE.format(0)
         draft = None
         try:
             handle, draft = tempfile.mkstemp(".part", f".{target.stem}-", target.parent)

@@ -6,15 +6,35 @@ torch, the web framework and the trainers are imported in the commands that need
 
 import sys
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from unmask import __version__
 from unmask.devices import keep_freed_memory
-from unmask.errors import UnavailableError, UnmaskError
+from unmask.errors import UnavailableError, UnmaskError, shown
+
+
+class _Commands(TyperGroup):
+    """Words of a refused option: typer's own do not tell the value."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from pydantic import ValidationError
+
+            if isinstance(error.__cause__, ValidationError):
+                value = shown(error.__cause__.errors(include_url=False)[0]["input"])
+                reason = error.message.removeprefix("Value error, ")
+                error.message = reason if value in reason else f"{value}: {reason}"
+            raise
+
 
 commands = typer.Typer(
+    cls=_Commands,
     help="Draw images with masked generative transformers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

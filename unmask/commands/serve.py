@@ -115,10 +115,10 @@ def _check_models(settings: "Settings") -> None:
     from unmask.box import available_models
     from unmask.devices import usable_device
     from unmask.pipeline import read_card
-    from unmask.store import HUB_ID, default_model
+    from unmask.store import HUB_ID, default_model, is_folder
 
     for name in (settings.model or default_model(), *settings.more_models):
-        known = name in available_models() or Path(name).is_dir()
+        known = name in available_models() or is_folder(name)
         if known or HUB_ID.fullmatch(name) is None:
             read_card(name)
     for device in (settings.device, *settings.more_devices):

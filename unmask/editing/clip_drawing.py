@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unmask.editing.clip_edits import ClipEdit, FrameMasks
+from unmask.editing.clip_edits import ClipEdit, FrameMasks, Frames
 from unmask.errors import RequestError
 from unmask.tokenizers.clip import ClipTokenizer
 
@@ -30,19 +30,14 @@ class TimeWindow(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class PreparedClip:
     """What all clips of a request share; nothing in it changes. ``tokens`` (slots, rows, columns)
-    are those of the frames, and ``unknown`` tells which are to be drawn."""
+    are those of the frames, and ``unknown`` tells which are to be drawn. There are no windows if
+    all that is masked lies between key frames that are known."""
 
     edit: ClipEdit | None
     frames: int
     tokens: Tensor
     unknown: Tensor
     windows: tuple[TimeWindow, ...]
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """The grid of the largest window."""
-        slots = max(window.end - window.first for window in self.windows)
-        return slots, self.tokens.shape[1], self.tokens.shape[2]
 
 
 def time_windows(scenes: Sequence[int], longest: int, overlap: int = OVERLAP) -> list[TimeWindow]:
@@ -90,13 +85,24 @@ def prepare_clip(
                 f"{size[0]}x{size[1]} only",
                 "clip",
             )
-        padded = _whole_slots(edit, tokenizer.slot, slots)
-        shown, masks = padded
+        shown, masks = _key_frames(edit, tokenizer.slot, slots)
         pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(device)
         # Slot by slot, as a token must not depend on how long the clip is.
         tokens = torch.cat([tokenizer.encode(pixels[i : i + 1]) for i in range(slots)])
         unknown = torch.from_numpy(_cells(masks, tokenizer.patch)).to(device)
-    return PreparedClip(edit, frames, tokens, unknown, tuple(windows))
+    return PreparedClip(edit, frames, tokens, unknown, tuple(_with_work(windows, unknown)))
+
+
+def _with_work(windows: Sequence[TimeWindow], unknown: Tensor) -> list[TimeWindow]:
+    """The windows that have anything to draw when those before them are done."""
+    left = unknown.flatten(1).any(1)
+    working = []
+    for window in windows:
+        span = slice(window.first, window.end)
+        if left[span].any():
+            working.append(window)
+        left[span] = False
+    return working
 
 
 def slots_of(frames: int, slot: int) -> int:
@@ -104,22 +110,17 @@ def slots_of(frames: int, slot: int) -> int:
     return 1 + -(-(frames - 1) // slot)
 
 
-def _whole_slots(
-    edit: ClipEdit, slot: int, slots: int
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], FrameMasks]:
-    """The key frame of each slot, (slots, height, width, 3), and what may change anywhere in it,
-    (slots, height, width): a slot that is known in part only is drawn."""
-    count, masks = len(edit.frames), edit.masks
-    key = [min(i * slot, count - 1) for i in range(slots)]
-    within = [masks[:1]] + [masks[1 + i * slot : 1 + (i + 1) * slot] for i in range(slots - 1)]
-    changing = np.stack([part.any(0) for part in within])
-    # Frames that are missing behind the last are cut away again, and so say nothing.
-    frames = edit.frames[key].copy()
+def _key_frames(edit: ClipEdit, slot: int, slots: int) -> tuple[Frames, FrameMasks]:
+    """The key frame of each slot, (slots, height, width, 3), and what may change in it, (slots,
+    height, width). The tokens of a slot are those of its key frame: whether they are known does not
+    hang on the frames before it, which are drawn from it."""
+    # A slot that is cut short ends in the last frame, as if that were held.
+    key = [min(i * slot, len(edit.frames) - 1) for i in range(slots)]
+    frames, masks = edit.frames[key].copy(), edit.masks[key]
     if edit.blind:
-        known = ~changing
-        for frame, where in zip(frames, known, strict=True):
+        for frame, where in zip(frames, ~masks, strict=True):
             frame[~where] = frame[where].mean(0).astype(np.uint8) if where.any() else 128
-    return frames, changing
+    return frames, masks
 
 
 def _cells(masks: FrameMasks, patch: int) -> FrameMasks:
@@ -164,8 +165,8 @@ class DrawnClip:
             window = windows[self._part]
             span = slice(window.first, window.end)
             if self._unknown[span].any():
-                tokens, unknown = self._tokens[span].flatten(), self._unknown[span].flatten()
-                return ClipWindow(window, self._part, tokens, unknown)
+                tokens, unknown = self._tokens[span].clone(), self._unknown[span].clone()
+                return ClipWindow(window, self._part, tokens.flatten(), unknown.flatten())
             self._part += 1
         return None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unmask.clips.clip import Clip
-from unmask.editing.edits import WHITE, digest_of
+from unmask.editing.edits import WHITE, MaskMode, digest_of, read_mask
 from unmask.errors import RequestError
 from unmask.images import upright
 
@@ -22,6 +22,7 @@ ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "r
 Frames = NDArray[np.uint8]
 FrameMasks = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+MAX_FRAMES = 1 + 4 * 120  # of a clip that is drawn: a minute of 8 frames a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class ClipEdit:
     share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
 
     def __post_init__(self) -> None:
+        check_frames(len(self.frames))
         if self.masks.shape != self.frames.shape[:3]:
             raise RequestError(
                 f"mask: {_shape(self.masks)}, but the clip has {_shape(self.frames)}; make them "
@@ -78,6 +80,12 @@ class ClipEdit:
         return self.share is None and self.strength == 1
 
 
+def check_frames(frames: int, param: str = "frames") -> None:
+    """RequestError unless a clip that is drawn may have so many."""
+    if not 1 <= frames <= MAX_FRAMES:
+        raise RequestError(f"{param} is {frames}; it must lie between 1 and {MAX_FRAMES}", param)
+
+
 def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
     """The clip with frames of that (width, height), scaled and cut to the middle if they are not
     so already."""
@@ -87,6 +95,14 @@ def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
         ImageOps.fit(picture, size, Image.Resampling.LANCZOS) for picture in clip.pictures()
     ]
     return Clip.of_pictures(pictures, clip.rate, clip.comment)
+
+
+def fitted_masks(masks: FrameMasks, size: tuple[int, int]) -> FrameMasks:
+    """Masks (frames, height, width), scaled and cut as ``fitted`` does with their clip."""
+    if masks.shape[1:] == (size[1], size[0]):
+        return masks
+    shown = np.repeat(masks[..., None].astype(np.uint8) * 255, 3, 3)
+    return fitted(Clip(shown, 1), size).frames[..., 0] >= WHITE
 
 
 def still_clip(picture: Image.Image, size: tuple[int, int], rate: float) -> Clip:
@@ -100,6 +116,7 @@ def extend(clip: Clip, frames: int) -> ClipEdit:
     """Go on for so many frames more. A picture goes on as a clip of one frame."""
     if frames < 1:
         raise RequestError(f"frames is {frames}; the least is 1", "frames")
+    check_frames(len(clip) + frames)
     height, width = clip.frames.shape[1:3]
     more = np.repeat(clip.frames[-1:], frames, 0)
     masks = np.zeros((len(clip) + frames, height, width), bool)
@@ -115,6 +132,7 @@ def interpolate(first: Clip, last: Clip, frames: int) -> ClipEdit:
             f"{first.size[0]}x{first.size[1]}; make them alike",
             "last",
         )
+    check_frames(frames)
     between = frames - len(first) - len(last)
     if between < 1:
         raise RequestError(
@@ -178,12 +196,16 @@ def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
     return inside
 
 
-def read_masks(masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip) -> FrameMasks:
-    """Masks (frames, height, width) of a clip: white is selected, in one picture for all frames or
-    in one a frame."""
+def read_masks(
+    masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip, mode: MaskMode = "auto"
+) -> FrameMasks:
+    """Masks (frames, height, width) of a clip: a picture for all frames, that selects as it does of
+    a picture; or one a frame, that select by white."""
     if isinstance(masks, np.ndarray):
         return masks.astype(bool)
-    pictures = [masks] if isinstance(masks, Image.Image) else list(masks)
+    if isinstance(masks, Image.Image):
+        return np.repeat(read_mask(masks, mode)[None], len(clip), 0)
+    pictures = list(masks)
     if len(pictures) not in (1, len(clip)):
         raise RequestError(
             f"mask: {len(pictures)} frames; give 1 for all, or {len(clip)}, one a frame", "mask"

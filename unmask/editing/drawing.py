@@ -26,7 +26,7 @@ from unmask.editing.paint import (
     say_of_window,
     seen_colours,
 )
-from unmask.editing.windows import Grid, Indices, WindowPlan, pad_to_tokens, window_plan
+from unmask.editing.windows import Corner, Grid, Indices, WindowPlan, pad_to_tokens, window_plan
 from unmask.tokenizers.base import Tokenizer
 
 
@@ -39,6 +39,7 @@ class Window:
     unknown: Tensor
     part: int  # its number in the order of the plan
     parts: int  # windows in all, of which those with nothing to draw are left out
+    corner: Corner  # of the picture, padded to whole tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ class EditedImage:
             if unknown.any():
                 tensors = [torch.from_numpy(array).flatten() for array in (tokens, unknown)]
                 start, where = (tensor.to(self._prepared.device) for tensor in tensors)
-                windows.append(Window(start, where, part, len(plan.corners)))
+                windows.append(Window(start, where, part, len(plan.corners), plan.corners[part]))
             else:
                 queue += self._close(part, tokens)
         return windows

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unmask.errors import RequestError, choices
+from unmask.config import checked
+from unmask.errors import RequestError, shown
 from unmask.images import check_size, upright
 
 MAX_PIXELS = 24 << 20  # of a result
@@ -23,8 +24,8 @@ OPAQUE = 255
 WHITE = 128  # and more, of a mask
 
 MaskMode = Literal["auto", "alpha", "white"]  # what a mask image selects by
-MASK_MODES: tuple[MaskMode, ...] = get_args(MaskMode)
 Kind = Literal["inpaint", "outpaint", "image_to_image", "variation", "revise"]
+EDIT_KINDS: tuple[Kind, ...] = get_args(Kind)  # and the functions that make them
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -64,12 +65,16 @@ class Edit:
                 "result that has more: mask less of it, or make it smaller",
                 "image",
             )
-        if not 0 <= self.feather <= MAX_FEATHER:
+        if not 0 <= checked("feather", int, self.feather) <= MAX_FEATHER:
             raise RequestError(
-                f"feather is {self.feather}; it must lie between 0 and {MAX_FEATHER}", "feather"
+                f"feather is {shown(self.feather)}; it must lie between 0 and {MAX_FEATHER}",
+                "feather",
             )
-        for name, value in (("strength", self.strength), ("share", self.share)):
-            if value is not None and not 0 < value <= 1:
+        shares: dict[str, float | None] = {"strength": self.strength}
+        if self.kind == "revise":
+            shares["share"] = self.share
+        for name, value in shares.items():
+            if not 0 < checked(name, float, value) <= 1:
                 raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
 
     @property
@@ -156,8 +161,10 @@ def outpaint(
     """Draw so many pixels more on each side of the image."""
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
     for side, value in sides.items():
-        if not 0 <= value <= MAX_PIXELS:
-            raise RequestError(f"{side} is {value}; it must lie between 0 and {MAX_PIXELS}", side)
+        if not 0 <= checked(side, int, value) <= MAX_PIXELS:
+            raise RequestError(
+                f"{side} is {shown(value)}; it must lie between 0 and {MAX_PIXELS}", side
+            )
     if not any(sides.values()):
         raise RequestError(f"left: all of {', '.join(sides)} are 0; give one of them", "left")
     inner = _pixels(image)
@@ -217,9 +224,24 @@ def revise(
 
 def _pixels(image: Image.Image) -> Bytes:
     """(height, width, 3), or 4 if any pixel is not opaque."""
-    check_size(image, "image", MAX_PIXELS)
-    pixels = np.asarray(upright(image, "image"))
+    pixels = np.asarray(_upright(image, "image"))
     return pixels[..., :3] if pixels.shape[2] == 4 and (pixels[..., 3] == OPAQUE).all() else pixels
+
+
+def _upright(image: Image.Image, param: str) -> Image.Image:
+    """RequestError for what is no picture, holds no pixel, or holds too many."""
+    if not isinstance(image, Image.Image):
+        raise RequestError(
+            f"{param}: expected a picture, got {shown(image)}; open a file with PIL.Image.open",
+            param,
+        )
+    if not image.width * image.height:
+        raise RequestError(
+            f"{param}: it has {image.width}x{image.height} pixels, so there is nothing to see",
+            param,
+        )
+    check_size(image, param, MAX_PIXELS)
+    return upright(image, param)
 
 
 def _transparent(pixels: Bytes) -> Mask:
@@ -232,15 +254,19 @@ def _transparent(pixels: Bytes) -> Mask:
 
 def _selected(mask: Image.Image | None, pixels: Bytes, mode: MaskMode = "auto") -> Mask:
     """Where a mask image lets pixels change; without one where alpha is 0, else everywhere."""
-    if mode not in MASK_MODES:
-        raise RequestError(f"mask_mode {mode!r}: {choices(str(mode), MASK_MODES)}", "mask_mode")
+    checked("mask_mode", MaskMode, mode)
     if mask is None:
         if mode != "auto":
             raise RequestError(f"mask_mode is {mode}, but there is no mask to read", "mask_mode")
         transparent = _transparent(pixels)
         return transparent if transparent.any() else np.ones_like(transparent)
-    check_size(mask, "mask", MAX_PIXELS)
-    upright_mask = upright(mask, "mask")
+    return read_mask(mask, mode)
+
+
+def read_mask(mask: Image.Image, mode: MaskMode = "auto") -> Mask:
+    """What a mask image selects (height, width), by the rules of ``inpaint``; RequestError if that
+    is nothing."""
+    upright_mask = _upright(mask, "mask")
     if mode == "alpha" and upright_mask.mode != "RGBA":
         raise RequestError(
             "mask: mask_mode is alpha, but it has no alpha channel; make it transparent where to "

@@ -90,8 +90,8 @@ def plan_windows(masked: Mask, grid: tuple[int, int]) -> list[Corner]:
     open_cells = masked.copy()
     corners: list[Corner] = []
     for top, bottom, left, right in _blots(masked):
-        rows = _spread(top, bottom, grid[0], masked.shape[0])
-        columns = _spread(left, right, grid[1], masked.shape[1])
+        rows = spread(top, bottom, grid[0], masked.shape[0])
+        columns = spread(left, right, grid[1], masked.shape[1])
         corners += _open_windows(open_cells, rows, columns, grid)
     return corners
 
@@ -202,7 +202,7 @@ def _first_of_group(count: int, one: Indices, other: Indices) -> Indices:
     return first
 
 
-def _spread(first: int, end: int, length: int, bound: int) -> list[int]:
+def spread(first: int, end: int, length: int, bound: int) -> list[int]:
     """Where windows of that length begin that cover first ... end - 1, overlap by half, stand out
     alike at both ends, and lie within 0 ... bound - 1.
 

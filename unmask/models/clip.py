@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection
 
 LENGTH = 77
+MAX_CHUNKS = 4  # of a long prompt
 _POSITIONS = "text_model.embeddings.position_ids"
 
 
 class ClipCondition:
     """Byte-level BPE with a start and an end token, padded to 77.
 
-    CLIP is never told what is padding, so nothing is masked.
+    CLIP is never told what is padding, so nothing is masked. A long prompt is cut into chunks of 75
+    tokens, each of which is a text with a start, an end and padding of its own.
     """
 
     length = LENGTH
     max_text_tokens = LENGTH - 2
+    max_chunks = MAX_CHUNKS
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -57,33 +60,48 @@ class ClipCondition:
     def vocabulary(self) -> int:
         return len(self.tokenizer)
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
-        ids = torch.full((len(prompts), LENGTH), self.tokenizer.pad_token_id)
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
+        size = self.max_text_tokens
+        ids = torch.full((len(prompts), chunks, LENGTH), self.tokenizer.pad_token_id)
         for row, prompt in enumerate(prompts):
-            words = self._encode(prompt)["input_ids"]
-            if len(words) > LENGTH:
+            start, *words, end = self._encode(prompt)["input_ids"]
+            if len(words) > chunks * size:
+                longer = f", or {self.max_chunks * size} with long_prompt" if chunks == 1 else ""
                 raise PromptTooLongError(
-                    f"the prompt is {len(words) - 2} text tokens long; this model reads at most "
-                    f"{self.max_text_tokens}",
+                    f"the prompt is {len(words)} text tokens long; this model reads at most "
+                    f"{chunks * size}{longer}",
                     "prompt",
                 )
-            ids[row, : len(words)] = torch.tensor(words)
-        return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
+            for chunk in range(chunks):
+                text = torch.tensor([start, *words[chunk * size : (chunk + 1) * size], end])
+                ids[row, chunk, : len(text)] = text
+        return Condition(ids.flatten(1), torch.ones_like(ids, dtype=torch.bool).flatten(1))
+
+    def chunks(self, prompt: str) -> int:
+        words = len(self._encode(prompt)["input_ids"]) - 2
+        return max(1, -(-words // self.max_text_tokens))
 
     def count(self, prompt: str) -> int:
-        return len(self._encode(prompt)["input_ids"])
+        return len(self._encode(prompt)["input_ids"]) + 2 * (self.chunks(prompt) - 1)
 
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         offsets = self._encode(prompt)["offset_mapping"]
         found = []
         for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE):
             start, end = match.span()
+            # Token 0 is the start of the first chunk; each further one has a start and an end too.
             places = [
-                place for place, (first, last) in enumerate(offsets) if first < end and last > start
+                place + (place - 1) // self.max_text_tokens * 2
+                for place, (first, last) in enumerate(offsets)
+                if first < end and last > start
             ]
             if places:
                 found.append(tuple(places))
         return found
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """None: its text tokens do not tell what was taught."""
+        return ()
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
@@ -134,14 +152,19 @@ def load_text_encoder(
 
 
 def encode_text(text_encoder: "CLIPTextModelWithProjection", ids: Tensor) -> tuple[Tensor, Tensor]:
-    """What aMUSEd and Meissonic read of ids (rows, 77): the states (rows, 77, width) behind the
-    last layer but one, without a final norm, and the pooled text (rows, projection).
+    """What aMUSEd and Meissonic read of ids (rows, chunks x 77): the states (rows, chunks x 77,
+    width) behind the last layer but one, without a final norm, and the pooled text (rows,
+    projection).
 
-    The networks were trained on these. The last layer's differ: CLIP's own loss reads nothing of
-    it but the pooled text.
+    The networks were trained on these, with one chunk. The last layer's differ: CLIP's own loss
+    reads nothing of it but the pooled text. Chunks are encoded apart and their states joined; what
+    is pooled is that of the first (as AUTOMATIC1111's web UI does it).
     """
-    encoded = text_encoder(input_ids=ids, output_hidden_states=True)
-    return encoded.hidden_states[-2], encoded.text_embeds
+    texts = ids.view(-1, LENGTH)  # (rows x chunks, 77)
+    encoded = text_encoder(input_ids=texts, output_hidden_states=True)
+    states = encoded.hidden_states[-2]
+    pooled = encoded.text_embeds.view(len(ids), -1, encoded.text_embeds.shape[-1])
+    return states.reshape(len(ids), -1, states.shape[-1]), pooled[:, 0]
 
 
 def _set_positions(encoder: "CLIPTextModelWithProjection", persistent: bool) -> None:

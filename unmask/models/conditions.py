@@ -1,6 +1,7 @@
 """From what a user asks for to the ids that a backbone reads."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,9 +35,19 @@ class ConditionEncoder(Protocol):
         """How many text tokens a prompt may have, without those around it; None: it is no text."""
         ...
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
-        """One row a prompt; RequestError if the model cannot read one,
-        PromptTooLongError if only for its length."""
+    @property
+    def max_chunks(self) -> int:
+        """How many texts of at most so many tokens a long prompt may be read as; 1: it is refused
+        whatever is asked for."""
+        ...
+
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
+        """One row a prompt, of ``chunks`` times ``length`` ids; RequestError if the model cannot
+        read one, PromptTooLongError if only for its length."""
+        ...
+
+    def chunks(self, prompt: str) -> int:
+        """How many chunks a prompt takes."""
         ...
 
     def count(self, prompt: str) -> int:
@@ -47,12 +58,28 @@ class ConditionEncoder(Protocol):
         """The positions in the condition of each place where the word stands in the prompt."""
         ...
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words, as they stand in the prompt, that the model may not know: those of which its
+        text tokenizer reads pieces alone, though it was learned from what the model was taught;
+        none where that cannot be told."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write what ``load`` of the same class reads."""
         ...
 
 
-class TextCondition:
+class OneText:
+    """What conditions share that read a prompt whole or not at all."""
+
+    max_chunks = 1
+
+    def chunks(self, prompt: str) -> int:
+        """One, as there are no more."""
+        return 1
+
+
+class TextCondition(OneText):
     """Byte-level BPE learned from the training captions; a start token, then the words, then
     padding.
     """
@@ -95,7 +122,7 @@ class TextCondition:
     def max_text_tokens(self) -> int:
         return self.length - 1
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.full((len(prompts), self.length), PAD)
         for row, encoding in enumerate(
             self.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
@@ -129,11 +156,26 @@ class TextCondition:
                 found.append(tuple(places))
         return found
 
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
+        counts = Counter(encoding.word_ids)
+        ends: dict[int | None, list[int]] = {}
+        for number, span in zip(encoding.word_ids, encoding.offsets, strict=True):
+            ends.setdefault(number, []).extend(span)
+        words = {number: prompt[min(places) : max(places)] for number, places in ends.items()}
+        # Every byte is a token, but one that cannot be printed is no word, whoever reads it.
+        found = [
+            word.strip(" ")
+            for number, word in words.items()
+            if counts[number] > 1 or not word.isprintable()
+        ]
+        return tuple(dict.fromkeys(found))
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "text_tokenizer.json"))
 
 
-class LabelCondition:
+class LabelCondition(OneText):
     """Class labels by name, in any case, or number; the id after the last label is the null
     condition.
     """
@@ -163,7 +205,7 @@ class LabelCondition:
     def vocabulary(self) -> int:
         return len(self.labels) + 1
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.tensor([[self._id(prompt.strip())] for prompt in prompts])
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
@@ -173,6 +215,10 @@ class LabelCondition:
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """None: a label has no words."""
         return []
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """None: what is no label is refused."""
+        return ()
 
     def save(self, folder: Path) -> None:
         (folder / "labels.txt").write_text("\n".join(self.labels) + "\n", encoding="utf-8")
@@ -193,14 +239,14 @@ class LabelCondition:
         )
 
 
-class NoCondition:
+class NoCondition(OneText):
     """Unconditional models: every prompt gives the same single token."""
 
     length = 1
     vocabulary = 1
     max_text_tokens = None
 
-    def __call__(self, prompts: Sequence[str]) -> Condition:
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)
         return Condition(ids, torch.ones_like(ids, dtype=torch.bool))
 
@@ -210,6 +256,10 @@ class NoCondition:
     def positions(self, prompt: str, word: str) -> list[tuple[int, ...]]:
         """None: there is no text."""
         return []
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """All: nothing is read."""
+        return tuple(dict.fromkeys(prompt.split()))
 
     def save(self, folder: Path) -> None:
         """Nothing to write."""

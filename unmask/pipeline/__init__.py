@@ -1,6 +1,7 @@
 """A loaded model: from a request to pictures."""
 
-from unmask.pipeline.clips import MAX_FRAMES, RATE, Scene
+from unmask.editing.clip_edits import MAX_FRAMES
+from unmask.pipeline.clips import RATE, Scene, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
 from unmask.pipeline.model import Pipeline, read_card
 from unmask.pipeline.request import (
@@ -26,4 +27,5 @@ __all__ = [
     "Scene",
     "Start",
     "read_card",
+    "whole_slots",
 ]

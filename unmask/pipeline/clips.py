@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unmask.clips.clip import Clip
 from unmask.editing.clip_drawing import ClipWindow, DrawnClip, TimeWindow
+from unmask.editing.clip_edits import MAX_FRAMES, check_frames
 from unmask.errors import RequestError
 from unmask.pipeline.drawing import Drawing, Start
 from unmask.sampling.backbone import Pair
@@ -14,7 +15,6 @@ from unmask.sampling.plan import Plan
 from unmask.tokenizers.clip import ClipTokenizer
 
 RATE = 8  # frames a second of the clips that models here are trained on
-MAX_FRAMES = 1 + 4 * 120  # a minute at that rate
 MAX_SCENES = 16
 
 
@@ -26,18 +26,27 @@ class Scene:
     frames: int
 
 
-def check_frames(frames: int, param: str = "frames") -> None:
-    """RequestError unless a clip may have so many."""
-    if not 1 <= frames <= MAX_FRAMES:
-        raise RequestError(f"{param} is {frames}; it must lie between 1 and {MAX_FRAMES}", param)
+def whole_slots(seconds: float, slot: int, param: str = "seconds") -> int:
+    """The frames of the whole slots, of so many frames each, that last about so long, one slot at
+    least: those of a scene, or of what a clip is extended by. A clip has one frame before them.
+
+    RequestError, naming ``param``, for what is no time, or longer than a clip may be.
+    """
+    longest = MAX_FRAMES / RATE
+    if not 0 < seconds <= longest:
+        raise RequestError(f"{param} is {seconds:g}; it must lie above 0, up to {longest:g}", param)
+    return max(1, round(RATE * seconds / slot)) * slot
 
 
-def check_scenes(scenes: Sequence[Scene]) -> None:
-    """RequestError unless a clip may have these scenes."""
+def check_scenes(scenes: Sequence[Scene], slot: int) -> None:
+    """RequestError unless a clip may have these scenes after its first."""
     if not 1 <= len(scenes) <= MAX_SCENES:
         raise RequestError(f"scenes: {len(scenes)}; give 1 to {MAX_SCENES}", "scenes")
     for scene in scenes:
-        check_frames(scene.frames, "scenes")
+        if scene.frames < slot:  # it might have no slot of its own, and so not be drawn
+            raise RequestError(
+                f"scenes: one has {scene.frames} frames; the least is {slot}", "scenes"
+            )
     check_frames(sum(scene.frames for scene in scenes), "scenes")
 
 

@@ -20,7 +20,7 @@ Drawn = Image.Image | Clip
 class Start(NamedTuple):
     """Tokens (cells,) that a plan is to finish, and which of them it may change (cells,) bool; the
     part-th of so many that an image takes. ``pair`` is the condition and the null if they are not
-    those of the request."""
+    those of the request, ``corner`` the row and column of the first cell in a picture."""
 
     plan: Plan
     tokens: Tensor
@@ -28,6 +28,7 @@ class Start(NamedTuple):
     part: int = 0
     parts: int = 1
     pair: Pair | None = None
+    corner: tuple[int, int] = (0, 0)
 
 
 class Drawing(ABC):
@@ -89,5 +90,6 @@ class EditDrawing(Drawing):
             if self._mask_id is not None:
                 tokens = tokens.masked_fill(window.unknown, self._mask_id)
             plan = self._plan(window)
-            starts.append(Start(plan, tokens, window.unknown, window.part, window.parts))
+            start = Start(plan, tokens, window.unknown, window.part, window.parts)
+            starts.append(start._replace(corner=window.corner))
         return starts

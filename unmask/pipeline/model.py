@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from unmask.card import ModelCard
+from unmask.clips.clip import Clip
+from unmask.config import checked
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, Window, prepare
 from unmask.editing.clip_drawing import (
@@ -23,15 +25,16 @@ from unmask.editing.clip_drawing import (
     prepare_clip,
     slots_of,
 )
-from unmask.editing.clip_edits import ClipEdit
+from unmask.editing.clip_edits import MAX_FRAMES, ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
-from unmask.pipeline.clips import MAX_FRAMES, RATE, ClipDrawing, Scene
+from unmask.models.subjects import find_subjects
+from unmask.pipeline.clips import RATE, ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
-from unmask.pipeline.progress import Progress, batches, part_of
+from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, subject_positions
 from unmask.pipeline.request import (
     MAX_IMAGES,
@@ -55,6 +58,8 @@ from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
+
+Prompts = list[str] | tuple[str, ...]
 
 
 class Pipeline:
@@ -104,6 +109,10 @@ class Pipeline:
             frames=self._clips.frames(backbone.grid[0]) if self._clips else None,
             max_frames=MAX_FRAMES if self._clips else None,
             rate=RATE if self._clips else None,
+            slot=self._clips.slot if self._clips else None,
+            max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
+            if condition.max_chunks > 1 and condition.max_text_tokens is not None
+            else None,
         )
 
     @property
@@ -127,11 +136,18 @@ class Pipeline:
     ) -> "Pipeline":
         """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
 
-        NotFoundError if there is none such, ConfigError naming the file that cannot be used.
+        NotFoundError if there is none such, ConfigError naming the file that cannot be used,
+        RequestError for an argument that cannot be one.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
         but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
         for the CPU (``models.linear``), which may change the last bits of its numbers.
         """
+        for argument, kind, value in (
+            ("device", str, device),
+            ("attention", str, attention),
+            ("precision", Precision, precision),
+        ):
+            checked(argument, kind, value)
         device = usable_device(device)
         folder, name = find_model(model, precision)
         family = family_of(folder)
@@ -154,13 +170,15 @@ class Pipeline:
         frames: int | None = None,
         scenes: Sequence[Scene] | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
 
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
-        (found in the prompt if None), ``sampling`` any of the options that ``unmask options``
+        (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
+        tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
         lists; None is as good as absent. ``frames`` asks a model of clips for a clip; so do
         ``scenes``, which have prompts of their own and come after ``frames`` of the first prompt,
         and the edit of a clip. RequestError tells the field, its bounds and choices. Only an edit
@@ -184,6 +202,7 @@ class Pipeline:
             frames=frames,
             scenes=scenes,
             subjects=subjects,
+            long_prompt=long_prompt,
             sampling=sampling,
         )
 
@@ -198,17 +217,18 @@ class Pipeline:
         seed: int | None = None,
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
-        edit: Edit | ClipEdit | None = None,
-        frames: int | None = None,
-        scenes: Sequence[Scene] | None = None,
+        edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
     @overload
     def generate(
         self,
-        prompt: list[str] | tuple[str, ...],
+        prompt: Prompts,
         *,
         on_step: OnStep | None = None,
         negative_prompt: str | None = None,
@@ -216,30 +236,58 @@ class Pipeline:
         seed: int | None = None,
         image_index: int | None = None,
         size: tuple[int, int] | None = None,
-        edit: Edit | ClipEdit | None = None,
-        frames: int | None = None,
-        scenes: Sequence[Scene] | None = None,
+        edit: Edit | None = None,
+        frames: None = None,
+        scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
+        long_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
+    @overload
+    def generate(self, prompt: str, *, frames: int, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, scenes: Sequence[Scene], **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: str, *, edit: ClipEdit, **options: Any) -> Clip: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, frames: int, **options: Any) -> list[Clip]: ...
+
+    @overload
     def generate(
-        self,
-        prompt: str | list[str] | tuple[str, ...],
-        *,
-        on_step: OnStep | None = None,
-        **options: Any,
-    ) -> Generated | list[Generated]:
+        self, prompt: Prompts, *, scenes: Sequence[Scene], **options: Any
+    ) -> list[Clip]: ...
+
+    @overload
+    def generate(self, prompt: Prompts, *, edit: ClipEdit, **options: Any) -> list[Clip]: ...
+
+    def generate(
+        self, prompt: str | Prompts, *, on_step: OnStep | None = None, **options: Any
+    ) -> Generated | Clip | list[Generated] | list[Clip]:
         """Check and draw in one call; the options are those of ``request``.
 
-        Of a list of prompts all are checked before the first is drawn, and what comes back is a
-        list: the pictures of each prompt, as it would have drawn them by itself.
+        With ``frames``, ``scenes`` or the edit of a clip what comes back is the clip itself, and
+        ``n`` must be left out or 1; ``run`` draws several. Of a list of prompts all are checked
+        before the first is drawn, and what comes back is a list: of the clips, or of the pictures
+        of each prompt, as it would have drawn them by itself.
         """
-        if not isinstance(prompt, list | tuple):
-            return self.run(self.request(prompt, **options), on_step)
-        if not prompt:
+        alone = not isinstance(prompt, list | tuple)
+        prompts = prompt if isinstance(prompt, list | tuple) else [prompt]
+        if not prompts:
             raise RequestError("the list of prompts is empty", "prompt")
-        return self.run_all([self.request(text, **options) for text in prompt], on_step)
+        requests = [self.request(text, **options) for text in prompts]
+        if not requests[0].is_clip:
+            drawn = self.run_all(requests, on_step)
+            return drawn[0] if alone else drawn
+        if requests[0].n > 1:
+            raise RequestError(
+                f"n is {requests[0].n}; generate draws 1 clip of a prompt, and run several", "n"
+            )
+        clips = [generated.clips[0] for generated in self.run_all(requests, on_step)]
+        return clips[0] if alone else clips
 
     def run(self, request: DrawRequest, on_step: OnStep | None = None) -> Generated:
         """Draw a request; ``on_step`` hears of every step. Image i is the same whatever ``n``."""
@@ -327,9 +375,13 @@ class Pipeline:
             slots = self.info.grid[0]
             if isinstance(window, ClipWindow):
                 slots = window.window.end - window.window.first
-            elif self._clips is not None:
-                slots = min(slots, slots_of(request.first_frames, self._clips.slot))
+            elif self._clips is not None and request.frames is not None:
+                slots = min(slots, slots_of(request.frames, self._clips.slot))
             grid = (slots, *grid[1:])
+        prompt, subjects = request.prompt, request.subjects
+        if isinstance(window, ClipWindow) and window.window.scene:
+            prompt = request.scenes[window.window.scene - 1].prompt
+            subjects = find_subjects(prompt)
         return make_plan(
             request.options,
             grid,
@@ -337,7 +389,7 @@ class Pipeline:
             image_index,
             None if window is None else int(window.unknown.sum()),
             window=0 if window is None else window.part,
-            subjects=subject_positions(self.condition, request.prompt, request.subjects),
+            subjects=subject_positions(self.condition, prompt, subjects),
             revise=request.edit.share if request.edit is not None else None,
         )
 
@@ -350,10 +402,28 @@ class Pipeline:
     def _draw(
         self, wanted: list[tuple[DrawRequest, int]], on_step: OnStep | None = None
     ) -> list[Drawn]:
-        """Images of requests, by their index."""
+        """Images of requests, by their index. Those whose conditions differ in length cannot share
+        a batch: each such group is drawn after the other."""
+        pairs = {request: self.encode([request]) for request, _ in wanted}
+        groups: dict[object, list[int]] = {}
+        for place, (request, _) in enumerate(wanted):
+            groups.setdefault(pairs[request].both.row_shapes, []).append(place)
+        images: dict[int, Drawn] = {}
+        for number, places in enumerate(groups.values()):
+            told = part_of(on_step, number, len(groups))
+            drawn = self._draw_together([wanted[place] for place in places], pairs, told)
+            images.update(zip(places, drawn, strict=True))
+        return [images[place] for place in range(len(wanted))]
+
+    def _draw_together(
+        self,
+        wanted: list[tuple[DrawRequest, int]],
+        pairs: Mapping[DrawRequest, Pair],
+        on_step: OnStep | None,
+    ) -> list[Drawn]:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
-        pair = self.encode(requests)
+        pair = Pair.join([pairs[request] for request in requests])
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
         progress = Progress(on_step, len(wanted))
@@ -366,7 +436,7 @@ class Pipeline:
             index = torch.tensor([places[i] for i, _ in now]).to(self.device)
             finished = generate_tokens(
                 self.backbone,
-                _pairs(pair, index, [start.pair for _, start in now]),
+                pairs_of(pair, index, [start.pair for _, start in now]),
                 [start.plan for _, start in now],
                 torch.stack([start.tokens for _, start in now]),
                 progress.of([start for _, start in now]),
@@ -386,18 +456,25 @@ class Pipeline:
         return Image.fromarray(array)
 
     def encode(self, requests: Sequence[DrawRequest]) -> Pair:
-        """The conditions of the requests and their null conditions."""
+        """The conditions of the requests and their null conditions, all read in as many chunks as
+        the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        return Pair.of(self.encode_prompts(prompts + nulls))
+        long = any(request.long_prompt for request in requests)
+        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
 
-    def encode_prompts(self, prompts: Sequence[str]) -> RowTensors:
-        """The prefixes of prompts; an empty one gives the null condition."""
-        return self.prompts(prompts)
+    def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
+        """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""
+        return self.prompts(prompts, chunks)
 
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """The words of a prompt that the model may not know, as they stand in it."""
+        return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
@@ -414,14 +491,6 @@ class Pipeline:
         grey = masked.view(self.info.grid[-2:]).cpu().numpy()
         image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
         return image
-
-
-def _pairs(pair: Pair, index: Tensor, own: Sequence[Pair | None]) -> Pair:
-    """The pairs of rows: their requests', at ``index``, or their own."""
-    if all(mine is None for mine in own):
-        return pair.select(index)
-    places = zip(index, own, strict=True)
-    return Pair.join([pair.select(place[None]) if mine is None else mine for place, mine in places])
 
 
 def read_card(model: str | Path) -> ModelCard:

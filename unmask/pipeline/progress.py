@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from torch import Tensor
+
 from unmask.pipeline.drawing import Start
 from unmask.pipeline.request import MAX_IMAGES, DrawRequest
+from unmask.sampling.backbone import Pair
 from unmask.sampling.generate import OnStep
 
 
@@ -45,3 +48,11 @@ class Progress:
             on_step(before * total + done * together, parts * total)
 
         return tell
+
+
+def pairs_of(pair: Pair, index: Tensor, own: Sequence[Pair | None]) -> Pair:
+    """The pairs of rows: their requests', at ``index``, or their own."""
+    if all(mine is None for mine in own):
+        return pair.select(index)
+    places = zip(index, own, strict=True)
+    return Pair.join([pair.select(place[None]) if mine is None else mine for place, mine in places])

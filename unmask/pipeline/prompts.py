@@ -25,28 +25,29 @@ class EncodedPrompts:
     ) -> None:
         self.condition, self.encode, self.device = condition, encode, device
         self.kept_bytes = kept_bytes
-        self._prefixes: OrderedDict[str, RowTensors] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[str, int], RowTensors] = OrderedDict()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._prefixes)
 
-    def __call__(self, prompts: Sequence[str]) -> RowTensors:
-        """The prefixes of prompts; an empty one gives the null condition.
+    def __call__(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
+        """The prefixes of prompts, read in so many chunks; an empty one gives the null condition.
 
         Each is encoded alone, so that none depends on its neighbours (docs/numerics.md).
         """
-        encoded = [self._one(prompt) for prompt in prompts]
-        # A prompt's prefix is as large as any other's.
-        while len(self._prefixes) > max(2, self.kept_bytes // max(1, encoded[0].nbytes)):
-            self._prefixes.popitem(last=False)
+        encoded = [self._one(prompt, chunks) for prompt in prompts]
+        while self._bytes > self.kept_bytes and len(self._prefixes) > 2:
+            self._bytes -= self._prefixes.popitem(last=False)[1].nbytes
         return type(encoded[0]).join(encoded)
 
-    def _one(self, prompt: str) -> RowTensors:
-        prefix = self._prefixes.pop(prompt, None)
+    def _one(self, prompt: str, chunks: int) -> RowTensors:
+        prefix = self._prefixes.pop((prompt, chunks), None)
         if prefix is None:
-            condition = self.condition([prompt])
+            condition = self.condition([prompt], chunks)
             prefix = self.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
-        self._prefixes[prompt] = prefix  # now the youngest
+            self._bytes += prefix.nbytes
+        self._prefixes[prompt, chunks] = prefix  # now the youngest
         return prefix
 
 

@@ -3,16 +3,15 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from unmask.card import ModelCard
-from unmask.config import convert
-from unmask.editing import Edit
-from unmask.editing.clip_edits import ClipEdit
-from unmask.errors import ConfigError, PromptTooLongError, RequestError
+from unmask.config import checked
+from unmask.editing import EDIT_KINDS, Edit
+from unmask.editing.clip_edits import ClipEdit, check_frames
+from unmask.errors import PromptTooLongError, RequestError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.clips import Scene, check_frames, check_scenes
+from unmask.pipeline.clips import Scene, check_scenes
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
@@ -51,6 +50,19 @@ class ModelInfo:
     frames: int | None = None  # of a clip that is drawn at once; None: it draws pictures alone
     max_frames: int | None = None
     rate: int | None = None  # frames a second
+    slot: int | None = None  # frames that a slot of a clip stands for
+
+    @property
+    def clip_slot(self) -> int:
+        """``slot``; RequestError if it draws pictures alone."""
+        if self.slot is None:
+            raise RequestError(
+                f"frames: model {self.name!r} draws pictures, not clips; choose another model",
+                "frames",
+            )
+        return self.slot
+
+    max_long_prompt_text_tokens: int | None = None  # with long_prompt; None: it reads none
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,8 @@ class DrawRequest:
         """Frames of the first prompt's scene."""
         assert self.frames is not None, "a clip has frames"
         return self.frames - sum(scene.frames for scene in self.scenes)
+
+    long_prompt: bool = False  # its prompts may be read in chunks
 
     @property
     def image_indices(self) -> range:
@@ -121,26 +135,41 @@ class RequestCheck:
         frames: int | None,
         scenes: Sequence[Scene] | None,
         subjects: Sequence[Sequence[str]] | None,
+        long_prompt: bool | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
         Only an edit may have no prompt."""
-        all_frames = self._check_frames(frames, scenes or (), edit)
+        if edit is not None and not isinstance(edit, Edit | ClipEdit):
+            raise RequestError(
+                f"edit: expected an edit, got {shown(edit)}; make one with unmask.editing: "
+                f"{', '.join(EDIT_KINDS)}",
+                "edit",
+            )
         drawn_size = self._check_size(size, edit)
-        n = _checked("n", int, 1 if n is None else n)
+        n = checked("n", int, 1 if n is None else n)
         check_range("n", n, 1, MAX_IMAGES)
-        image_index = _checked("image_index", int, 0 if image_index is None else image_index)
+        image_index = checked("image_index", int, 0 if image_index is None else image_index)
         check_range("image_index", image_index, 0, MAX_IMAGE_INDEX)
-        seed = _checked("seed", int, RANDOM_SEED if seed is None else seed)
+        if image_index + n - 1 > MAX_IMAGE_INDEX:
+            raise RequestError(
+                f"image_index is {image_index}: of {n} images the last would be "
+                f"{image_index + n - 1}; the bound is {MAX_IMAGE_INDEX}",
+                "image_index",
+            )
+        seed = checked("seed", int, RANDOM_SEED if seed is None else seed)
         check_range("seed", seed, RANDOM_SEED, SEED_BOUND - 1)
-        _checked("prompt", str, prompt)
+        long_prompt = checked("long_prompt", bool, False if long_prompt is None else long_prompt)
+        chunks = self._most_chunks(long_prompt)
+        all_frames = self._check_frames(frames, scenes or (), edit, chunks)
+        checked("prompt", str, prompt)
         if edit is None or prompt.strip():
-            self._check_prompt(prompt, "prompt")
+            self._check_prompt(prompt, "prompt", chunks)
         options = self._options(sampling, edit)
         if negative_prompt is not None:
-            _checked("negative_prompt", str, negative_prompt)
+            checked("negative_prompt", str, negative_prompt)
         if negative_prompt is not None and negative_prompt.strip():
-            self._check_prompt(negative_prompt, "negative_prompt")
+            self._check_prompt(negative_prompt, "negative_prompt", chunks)
             if options.scale.guidance_scale == 1:
                 raise RequestError(
                     "negative_prompt does nothing: guidance_scale is 1, which is off; "
@@ -159,20 +188,17 @@ class RequestCheck:
             image_index=image_index,
             frames=all_frames,
             scenes=tuple(scenes or ()),
+            long_prompt=long_prompt,
         )
 
     def _check_frames(
-        self, frames: int | None, scenes: Sequence[Scene], edit: Edit | ClipEdit | None
+        self, frames: int | None, scenes: Sequence[Scene], edit: Edit | ClipEdit | None, chunks: int
     ) -> int | None:
         """The frames of the clip that is asked for, None for pictures."""
         clip = isinstance(edit, ClipEdit)
         if frames is None and not scenes and not clip:
             return None
-        if self.info.frames is None:
-            raise RequestError(
-                f"frames: model {self.card.name!r} draws pictures, not clips; choose another model",
-                "frames",
-            )
+        slot = self.info.clip_slot
         if isinstance(edit, Edit):
             raise RequestError("frames: this edit is one of a picture; leave frames out", "frames")
         if isinstance(edit, ClipEdit):
@@ -182,24 +208,38 @@ class RequestCheck:
                     "frames",
                 )
             frames = len(edit.frames)
-        first = self.info.frames if frames is None else _checked("frames", int, frames)
+        first = checked("frames", int, self.info.frames if frames is None else frames)
         check_frames(first)
         if scenes:
-            check_scenes(scenes)
+            check_scenes(scenes, slot)
             for scene in scenes:
-                self._check_prompt(scene.prompt, "scenes")
-        total = first + sum(scene.frames for scene in scenes)
+                self._check_prompt(scene.prompt, "scenes", chunks)
+        total: int = first + sum(scene.frames for scene in scenes)
         check_frames(total)
         return total
+
+    def _most_chunks(self, long_prompt: bool) -> int:
+        """How many chunks a prompt may be read in; RequestError if the family reads none."""
+        if not long_prompt:
+            return 1
+        if self.condition.max_chunks == 1:
+            read = self.condition.max_text_tokens
+            why = "no text" if read is None else f"one text of at most {read} tokens, as trained"
+            raise RequestError(
+                f"long_prompt: model {self.card.name!r} reads {why}; only models behind CLIP read "
+                "chunks",
+                "long_prompt",
+            )
+        return self.condition.max_chunks
 
     def _options(self, sampling: Mapping[str, object], edit: Edit | ClipEdit | None) -> PlanOptions:
         revising = edit is not None and edit.kind == "revise"
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
-        scheduler = _checked("scheduler", str, given.setdefault("scheduler", default))
+        scheduler = checked("scheduler", str, given.setdefault("scheduler", default))
         steps = listed_steps(given) or given.get("steps")
         preset = self.card.preset(
-            scheduler, None if steps is None else _checked("steps", int, steps)
+            scheduler, None if steps is None else checked("steps", int, steps)
         )
         if revising:
             preset = {**preset, "eta": 1.0}
@@ -227,7 +267,7 @@ class RequestCheck:
         self, size: tuple[int, int] | None, edit: Edit | ClipEdit | None
     ) -> tuple[int, int]:
         drawn = (self.info.width, self.info.height) if edit is None else edit.size
-        if size is not None and size != drawn:
+        if size is not None and checked("size", tuple[int, int], size) != drawn:
             what = "this model draws" if edit is None else "the edited image has"
             raise RequestError(
                 f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
@@ -240,23 +280,25 @@ class RequestCheck:
         """The subjects as given, or as found in the prompt; each word must stand in it."""
         if subjects is None:
             return find_subjects(prompt)
-        if len(subjects) > MAX_SUBJECTS or any(
-            not 0 < len(words) <= MAX_SUBJECT_WORDS for words in subjects
+        given: tuple[tuple[str, ...], ...] = checked(
+            "subjects", tuple[tuple[str, ...], ...], subjects
+        )
+        if len(given) > MAX_SUBJECTS or any(
+            not 0 < len(words) <= MAX_SUBJECT_WORDS for words in given
         ):
             raise RequestError(
                 f"subjects: give at most {MAX_SUBJECTS} lists of 1 to {MAX_SUBJECT_WORDS} words "
                 "each",
                 "subjects",
             )
-        checked = tuple(tuple(words) for words in subjects)
-        for word in (word for words in checked for word in words):
-            if not self.condition.positions(prompt, word):
+        for word in (word for words in given for word in words):
+            if not word.strip() or not self.condition.positions(prompt, word):
                 raise RequestError(
                     f"subjects: {word[:80]!r} does not stand in the prompt", "subjects"
                 )
-        return checked
+        return given
 
-    def _check_prompt(self, prompt: str, param: str) -> None:
+    def _check_prompt(self, prompt: str, param: str, chunks: int) -> None:
         if not prompt.strip():
             raise RequestError(f"the {param} is empty", param)
         if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -271,14 +313,6 @@ class RequestCheck:
                 f"the {param} is not text: character {error.start} stands for no letter", param
             ) from None
         try:
-            self.condition([prompt])
+            self.condition([prompt], chunks)
         except RequestError as error:
             raise type(error)(str(error), param) from error
-
-
-def _checked(name: str, kind: Any, value: object) -> Any:
-    """The value, if it is of the type."""
-    try:
-        return convert(kind, value, name)
-    except ConfigError as error:
-        raise RequestError(str(error), name) from None

@@ -47,7 +47,8 @@ class PreparedRequest:
 
     @property
     def windows(self) -> int:
-        """How many runs of the model's grid an image takes."""
+        """How many runs of the model's grid an image takes. A clip counts as one at least: frames
+        between known key frames take none, but they are decoded."""
         if self.clip is not None:
-            return len(self.clip.windows)
+            return max(1, len(self.clip.windows))
         return 1 if self.edit is None else len(self.edit.plan.corners)

@@ -39,6 +39,12 @@ class RowTensors:
         return cls(*(torch.cat(tensors, axis) for tensors, axis in pairs))
 
     @property
+    def row_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of one row's tensors: only rows that agree in them can be joined."""
+        pairs = zip(self.tensors, self.row_axes, strict=True)
+        return tuple((*tensor.shape[:axis], *tensor.shape[axis + 1 :]) for tensor, axis in pairs)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(tensor.nbytes for tensor in self.tensors)

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unmask.sampling.methods import Method, check_range, option
+from unmask.errors import RequestError
+from unmask.sampling.methods import Method, option
 
 
 class Guidance(Method):
@@ -63,7 +64,11 @@ class Interval(Guidance, name="interval"):
 
     def __post_init__(self) -> None:
         low, high = self.guidance_interval
-        check_range("guidance_interval", high, low, 1.0)
+        if high < low:
+            raise RequestError(
+                f"guidance_interval is [{low}, {high}]: give where it begins, then where it ends",
+                "guidance_interval",
+            )
 
     def part(self, progress: float) -> float:
         low, high = self.guidance_interval

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_type_hints
 
-from unmask.errors import RequestError, look_up
+from unmask.errors import RequestError, look_up, shown
 
 
 class Option(NamedTuple):
@@ -77,9 +77,9 @@ class Method(ABC):
             cls.registry[name] = cls
 
     @property
-    def idle_options(self) -> frozenset[str]:
-        """Names of its options that do nothing as the others are set."""
-        return frozenset()
+    def idle_options(self) -> dict[str, str]:
+        """Its options that do nothing as the others are set, and why, and how they would."""
+        return {}
 
 
 M = TypeVar("M", bound=Method)
@@ -102,4 +102,6 @@ class Kind(Generic[M]):
 def check_range(param: str, value: float, low: float, high: float) -> None:
     """Raise RequestError unless low <= value <= high; NaN and infinity never pass."""
     if not low <= value <= high:
-        raise RequestError(f"{param} is {value}; it must lie between {low} and {high}", param)
+        raise RequestError(
+            f"{param} is {shown(value)}; it must lie between {low} and {high}", param
+        )

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unmask.config import convert
-from unmask.errors import ConfigError, RequestError, choices, look_up
+from unmask.config import checked
+from unmask.errors import RequestError, choices, look_up
 from unmask.sampling.counts import CountRule
 from unmask.sampling.guidance import Guidance
 from unmask.sampling.logits import LOGIT_OPTIONS, LogitOption
@@ -70,7 +70,10 @@ class Length:
     def __post_init__(self) -> None:
         look_up("mask_schedule", MASK_SCHEDULES, self.mask_schedule)
         if self.mask_shares is not None:
-            check_range("mask_shares", len(self.mask_shares), 1, MAX_STEPS)
+            if not 1 <= (count := len(self.mask_shares)) <= MAX_STEPS:
+                raise RequestError(
+                    f"mask_shares lists {count} shares; give 1 to {MAX_STEPS}", "mask_shares"
+                )
             listed_schedule(self.mask_shares)
 
 
@@ -126,6 +129,12 @@ class PlanOptions:
             self._refuse("reuse fixes positions ahead", but="reuse")
         if not self.count_rule.follows_plan and self.zigzag.zigzag:
             raise RequestError("zigzag: choose it or a count_rule, not both", "zigzag")
+        if self.values.temperature_warmup > self.steps:
+            raise RequestError(
+                f"temperature_warmup is {self.values.temperature_warmup}, but there are only "
+                f"{self.steps} steps: give that many at most",
+                "temperature_warmup",
+            )
 
     def _refuse(self, why: str, but: str = "") -> None:
         """RequestError if anything is on that cannot live with revealing in a fixed order."""
@@ -295,8 +304,9 @@ def _says_nothing(wanted: FlatOption, options: PlanOptions) -> str:
     chosen = {param: getattr(options, param).name for param in KINDS}
     params = {owner.split()[0] for owner in wanted.owners}
     now = ", ".join(f"{param} {chosen[param]!r}" for param in chosen if param in params)
-    if any(f"{param} {chosen[param]}" in wanted.owners for param in params):
-        return f"{name} does nothing with {now} as it is set: see 'unmask options'"
+    for param in params:
+        if name in (idle := getattr(options, param).idle_options):
+            return f"{name} does nothing: {idle[name]}"
     return f"{name} does nothing with {now}; it belongs to {', '.join(wanted.owners)}"
 
 
@@ -319,20 +329,17 @@ def _build(owner: type, values: Mapping[str, object]) -> Any:
                 raise RequestError(f"{name}: {values[name]!r} cannot be its own base", name)
             arguments[name] = _build(method, values)
         elif name in values:
-            arguments[name] = _checked(name, hint, about, values[name])
+            arguments[name] = _within_bounds(name, hint, about, values[name])
     return owner(**arguments)
 
 
-def _checked(name: str, hint: Any, about: Option, value: object) -> object:
+def _within_bounds(name: str, hint: Any, about: Option, value: object) -> object:
     """The value as its type, within its bounds."""
-    try:
-        checked = convert(hint, value, name)
-    except ConfigError as error:
-        raise RequestError(str(error), name) from None
-    for number in checked if isinstance(checked, tuple) else (checked,):
+    typed = checked(name, hint, value)
+    for number in typed if isinstance(typed, tuple) else (typed,):
         if about.low is not None and about.high is not None and number is not None:
             check_range(name, number, about.low, about.high)
-    return checked
+    return typed
 
 
 def _fields(part: Any) -> dict[str, Any]:

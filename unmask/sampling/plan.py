@@ -39,11 +39,16 @@ class Plan:
     @property
     def passes(self) -> float:
         """What the plan costs at most, in full passes of the backbone for one condition."""
-        cost, targets = 0.0, 0
+        return sum(self.passes_by_step, start=0.0)
+
+    @property
+    def passes_by_step(self) -> list[float]:
+        """What each step costs."""
+        costs, targets = list[float](), 0
         for step in self.steps:
             targets = step.group_total or targets
-            cost += (1 + step.null) * (targets / self.tokens if step.local else 1)
-        return cost
+            costs.append((1 + step.null) * (targets / self.tokens if step.local else 1))
+        return costs
 
 
 def make_plan(

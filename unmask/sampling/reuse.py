@@ -41,8 +41,8 @@ class Recap(ReusePolicy, name="recap"):
         return self.reuse > 0
 
     @property
-    def idle_options(self) -> frozenset[str]:
-        return frozenset() if self.reuse else frozenset({"reuse_after"})
+    def idle_options(self) -> dict[str, str]:
+        return {} if self.reuse else {"reuse_after": "reuse is 0, which is off; set it above 0"}
 
     def arrange(self, steps: Sequence[PlannedStep]) -> list[PlannedStep]:
         if not self.reuse:

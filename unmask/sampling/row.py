@@ -31,18 +31,20 @@ class Row:
     targets: Tensor | None = None  # positions of a group of steps, in the order of revealing
     revealed_before: int = 0  # unknown tokens that were revealed before the group
     finite: Tensor = field(default_factory=lambda: torch.tensor(True))  # all logits were numbers
+    sure: Tensor | None = None  # fp32, of a row that is watched: how probable each value was
 
     @classmethod
-    def begin(cls, plan: Plan, tokens: Tensor, unknown: Tensor) -> "Row":
+    def begin(cls, plan: Plan, tokens: Tensor, unknown: Tensor, watched: bool = False) -> "Row":
         """A row before its first step: its ``tokens`` (tokens,) so far, and which of them the plan
-        draws (tokens,) bool."""
+        draws (tokens,) bool. If it is watched, steps keep how sure the model was."""
         noise = request_noise(
             plan.seed, plan.image_index, len(plan.steps), plan.tokens, plan.window
         ).to(unknown.device)
         # With nothing to draw there is no step, and no noise to begin with.
         memory = plan.scheduler.begin(plan.grid, noise[0, 1:]) if plan.steps else None
         finite = torch.tensor(True, device=unknown.device)
-        return cls(plan, tokens, unknown, noise, scheduler_memory=memory, finite=finite)
+        sure = torch.ones(plan.tokens, device=unknown.device) if watched else None
+        return cls(plan, tokens, unknown, noise, scheduler_memory=memory, finite=finite, sure=sure)
 
     @property
     def now(self) -> PlannedStep:

@@ -8,6 +8,7 @@ from unmask.sampling.backbone import Positions
 from unmask.sampling.logits import Moment, narrowed
 from unmask.sampling.row import Batch, Part, Row
 from unmask.sampling.scheduler import ScoreContext
+from unmask.sampling.trace import probabilities_of
 
 # A temperature below it takes the likeliest value: logits divided by less leave fp32.
 _FREEZING = 1e-6
@@ -49,6 +50,7 @@ def _full_step(part: Part) -> tuple[Tensor, Tensor]:
     # 3. A value at every place: those that are not masked cost nothing extra, and are put back.
     drawn = _draw(part, logits, noise[:, 0])
     values = torch.where(masked, drawn, part.tokens)
+    _look(part, logits, drawn)
     revealed = part.unknown & ~masked
     # 4. Each scheduler scores its rows at once; what it may not take back stays on top.
     contexts = _contexts(part, logits, values, revealed, noise[:, 1], attention)
@@ -91,6 +93,7 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     logits = _with_logit_options(logits, part, places)
     drawn = _draw(part, logits, part.noise[:, 0].gather(1, places))
     tokens = tokens.clone()
+    _look(part, logits, drawn, places)
     for i, row in enumerate(rows):
         before, after = row.plan.steps[row.step - 1].total, row.now.total
         # The targets stand in the order of revealing, so a step takes the next ones.
@@ -202,6 +205,17 @@ def _draw(part: Part, logits: Tensor, uniforms: Tensor) -> Tensor:
     """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
     allowed = narrowed(logits, [row.plan.logit_options for row in part.rows])
     return draw_values(allowed, part.temperature, uniforms)
+
+
+def _look(part: Part, logits: Tensor, drawn: Tensor, places: Tensor | None = None) -> None:
+    """Tell the rows that are watched how probable the values are that were drawn where they are
+    masked; they are those of all tokens, or of the ones at ``places`` (rows, some)."""
+    for i, row in enumerate(part.rows):
+        if row.sure is not None:
+            where = torch.arange(len(row.sure)).to(row.sure.device) if places is None else places[i]
+            masked = part.tokens[i, where] == part.batch.backbone.mask_id
+            sure = probabilities_of(logits[i], drawn[i])
+            row.sure = row.sure.scatter(0, where, torch.where(masked, sure, row.sure[where]))
 
 
 def _contexts(

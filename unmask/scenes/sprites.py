@@ -4,7 +4,6 @@ The bank is made once from a zip of emoji pictures (``SpriteBank.from_archive``)
 ``.npz`` file of plain arrays; tests and first steps draw their own (``SpriteBank.of_shapes``).
 """
 
-import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unmask.errors import DataError
+from unmask.errors import DataError, RequestError
+from unmask.images import DATA_LIMITS, read_image
 
 SIDE = 128
 SHAPES = ("circle", "square", "triangle", "diamond", "ring", "cross")
@@ -54,7 +54,14 @@ class SpriteBank:
         """
         try:
             sprites = list(_read_archive(archive, nouns, styles))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RequestError,
+            zipfile.BadZipFile,
+        ) as error:
             raise DataError(f"{archive}: not a sprite archive: {error}") from error
         _check_found([noun for _, noun, _ in sprites], nouns, str(archive))
         return cls._build(sprites)
@@ -138,8 +145,14 @@ def _read_archive(
             noun, style = row["scene_noun"], row["set"]
             if noun is None or (nouns and noun not in nouns) or (styles and style not in styles):
                 continue
-            picture = Image.open(io.BytesIO(files.read(row["file"]))).convert("RGBA")
-            yield _fit(picture), noun, style
+            # A member's length is known before it is unpacked, which may take far more memory.
+            if (size := files.getinfo(row["file"]).file_size) > DATA_LIMITS.max_bytes:
+                raise DataError(
+                    f"{archive}: {row['file']} has {size} bytes; the bound is "
+                    f"{DATA_LIMITS.max_bytes}"
+                )
+            picture = read_image(files.read(row["file"]), row["file"], DATA_LIMITS)
+            yield _fit(picture.convert("RGBA")), noun, style
 
 
 def _fit(picture: Image.Image) -> Image.Image:

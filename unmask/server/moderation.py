@@ -18,7 +18,7 @@ from unmask.errors import ConfigError, ModerationError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
 
 STANDARD = "standard"
@@ -109,8 +109,10 @@ class ModeratedEngine:
 
     async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
         """As the engine has it; ModerationError for the prompt, or for a picture to draw over."""
-        verdict = await asyncio.to_thread(self._moderation.judge_prompt, request.prompt)
-        _check(verdict, "prompt")
+        prompts = [("prompt", request.prompt)]
+        prompts += [("scenes", scene.prompt) for scene in request.scenes]
+        for param, prompt in prompts:
+            _check(await asyncio.to_thread(self._moderation.judge_prompt, prompt), param)
         if request.edit is not None:
             await self._check_pictures(request.edit.pictures(), "image")
         return await self._engine.weigh(request, model)
@@ -123,6 +125,7 @@ class ModeratedEngine:
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """As the engine has it; ModerationError if one of the images that were drawn is refused.
@@ -133,6 +136,7 @@ class ModeratedEngine:
             priority=priority,
             timeout=timeout,
             previews=previews if self._moderation.judge_picture is None else 0,
+            watched=watched,
             on_event=on_event,
         )
         await self._check_pictures(generated.pictures, None)

@@ -74,9 +74,14 @@ class SlotDecoder(nn.Module):
         """Frames (batch, slot, 3, height, width), not clamped, of key frames (batch, 3, height,
         width) and their latents (batch, 2 x width, rows, columns)."""
         fine = self.stem(torch.cat([before, after], 1) * 2 - 1)
-        deep = self.down(fine)
+        rows, columns = fine.shape[-2:]
+        deep = self.down(F.pad(fine, (0, columns % 2, 0, rows % 2), mode="replicate"))
         deep = self.deep(deep + F.interpolate(self.latents(latents), deep.shape[-2:]))
-        out = self.head(fine + self.up(deep)).unflatten(1, (self.config.slot, PER_PIXEL)).float()
+        out = (
+            self.head(fine + self.up(deep)[..., :rows, :columns])
+            .unflatten(1, (self.config.slot, PER_PIXEL))
+            .float()
+        )
         flow_before, flow_after, mask, colours = out.split((2, 2, 1, 3), 2)
         slot = self.config.slot
         # Blended evenly in time before anything is learned; the last frame is the key frame.
@@ -148,7 +153,10 @@ class KeyFrameTokenizer(ClipTokenizer):
         dtype = self.decoder.down.weight.dtype
         latents = codes.permute(0, 3, 1, 2).to(dtype)
         frames: Tensor = self.decoder(pictures[0].to(dtype), pictures[1].to(dtype), latents)
-        return frames
+        # What stands still is the picture, to the bit: there is nothing to guess, and no shimmer.
+        changed = F.max_pool2d((before != tokens).float().unsqueeze(1), 3, 1, 1) > 0
+        changed = changed.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
+        return torch.where(changed.unsqueeze(1), frames, pictures[1].float().unsqueeze(1))
 
 
 def slot_decoder_for(pictures: VQGAN, config: SlotDecoderConfig) -> SlotDecoder:

@@ -1,24 +1,89 @@
 """Starting and resuming training runs from configuration files."""
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol
 
 from unmask import config
 from unmask.devices import usable_device
 from unmask.errors import ConfigError
+from unmask.scenes.data import DataConfig
+from unmask.training.clip_tokenizer import ClipTokenizerTask, ClipTokenizerTraining
 from unmask.training.clip_transformer import ClipTask, ClipTraining
 from unmask.training.judge import JudgeTask, JudgeTraining
-from unmask.training.loop import Loop, Task
+from unmask.training.loop import Loop, LoopConfig, Task
 from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 from unmask.training.transformer import TransformerTask, TransformerTraining
 
 MOST_MINUTES = 60 * 24 * 365
-T = TypeVar(
-    "T", TokenizerTraining, TransformerTraining, JudgeTraining, ClipTraining, SlotDecoderTraining
-)
-What = Literal["tokenizer", "transformer", "judge", "clips", "slots"]
+What = Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"]
+
+
+class Training(Protocol):
+    """What all configuration files have."""
+
+    @property
+    def data(self) -> DataConfig:
+        """What is learned from."""
+        ...
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How long and how fast."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller says beside the configuration."""
+
+    device: str
+    out: Path
+    tokenizer: Path | None
+    start: Path | None
+
+
+class Kind(NamedTuple):
+    """What is trained: its configuration, its task, and whether it is told a ``tokenizer``."""
+
+    config: Any
+    task: Callable[[Any, Given], Task]
+    needs_tokenizer: bool = True
+
+
+KINDS: dict[What, Kind] = {
+    "tokenizer": Kind(
+        TokenizerTraining,
+        lambda config, given: TokenizerTask(config, given.device, given.tokenizer),
+        False,
+    ),
+    "transformer": Kind(
+        TransformerTraining,
+        lambda config, given: TransformerTask(config, _told(given), given.device, given.out),
+    ),
+    "judge": Kind(
+        JudgeTraining, lambda config, given: JudgeTask(config, _told(given), given.device)
+    ),
+    "clips": Kind(
+        ClipTraining,
+        lambda config, given: ClipTask(config, _told(given), given.start, given.device, given.out),
+    ),
+    "slots": Kind(
+        SlotDecoderTraining,
+        lambda config, given: SlotDecoderTask(config, _told(given), given.device),
+    ),
+    "clip-tokenizer": Kind(
+        ClipTokenizerTraining, lambda config, given: ClipTokenizerTask(config, given.device), False
+    ),
+}
+
+
+def _told(given: Given) -> Path:
+    assert given.tokenizer is not None, "it was asked for"
+    return given.tokenizer
 
 
 def train(
@@ -44,39 +109,22 @@ def train(
     """
     if minutes is not None and not 0 <= minutes <= MOST_MINUTES:
         raise ConfigError(f"--minutes is {minutes}; it must lie between 0 and {MOST_MINUTES}")
-    device = usable_device(device)
-    task: Task
-    settings: (
-        TokenizerTraining | TransformerTraining | JudgeTraining | ClipTraining | SlotDecoderTraining
-    )
     if start is not None and what != "clips":
         raise ConfigError(f"--start is for clips, not for a {what}")
-    if what == "tokenizer":
-        settings = _load(TokenizerTraining, path, data, skip_unreadable)
-        task = TokenizerTask(settings, device, tokenizer)
-    elif tokenizer is None:
+    kind = KINDS[what]
+    if kind.needs_tokenizer and tokenizer is None:
         raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")
-    elif what == "judge":
-        settings = _load(JudgeTraining, path, data, skip_unreadable)
-        task = JudgeTask(settings, tokenizer, device)
-    elif what == "slots":
-        settings = _load(SlotDecoderTraining, path, data, skip_unreadable)
-        task = SlotDecoderTask(settings, tokenizer, device)
-    elif what == "clips":
-        settings = _load(ClipTraining, path, data, skip_unreadable)
-        task = ClipTask(settings, tokenizer, start, device, out)
-    else:
-        settings = _load(TransformerTraining, path, data, skip_unreadable)
-        task = TransformerTask(settings, tokenizer, device, out)
-    Loop(task, settings.loop, out, device).run(resume, minutes)
+    given = Given(usable_device(device), out, tokenizer, start)
+    settings: Training = _load(kind.config, path, data, skip_unreadable)
+    Loop(kind.task(settings, given), settings.loop, out, given.device).run(resume, minutes)
 
 
-def _load(kind: type[T], path: Path, data: Path | None, skip_unreadable: bool) -> T:
+def _load(kind: Any, path: Path, data: Path | None, skip_unreadable: bool) -> Any:
     """The configuration, with what the caller says of its data."""
     settings = config.load(kind, path)
-    given = dataclasses.replace(
+    changed = dataclasses.replace(
         settings.data,
         path=str(data) if data else settings.data.path,
         skip_unreadable=skip_unreadable or settings.data.skip_unreadable,
     )
-    return dataclasses.replace(settings, data=given)
+    return dataclasses.replace(settings, data=changed)

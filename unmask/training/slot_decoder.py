@@ -1,5 +1,6 @@
 """Training of the slot decoder on rendered clips; the picture tokenizer stays as it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,27 +95,39 @@ class SlotDecoderTask:
         return contact_sheet(both, columns=2 * SLOT + 2, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:
-        """PSNR of whole slots on 1,024 held-out ones: in all, by motion, and of a blend of the two
-        key frames as a floor."""
-        drawn, blended, motions = [], [], []
-        for index in range(16):
-            frames, scenes = self._slots(self.held_out, 64, index)
-            truth = frames[:, 1:].flatten(0, 1)
-            with torch.no_grad():
-                pictures = self._drawn(average, frames).clamp(0, 1).flatten(0, 1)
-            drawn.append(psnr(pictures, truth).view(-1, SLOT).mean(1))
+        """PSNR of whole slots on held-out ones: in all, by motion, and of a blend of the two key
+        frames as a floor."""
+        figures = psnr_by_motion(self.held_out, lambda frames: self._drawn(average, frames))
+
+        def blend(frames: Tensor) -> Tensor:
             share = (torch.arange(1, SLOT + 1) / SLOT).view(-1, 1, 1, 1).to(frames.device)
             before, after = (self.pictures.round_trip(frames[:, end]) for end in (0, -1))
-            blend = torch.lerp(before.unsqueeze(1), after.unsqueeze(1), share)
-            blended.append(psnr(blend.flatten(0, 1), truth).view(-1, SLOT).mean(1))
-            motions.append(scenes.motion.amax(1))
-        ratios, motion = torch.cat(drawn), torch.cat(motions)
-        figures = {"psnr": float(ratios.mean()), "psnr_of_blend": float(torch.cat(blended).mean())}
-        for place, name in enumerate(MOTION_NAMES):
-            if (motion == place).any():
-                figures[f"psnr_{name.replace(' ', '_')}"] = float(ratios[motion == place].mean())
-        return figures
+            return torch.lerp(before.unsqueeze(1), after.unsqueeze(1), share)
+
+        return figures | {"psnr_of_blend": psnr_by_motion(self.held_out, blend)["psnr"]}
 
     def save(self, average: nn.Module, folder: Path) -> None:
         assert isinstance(average, SlotDecoder)
         save_slot_decoder(average, folder)
+
+
+@torch.no_grad()
+def psnr_by_motion(
+    source: MovingRenderer, draw: Callable[[Tensor], Tensor], batches: int = 16
+) -> dict[str, float]:
+    """PSNR of whole slots, in all and by motion, of 64 clips a batch. ``draw`` makes the frames
+    (batch, slot, 3, side, side) of a slot of the frame before it and its own."""
+    ratios, motions = [], []
+    for index in range(batches):
+        scenes = source.composer.compose(64, index)
+        first = SLOT * (index % scenes.slots)
+        frames = source.render(scenes, range(first, first + SLOT + 1))
+        drawn = draw(frames).clamp(0, 1).flatten(0, 1)
+        ratios.append(psnr(drawn, frames[:, 1:].flatten(0, 1)).view(-1, SLOT).mean(1))
+        motions.append(scenes.motion.amax(1))
+    ratio, motion = torch.cat(ratios), torch.cat(motions)
+    figures = {"psnr": float(ratio.mean())}
+    for place, name in enumerate(MOTION_NAMES):
+        if (motion == place).any():
+            figures[f"psnr_{name.replace(' ', '_')}"] = float(ratio[motion == place].mean())
+    return figures

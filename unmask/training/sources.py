@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from unmask.errors import DataError, RequestError
-from unmask.images import ImageLimits, read_image
+from unmask.images import DATA_LIMITS, read_image
 from unmask.scenes.captions import captions
 from unmask.scenes.composer import SceneComposer
 from unmask.scenes.data import DataConfig, open_bank
@@ -30,7 +30,6 @@ from unmask.scenes.truth import Scenes
 from unmask.scenes.vocabulary import COLOUR_NAMES, held_out
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-LIMITS = ImageLimits(max_bytes=256 << 20, max_pixels=128 << 20)
 LISTINGS = {"captions.jsonl": ("file", "caption"), "metadata.jsonl": ("file_name", "text")}
 SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 MOST_LISTED = 20
@@ -175,7 +174,7 @@ def read_folder(folder: Path, size: int, skip_unreadable: bool = False) -> Folde
 def _read_square(path: Path, size: int) -> Tensor:
     if not path.is_file():
         raise RequestError(f"{path}: listed with a caption, but missing")
-    image = read_image(path, str(path), LIMITS).convert("RGBA")
+    image = read_image(path, str(path), DATA_LIMITS).convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     opaque = Image.alpha_composite(white, image).convert("RGB")
     square = ImageOps.fit(opaque, (size, size))

@@ -2,7 +2,8 @@ import threading
 
 import pytest
 
-from unmask.server.engine.figures import FEWEST_STEPS, WARM_UP, Figures, StepTimes
+from unmask.server.engine.figures import FEWEST_STEPS, WARM_UP, Figures, Stats, StepTimes
+from unmask.server.engine.spreads import Spread
 
 
 def measured(*steps: tuple[float, float]) -> StepTimes:
@@ -14,6 +15,18 @@ def measured(*steps: tuple[float, float]) -> StepTimes:
         for work, seconds in steps:
             times.add(work, seconds)
     return times
+
+
+def read(figures: Figures) -> Stats:
+    return figures.read(
+        ready_workers=1,
+        queued=0,
+        queued_seconds=0.0,
+        running=0,
+        models={},
+        loads={},
+        names={"model": "name"},
+    )
 
 
 def test_nothing_is_known_of_the_first_steps_which_are_slow() -> None:
@@ -47,7 +60,7 @@ def test_figures_may_be_read_while_workers_write_them() -> None:
 
     def write() -> None:
         while not ended.is_set():
-            figures.waited(1.0)
+            figures.spent("queue", "model", 1.0)
             figures.drawn(1.0)
             figures.stepped("model", 1.0, 1, 1.0)
 
@@ -55,7 +68,26 @@ def test_figures_may_be_read_while_workers_write_them() -> None:
     for thread in threads:
         thread.start()
     for _ in range(200):
-        figures.read(ready_workers=1, queued=0, queued_seconds=0.0, running=0, models={})
+        read(figures)
     ended.set()
     for thread in threads:
         thread.join(10)
+
+
+def test_what_was_spent_is_told_by_the_name_of_the_model() -> None:
+    figures = Figures()
+    figures.spent("queue", "model", 0.3)
+    figures.stepped("model", 0.2, rows=3, work=1.0)
+    stats = read(figures)
+    assert list(stats.stages) == [("queue", "name")]
+    assert stats.wait.p50 == 0.3
+    assert (stats.step_rows["name"].count, stats.step_rows["name"].total) == (1, 3)
+    figures.stepped("model", 0.2, rows=3, work=1.0)
+    assert stats.step_seconds["name"].count == 1  # it is of when it was read
+
+
+def test_a_value_on_a_bound_is_below_it() -> None:
+    spread = Spread((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        spread.add(value)
+    assert (spread.counts, spread.count, spread.total) == ([2, 1, 1], 4, 12.0)

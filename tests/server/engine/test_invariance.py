@@ -2,12 +2,15 @@
 
 import asyncio
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.worlds.native import PROMPT, write_native
+from tests.worlds.published import write_amused
 from tests.worlds.server import FakeSource, until
 from unmask.editing import inpaint, outpaint, revise, variation
 from unmask.pipeline import DrawRequest, Pipeline
@@ -91,3 +94,34 @@ async def test_a_thousand_requests_of_every_kind(
         assert found == [image.tobytes() for image in pipeline.run(request).images]
     assert stats.rows_per_step > 2  # so they did share batches
     assert (stats.padding > 0) == pad
+
+
+@pytest.mark.anyio
+async def test_prompts_of_any_length_share_an_engine(tmp_path: Path) -> None:
+    """Rows whose conditions differ in length cannot be in one batch."""
+    write_amused(tmp_path, down_up=False)
+    pipeline = Pipeline.load(tmp_path)
+    extras: list[dict[str, Any]] = [{"reuse": 1, "reuse_after": 0.0}, {"guidance_scale": 1.0}, {}]
+    given: dict[str, Any] = {"n": 2, "steps": 3, "long_prompt": True, "scheduler": "halton"}
+    requests = [
+        pipeline.request(prompt, seed=seed, **given, **extra)
+        for seed, prompt in enumerate(["a cat", "x" * 90, "x" * 170, "x" * 100])
+        for extra in extras
+    ]
+    options = EngineOptions(("tiny",), ("cpu",), max_rows=16, step_rows=16, pad=True)
+    engine = Engine(options, FakeSource(lambda key, device: pipeline))
+    engine.start()
+    await until(lambda: engine.stats().ready_workers == 1)
+    model = await engine.open()
+
+    async def drawn(request: DrawRequest) -> list[bytes]:
+        result = await engine.submit(await engine.weigh(request, model))
+        return [image.tobytes() for image in result.images]
+
+    together = await asyncio.gather(*map(drawn, requests))
+    stats = engine.stats()
+    await engine.stop()
+    assert together == [
+        [image.tobytes() for image in pipeline.run(request).images] for request in requests
+    ]
+    assert stats.rows_per_step > 2

@@ -15,7 +15,7 @@ from unmask.errors import ConfigError, NotFoundError, UnavailableError
 from unmask.pipeline import Pipeline
 from unmask.server.engine import models
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
-from unmask.server.engine.models import ModelState
+from unmask.server.engine.status import ModelState
 
 pytestmark = pytest.mark.anyio
 

@@ -139,7 +139,7 @@ async def test_a_device_that_fails_takes_its_worker_with_it(
     if place == "step":
         pipeline.fake.during = fail
     elif place == "encode":
-        pipeline.encode_prompts = lambda prompts: fail() or encode(prompts)  # type: ignore
+        pipeline.encode_prompts = lambda prompts, chunks: fail() or encode(prompts)  # type: ignore
     else:
         pipeline.draw = lambda request, index: fail() or draw(request, index)  # type: ignore
     async with running(pipeline, finisher=place == "finisher") as engine:

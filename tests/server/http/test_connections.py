@@ -10,8 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.worlds.server import SECONDS, FakePipeline, Gate, live_server, wait_until
-from unmask.server.http.log import OncePerSecond
+from unmask.server.http import door
 from unmask.server.http.server import Server
+from unmask.server.keys.limits import Limits
+from unmask.server.keys.store import KeyFile
+from unmask.server.telemetry.log import OncePerSecond
+from unmask.settings import load_settings
 
 URL = "/v1/images/generations"
 HEAD = f"POST {URL} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -128,6 +132,20 @@ def test_connections_that_are_being_answered_make_no_room(
     gate.opened.set()
     assert all(read_all(connection).startswith(b"HTTP/1.1 200") for connection in busy)
     for connection in busy:
+        connection.close()
+
+
+def test_connections_whose_answers_wait_make_room(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "FREE_REFUSALS", Limits(requests_per_minute=1))
+    KeyFile(load_settings().state_folder).add("ann", ["draw"], Limits())
+    wrong = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n\r\n"
+    held = [connect(server) for _ in range(9)]
+    for connection in held:
+        connection.sendall(wrong)
+    assert all(live(server) for _ in range(5))
+    for connection in held:
         connection.close()
 
 

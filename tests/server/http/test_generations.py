@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,7 +10,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from tests.worlds.published import write_amused
 from tests.worlds.server import CheckFault, FakePipeline, serving, wait_until
+from unmask.pipeline import Pipeline
 from unmask.sampling.options import PlanOptions, flat_options
 from unmask.server.engine.engine import Engine
 
@@ -231,7 +234,6 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(
         ("output_compression", 101),
         ("output_compression", 50),  # the format is png
         ("background", "transparent"),
-        ("response_format", "url"),
         ("stream", "yes"),
         ("priority", "high"),
         ("partial_images", 1),
@@ -263,6 +265,10 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(
         ("temperature", -1),
         ("choice_temperature", "hot"),
         ("negative_prompt", "\0"),
+        ("long_prompt", "yes"),
+        ("long_prompt", True),
+        ("temperature_warmup", 13),
+        ("image_index", 2**32),
         ("safety_identifier", "x" * 257),
     ],
 )
@@ -301,6 +307,23 @@ def test_no_header_makes_another_sender_of_one(
             headers = {"authorization": f"Bearer {number}", "x-forwarded-for": f"10.0.0.{number}"}
             client.post(URL, json={"prompt": "cat"}, headers=headers)
     assert keys == [key] * 3
+
+
+def test_a_long_prompt_is_read_if_it_is_allowed(tmp_path: Path, fault: CheckFault) -> None:
+    write_amused(tmp_path, down_up=False)
+    pipeline = Pipeline.load(tmp_path)
+    body: dict[str, object] = {"prompt": "x " * 80, "steps": 2, "model": None}
+    with serving(lambda: pipeline) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        [card] = client.get("/v1/models").json()["data"]
+        assert (card["max_text_tokens"], card["max_long_prompt_text_tokens"]) == (75, 300)
+        assert fault(client.post(URL, json=body), 400, "prompt")["code"] == "prompt_too_long"
+        answer = client.post(URL, json={**body, "long_prompt": True})
+        images(answer)
+        assert answer.json()["long_prompt"] is True
+        assert answer.json()["usage"]["input_tokens"] == 84  # with two starts and two ends
+        events = client.post(URL, json={**body, "long_prompt": True, "stream": True}).text
+        assert '"long_prompt": true' in events
 
 
 def test_an_image_of_a_seed_can_be_drawn_alone(client: TestClient) -> None:

@@ -84,7 +84,7 @@ def test_a_wrong_key_is_told_so_and_not_shown(locked: TestClient, fault: CheckFa
 def test_who_guesses_keys_waits_and_who_has_one_does_not(
     locked: TestClient, ann: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "FREE_GUESSES", Limits(requests_per_minute=3))
+    monkeypatch.setattr(door, "FREE_REFUSALS", Limits(requests_per_minute=3))
     monkeypatch.setattr(door, "GUESS_SECONDS", 2.0)
 
     def seconds(key: str) -> float:
@@ -97,16 +97,6 @@ def test_who_guesses_keys_waits_and_who_has_one_does_not(
     assert seconds(ann) < 2
 
 
-def test_no_more_guessers_wait_than_may_keep_connections(
-    locked: TestClient, fault: CheckFault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(door, "FREE_GUESSES", Limits(requests_per_minute=1))
-    monkeypatch.setattr(door, "GUESS_SECONDS", 60.0)
-    monkeypatch.setattr(door, "MOST_HELD", 0)
-    for _ in range(3):
-        fault(locked.get("/v1/models", headers=bearer("unmask-wrong")), 401)
-
-
 def test_a_wrong_key_is_refused_before_its_body_is_read(locked: TestClient) -> None:
     answer = locked.post(URL, content=b"{", headers=bearer("unmask-wrong"))
     assert answer.status_code == 401
@@ -115,7 +105,7 @@ def test_a_wrong_key_is_refused_before_its_body_is_read(locked: TestClient) -> N
 def test_a_password_is_a_key_where_a1111s_clients_ask_only(
     locked: TestClient, fault: CheckFault, ann: str
 ) -> None:
-    assert locked.get("/sdapi/v1/options", headers=basic(ann)).status_code == 404
+    assert locked.get("/sdapi/v1/options", headers=basic(ann)).status_code == 200
     wrong = locked.get("/sdapi/v1/options", headers=basic("unmask-wrong"))
     assert fault(wrong, 401)["code"] == "invalid_api_key"
     assert wrong.headers["www-authenticate"].startswith("Basic")
@@ -134,7 +124,7 @@ def test_a_key_of_another_scope_is_refused(
     assert error["code"] == "insufficient_permissions"
     assert "'draw'" in str(error["message"])
     assert locked.get("/metrics", headers=bearer(ann)).status_code == 403
-    assert locked.get("/metrics", headers=bearer(meter)).status_code == 404  # it is let through
+    assert locked.get("/metrics", headers=bearer(meter)).status_code == 200
     assert locked.post(URL, json=CAT, headers=bearer(root)).status_code == 200
 
 

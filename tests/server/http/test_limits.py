@@ -1,6 +1,7 @@
 """Limits over HTTP: 429 in the envelope, and where a sender stands on every answer."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx2
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests.worlds.server import SECONDS, CheckFault, FakePipeline, Gate, live_server, wait_until
 from tests.worlds.server import serving as serve
+from unmask.server.http import door
 from unmask.server.http.server import Server
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
@@ -58,6 +60,22 @@ def test_too_many_requests_are_refused_until_a_told_time(
     assert "3 requests a minute" in str(error["message"])
     assert 0 < int(refused.headers["retry-after"]) <= 120
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_who_is_refused_too_often_waits_for_it_and_nobody_else_does(
+    limited: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "FREE_REFUSALS", Limits(requests_per_minute=2))
+    monkeypatch.setattr(door, "LIMIT_SECONDS", 1.0)
+
+    def seconds(path: str) -> float:
+        began = time.monotonic()
+        limited.post(path, json=CAT)
+        return time.monotonic() - began
+
+    assert sum(seconds(URL) for _ in range(5)) < 1  # three drawings, and two refusals
+    assert seconds(URL) >= 1
+    assert seconds("/v1/models") < 1
 
 
 def test_too_many_tokens_are_refused(limited: TestClient, fault: CheckFault) -> None:

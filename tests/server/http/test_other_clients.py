@@ -13,11 +13,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until, live_server, wait_until
-from tests.worlds.uploads import EDITS, PNG, file
+from tests.worlds.uploads import EDITS, MASK, PNG, file
 from unmask.server.engine.engine import EngineState
 
 URL = "/v1/images/generations"
-SCRIPT = Path(__file__).with_name("client.cjs")
 
 
 @pytest.fixture
@@ -66,10 +65,38 @@ def test_litellm_draws_and_edits(client: TestClient) -> None:
     # What litellm.image_generation and image_edit send of openai/storybook-64.
     body: dict[str, Any] = {"model": "storybook-64", "prompt": "a cat", "n": 1, "user": ""}
     assert client.post(URL, json=body).status_code == 200
-    files = [("image[]", ("image.png", PNG, "image/png"))]
+    files = [
+        ("image[]", ("image.png", PNG, "image/png")),
+        ("mask", ("mask.png", MASK, "image/png")),
+    ]
     data = {"model": "storybook-64", "prompt": "a cat", "n": "1", "size": "auto"}
     answer = client.post(EDITS, data=data, files=files)
     assert base64.b64decode(answer.json()["data"][0]["b64_json"])
+    assert answer.json()["edit"]["kind"] == "inpaint"
+
+
+@pytest.mark.skipif(
+    "LITELLM_PYTHON" not in os.environ,
+    reason="needs LITELLM_PYTHON, a Python with litellm and pillow: make clients",
+)
+def test_litellm_unchanged_draws_edits_and_cancels(pipeline: FakePipeline) -> None:
+    """It cannot stream pictures, from whichever server: it takes the first event for the answer."""
+    assert _run(pipeline, os.environ["LITELLM_PYTHON"], "client_litellm.py").split() == [
+        *("drawn", "edited", "refused", "cancelled")
+    ]
+
+
+def _run(pipeline: FakePipeline, interpreter: str, script: str) -> str:
+    """What a client's script says that is run against a real server."""
+    with live_server(lambda key, device: pipeline) as server:
+        wait_until(lambda: server.engine.state is EngineState.READY)
+        variables = os.environ | {"BASE_URL": f"http://127.0.0.1:{server.bound_port}/v1"}
+        variables |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it asks its home for prices
+        variables.pop("PYTHONPATH", None)
+        command = [interpreter, str(Path(__file__).with_name(script))]
+        run = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def _node_has_openai() -> bool:
@@ -80,11 +107,6 @@ def _node_has_openai() -> bool:
 
 @pytest.mark.skipif(not _node_has_openai(), reason="needs node with openai (NODE_PATH)")
 def test_nodes_openai_draws_edits_streams_and_cancels(pipeline: FakePipeline) -> None:
-    with live_server(lambda key, device: pipeline) as server:
-        wait_until(lambda: server.engine.state is EngineState.READY)
-        variables = os.environ | {"BASE_URL": f"http://127.0.0.1:{server.bound_port}/v1"}
-        run = subprocess.run(
-            ["node", str(SCRIPT)], env=variables, capture_output=True, text=True, check=False
-        )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["drawn", "edited", "streamed", "refused", "cancelled"]
+    assert _run(pipeline, "node", "client.cjs").split() == [
+        *("drawn", "edited", "streamed", "refused", "cancelled")
+    ]

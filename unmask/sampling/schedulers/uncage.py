@@ -29,8 +29,9 @@ class Uncage(Scheduler, name="uncage"):
     uncage_blur: float = option(0.5, "Gaussian blur of attention maps, sigma in tokens", 0, 16)
 
     @property
-    def idle_options(self) -> frozenset[str]:
-        return frozenset() if self.uncage_weight else frozenset({"uncage_share", "uncage_blur"})
+    def idle_options(self) -> dict[str, str]:
+        why = "uncage_weight is 0, which is off; give another weight"
+        return {} if self.uncage_weight else {"uncage_share": why, "uncage_blur": why}
 
     @property
     def remasks(self) -> bool:

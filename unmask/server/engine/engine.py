@@ -23,12 +23,12 @@ from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
     ModelSource,
-    ModelStatus,
     ModelStore,
 )
 from unmask.server.engine.queue import FairQueue
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.threads import run_in_thread_that_ends
-from unmask.server.engine.tickets import Event, Priority, Ticket
+from unmask.server.engine.tickets import Event, Priority, Progress, Ticket
 from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
 from unmask.store import default_model
@@ -190,11 +190,13 @@ class Engine:
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """The images of a request; cancelling the wait gives it up.
 
-        ``on_event`` hears of progress and previews, in the event loop. ``key`` is who asks: keys
+        ``on_event`` hears of progress and previews, and if it is ``watched`` of what each step did,
+        in the event loop. ``key`` is who asks: keys
         get equal shares. At once RequestError if it could not end within ``timeout`` seconds even
         alone, and QueueFullError if too much waits; UnavailableError when the engine is not ready,
         or stops or loses its worker before the request is done; TimeoutError after the timeout;
@@ -204,7 +206,7 @@ class Engine:
         if timeout is not None:
             self._check_fits(weighed, timeout)
         self._check_length()
-        self._check_wait(key, priority)
+        ahead = self._check_wait(key, priority)
         loop = asyncio.get_running_loop()
 
         def tell(event: Event) -> None:
@@ -212,10 +214,17 @@ class Engine:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and all who listened
                     loop.call_soon_threadsafe(on_event, event)
 
-        ticket = Ticket(weighed, key=key, priority=priority, previews=previews, on_event=tell)
+        ticket = Ticket(
+            weighed,
+            key=key,
+            priority=priority,
+            previews=previews,
+            watched=watched,
+            on_event=tell,
+        )
         self._open.add(ticket)  # from here on its model is in use
         self.figures.count("admitted")
-        ticket.progress(0)
+        ticket.tell(Progress(0, ticket.cost.all_steps, ahead))
         try:
             async with asyncio.timeout(timeout):
                 await self.store.reopen(ticket.model)  # it may have been put away since
@@ -251,6 +260,8 @@ class Engine:
             ),
             running=sum(len(worker.running) for worker in self.workers.values()),
             models=self.store.loaded_bytes(),
+            loads=self.store.loads(),
+            names=self.store.names(),
         )
 
     def leave(self) -> None:
@@ -312,11 +323,11 @@ class Engine:
         if waiting >= self.options.max_queue:
             self._refuse(f"{waiting} requests are waiting already", self.stats().queued_seconds)
 
-    def _check_wait(self, key: str, priority: Priority) -> None:
-        """QueueFullError if a new request would wait too long for its turn."""
+    def _check_wait(self, key: str, priority: Priority) -> int:
+        """How many come before a new request; QueueFullError if it would wait too long."""
         room = sum(max(worker.room, 0) for worker in self.workers.values())
-        blocking = []
-        for ticket in self.queue.ahead(key, priority):
+        blocking, ahead = [], self.queue.ahead(key, priority)
+        for ticket in ahead:
             if room > 0:  # it will be taken in a moment
                 room -= ticket.cost.images
             else:  # after a window of it others may pass
@@ -324,6 +335,7 @@ class Engine:
         seconds = self._seconds(blocking)
         if seconds > self.options.max_wait_seconds:
             self._refuse(f"what waits already will take {math.ceil(seconds)} s", seconds)
+        return len(ahead)
 
     def _refuse(self, reason: str, seconds: float) -> NoReturn:
         self.figures.count("refused")

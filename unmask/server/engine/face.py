@@ -5,7 +5,7 @@ from typing import Protocol
 
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
-from unmask.server.engine.models import ModelStatus
+from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
 
 
@@ -38,6 +38,7 @@ class EngineFace(Protocol):
         priority: Priority = Priority.NORMAL,
         timeout: float | None = None,
         previews: int = 0,
+        watched: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> Generated:
         """The images, once they are drawn. QueueFullError, TimeoutError, or why they cannot be."""

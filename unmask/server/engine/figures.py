@@ -2,8 +2,16 @@
 
 import statistics
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from unmask.server.engine.spreads import ROWS, Spread
+
+# What a request spends its time in: waiting for its turn; the encoding of its prompt, for each
+# image; all steps of a row; and turning a row's tokens into pixels.
+Stage = Literal["queue", "encode", "steps", "decode"]
 
 KEPT = 1000  # of the last steps and requests
 WARM_UP = 3  # first steps of a model, which are slower than all that follow
@@ -43,6 +51,11 @@ class Stats:
     draw: Latency  # from leaving it to the last image
     busy: float  # share of the ticks' time that was spent in steps and in decoding
     models: dict[str, int]  # bytes of weights of each that is loaded, all workers together
+    loads: dict[str, int]  # of each model, since the start
+    # Since the start, by model; those of stages by stage and model.
+    step_seconds: dict[str, Spread]
+    step_rows: dict[str, Spread]
+    stages: dict[tuple[Stage, str], Spread]
 
 
 class StepTimes:
@@ -99,6 +112,10 @@ class Figures:
         self._computed = self._padded = 0
         self._tick_seconds = self._busy_seconds = 0.0
         self._times: dict[str, StepTimes] = {}
+        # By the keys of models, or by stage and key.
+        self._all_seconds: defaultdict[str, Spread] = defaultdict(Spread)
+        self._all_rows: defaultdict[str, Spread] = defaultdict(lambda: Spread(ROWS))
+        self._stages: defaultdict[tuple[Stage, str], Spread] = defaultdict(Spread)
 
     def count(self, name: str) -> None:
         """One more of it."""
@@ -113,6 +130,8 @@ class Figures:
             self._step_rows.append(rows)
             self._busy_seconds += seconds
             self._times.setdefault(model, StepTimes()).add(work, seconds)
+            self._all_seconds[model].add(seconds)
+            self._all_rows[model].add(rows)
 
     def computed(self, rows: int, padded: int) -> None:
         """So many rows went through a backbone, of which so many were padding."""
@@ -120,7 +139,14 @@ class Figures:
             self._computed += rows
             self._padded += padded
 
-    def decoded(self, seconds: float) -> None:
+    def spent(self, stage: Stage, model: str, seconds: float) -> None:
+        """A request, an image or a row of a model was in a stage so long."""
+        with self._lock:
+            self._stages[stage, model].add(seconds)
+            if stage == "queue":
+                self._waits.append(seconds)
+
+    def busy(self, seconds: float) -> None:
         """A worker was busy so long with what is no step."""
         with self._lock:
             self._busy_seconds += seconds
@@ -129,11 +155,6 @@ class Figures:
         """A tick of a worker took so long."""
         with self._lock:
             self._tick_seconds += seconds
-
-    def waited(self, seconds: float) -> None:
-        """A request was in the queue so long."""
-        with self._lock:
-            self._waits.append(seconds)
 
     def drawn(self, seconds: float) -> None:
         """A request was drawn in so long."""
@@ -153,8 +174,11 @@ class Figures:
         queued_seconds: float,
         running: int,
         models: dict[str, int],
+        loads: dict[str, int],
+        names: Mapping[str, str],
     ) -> Stats:
-        """All figures, with those that only the engine knows."""
+        """All figures, with those that only the engine knows, such as the names of models by their
+        keys."""
         with self._lock:
             seconds = sum(self._step_seconds)
             return Stats(
@@ -163,6 +187,15 @@ class Figures:
                 queued_seconds=queued_seconds,
                 running=running,
                 models=models,
+                loads=loads,
+                step_seconds={
+                    names[key]: spread.copy() for key, spread in self._all_seconds.items()
+                },
+                step_rows={names[key]: spread.copy() for key, spread in self._all_rows.items()},
+                stages={
+                    (stage, names[key]): spread.copy()
+                    for (stage, key), spread in self._stages.items()
+                },
                 admitted=self._counts["admitted"],
                 finished=self._counts["finished"],
                 failed=self._counts["failed"],

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError, UnmaskError, choices
 from unmask.pipeline import ModelInfo, Pipeline
 from unmask.server.engine.costs import OpenedModel
+from unmask.server.engine.status import ModelState, ModelStatus
 from unmask.server.engine.threads import run_in_thread_that_ends
 
 log = logging.getLogger(__name__)
@@ -37,25 +37,6 @@ class ModelSource(Protocol):
         ...
 
 
-class ModelState(Enum):
-    """Where a model is between its folder and the workers."""
-
-    ABSENT = "absent"
-    LOADING = "loading"
-    LOADED = "loaded"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What is known of a model: ``info`` once it was loaded, ``reason`` if it could not be."""
-
-    name: str
-    state: ModelState
-    reason: str
-    info: ModelInfo | None
-
-
 @dataclass(eq=False)
 class _Slot:
     """All that is kept of one model."""
@@ -70,6 +51,7 @@ class _Slot:
     copies: Mapping[str, Pipeline] = field(default_factory=dict)  # by worker
     info: ModelInfo | None = None
     loading: "asyncio.Task[None] | None" = None
+    loads: int = 0
 
 
 class ModelStore:
@@ -111,6 +93,14 @@ class ModelStore:
     def loaded_bytes(self) -> dict[str, int]:
         """Bytes of weights of each model that is loaded, over all workers."""
         return {slot.name: slot.bytes for slot in self._slots.values() if slot.copies}
+
+    def loads(self) -> dict[str, int]:
+        """How often each model was loaded: more than once, if it was put away in between."""
+        return {slot.name: slot.loads for slot in self._slots.values()}
+
+    def names(self) -> dict[str, str]:
+        """The name of each model by its key."""
+        return {key: slot.name for key, slot in self._slots.items()}
 
     async def open(self, name: str | None = None) -> OpenedModel:
         """The model of a name (None: the default one), loaded now if it is not.
@@ -197,6 +187,7 @@ class ModelStore:
             slot.name, slot.info = info.name, info
             self._make_room(slot, sum(map(weight_bytes, copies.values())))
             slot.copies, slot.state = copies, ModelState.LOADED
+            slot.loads += 1
         except UnavailableError:
             slot.state = ModelState.ABSENT
             raise

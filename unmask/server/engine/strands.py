@@ -1,8 +1,9 @@
 """What a worker has in hand: images that are being drawn, and the rows stepped for them."""
 
 import operator
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -10,7 +11,8 @@ from unmask.pipeline import Drawn, Pipeline, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.padding import Padded
 from unmask.sampling.row import Batch, Row
-from unmask.server.engine.tickets import Ticket
+from unmask.sampling.trace import trace
+from unmask.server.engine.tickets import Ticket, Watched
 
 
 class Group:
@@ -49,7 +51,7 @@ class Strand:
 
     def __init__(self, ticket: Ticket, image_index: int, group: Group, pair: Pair) -> None:
         self.ticket, self.image_index = ticket, image_index
-        self.group, self.pair = group, pair
+        self.group, self.pair, self.pair_shapes = group, pair, pair.both.row_shapes
         self.steps_done = 0
         self._shown = 0  # previews
         self._drawing = group.pipeline.drawing(ticket.weighed.prepared, image_index)
@@ -87,11 +89,18 @@ class Run:
     start: Start
     row: Row
     turn: int = 0  # at which it was stepped last
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def kind(self) -> object:
+        """Rows that agree in it can be stepped in one batch."""
+        return id(self.strand.group), self.start.plan.grid, self.strand.pair_shapes
 
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":
         """A fresh row."""
-        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown))
+        watched = strand.ticket.watched
+        return cls(strand, start, Row.begin(start.plan, start.tokens, start.unknown, watched))
 
     @property
     def pair(self) -> Pair:
@@ -102,3 +111,23 @@ class Run:
     def ticket(self) -> Ticket:
         """The ticket of its image."""
         return self.strand.ticket
+
+    def tell(self, before: Row) -> None:
+        """Tell whoever watches what the step has done to the row, which was so before."""
+        row, start = self.row, self.start
+        if row.sure is None:
+            return
+        mask_id = self.strand.group.pipeline.backbone.mask_id
+        self.ticket.tell(
+            Watched(
+                self.strand.image_index,
+                step=row.step,
+                steps=len(row.plan.steps),
+                passes=row.plan.passes_by_step[before.step],
+                part=start.part,
+                parts=start.parts,
+                corner=start.corner,
+                grid=row.plan.grid,
+                trace=trace(before.tokens, row.tokens, row.unknown, row.sure, mask_id),
+            )
+        )

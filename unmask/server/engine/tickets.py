@@ -9,6 +9,7 @@ from enum import IntEnum
 from PIL import Image
 
 from unmask.pipeline import Drawn, Generated
+from unmask.sampling.trace import Trace
 from unmask.server.engine.costs import Cost, WeighedRequest
 
 
@@ -26,6 +27,7 @@ class Progress:
 
     done: int
     total: int
+    ahead: int = 0  # requests that had their turn first when it was taken in
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,27 @@ class Preview:
 
     image_index: int
     number: int
+    step: int  # so many of the image's steps are done
     image: Image.Image
 
 
-Event = Progress | Preview
+@dataclass(frozen=True)
+class Watched:
+    """A step of an image that is watched: what it did to a window, which is the part-th of so many
+    and whose first cell lies at ``corner`` (row, column) of the picture."""
+
+    image_index: int
+    step: int  # so many of the window's are done
+    steps: int
+    passes: float  # what it cost, in full passes of the backbone for one condition
+    part: int
+    parts: int
+    corner: tuple[int, int]
+    grid: tuple[int, ...]
+    trace: Trace
+
+
+Event = Progress | Preview | Watched
 OnEvent = Callable[[Event], None]
 
 
@@ -49,6 +68,7 @@ class Ticket:
     key: str = ""
     priority: Priority = Priority.NORMAL
     previews: int = 0
+    watched: bool = False
     on_event: OnEvent = lambda event: None
     promise: Future[Generated] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)

@@ -28,7 +28,7 @@ GUESTS = 4  # one more row for so many, of keys that find it full
 
 class Worker:
     """Takes tickets from the queue whenever it has room, and steps all its rows in one batch a
-    model and grid: a tick. Rows come and go between steps.
+    model, grid and length of condition: a tick. Rows come and go between steps.
 
     ``copy_of`` gives this worker's copy of a model by its key. ``has_most_room`` tells whether no
     other worker has more. ``on_end`` hears why the thread has ended, None if it was told to.
@@ -107,10 +107,10 @@ class Worker:
         if not self.running:
             self.rest(seen)
             return
-        together: dict[tuple[int, tuple[int, ...]], list[Run]] = {}
+        together: dict[object, list[Run]] = {}
         chosen = self.shares.choose(self.running, min(self.max_rows, self.step_rows))
         for run in chosen:
-            together.setdefault((id(run.strand.group), run.start.plan.grid), []).append(run)
+            together.setdefault(run.kind, []).append(run)
         for runs in together.values():
             self.advance(runs[0].strand.group, runs)
         self.figures.ticked(time.perf_counter() - began)
@@ -169,7 +169,7 @@ class Worker:
         if ticket is None:
             return False
         ticket.began, self.parked_is_next = time.monotonic(), True
-        self.figures.waited(ticket.began - ticket.arrived)
+        self.figures.spent("queue", ticket.model, ticket.began - ticket.arrived)
         self.unbegun.extend((ticket, i) for i in ticket.weighed.request.image_indices)
         return True
 
@@ -180,7 +180,9 @@ class Worker:
             group = self.groups.get(ticket.model)
             if group is None or group.pipeline is not pipeline:
                 group = self.groups[ticket.model] = Group(ticket.model, pipeline, self.pad)
+            before = time.perf_counter()
             pair = pipeline.encode([ticket.weighed.request])
+            self.figures.spent("encode", ticket.model, time.perf_counter() - before)
             strand = Strand(ticket, image_index, group, pair)
             starts = strand.start()
             self.running += [Run.of(strand, start) for start in starts[:1]]
@@ -203,8 +205,9 @@ class Worker:
         work = sum(row.plan.tokens * (1 + row.now.null) for row in before)
         self.figures.stepped(group.key, time.perf_counter() - began, len(runs), work)
         self.figures.computed(backbone.computed - computed, backbone.padding - padding)
-        for run in runs:
+        for run, row in zip(runs, before, strict=True):
             run.strand.steps_done += 1
+            run.tell(row)
             run.ticket.progress()
             if run.row.done:
                 self.finish(run)
@@ -233,6 +236,7 @@ class Worker:
     def finish(self, run: Run) -> None:
         """All steps are done: turn the tokens into pixels, here or beside the next step."""
         self.leave(run)
+        self.figures.spent("steps", run.ticket.model, time.perf_counter() - run.began)
         if not bool(run.row.finite):
             error = DrawingError("the model's logits are not numbers for this request")
             self.fail(run.ticket, error)
@@ -240,19 +244,26 @@ class Worker:
         if self._finisher is None:
             self.resume(run)
             return
-        future = self._finisher.submit(run.strand.finish, run)
+        future = self._finisher.submit(self.decode, run)
         self.finishing[future] = run.strand
         future.add_done_callback(lambda _: self.queue.wake())
+
+    def decode(self, run: Run) -> list[Start]:
+        """Turn the tokens into pixels; what can be run then."""
+        began = time.perf_counter()
+        starts = run.strand.finish(run)
+        self.figures.spent("decode", run.ticket.model, time.perf_counter() - began)
+        return starts
 
     def resume(self, run: Run) -> None:
         """Let a drawing go on, here and now."""
         began = time.perf_counter()
         try:
-            starts = run.strand.finish(run)
+            starts = self.decode(run)
         except Exception as error:
             self.fail(run.ticket, error)
         else:
-            self.figures.decoded(time.perf_counter() - began)
+            self.figures.busy(time.perf_counter() - began)
             self.receive(run.strand, starts)
 
     def receive(self, strand: Strand, starts: list[Start]) -> None:
@@ -269,6 +280,7 @@ class Worker:
     def preview(self, run: Run) -> None:
         """Show how far an image is, if it is time for one of the previews that were asked for."""
         strand, ticket, tokens = run.strand, run.ticket, run.row.tokens
+        step = strand.steps_done
         number = strand.due_preview()
         if number is None or ticket.over:
             return
@@ -277,7 +289,7 @@ class Worker:
             try:
                 with torch.inference_mode():
                     image = strand.group.pipeline.preview(tokens)
-                ticket.tell(Preview(strand.image_index, number, image))
+                ticket.tell(Preview(strand.image_index, number, step, image))
             except Exception as error:
                 log.warning("a preview has failed", exc_info=error)
                 ticket.fail(error)

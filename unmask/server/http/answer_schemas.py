@@ -8,13 +8,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from unmask.encoding import ImageFormat
-from unmask.server.http.schemas import SAMPLING
+from unmask.sampling.options import flat_options
 
 
 class ImageData(BaseModel):
     """One image; the same (seed, image_index) and parameters give it again."""
 
-    b64_json: str
+    b64_json: str | None = None
+    url: str | None = Field(default=None, description="where it is, as long as its job is kept")
     seed: int
     image_index: int
 
@@ -62,6 +63,9 @@ class ImagesAnswer(BaseModel):
     seed: int
     timings: Timings
     subjects: tuple[tuple[str, ...], ...]
+    long_prompt: Literal[True] | None = Field(
+        default=None, description="the prompts were read in chunks, if they are long"
+    )
     edit: EditSummary | None = None
     size_policy: Literal["scale"] | None = Field(
         default=None, description="the size that was asked for is not the one that was drawn"
@@ -76,7 +80,7 @@ _resolved: dict[str, Any] = {
         option.type | None,
         Field(default=None, description=f"{option.meaning}; absent if it is idle"),
     )
-    for name, option in SAMPLING.items()
+    for name, option in flat_options().items()
 }
 ImageAnswer = create_model(
     "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
@@ -89,6 +93,7 @@ class PreviewEvent(BaseModel):
     type: Literal["image_generation.partial_image", "image_edit.partial_image"]
     b64_json: str
     partial_image_index: int
+    step: int = Field(description="how many steps of the image were done, those of all its windows")
     created_at: int
     size: str
     quality: str
@@ -113,6 +118,7 @@ class CompletedEvent(BaseModel):
     usage: Usage
     model: str
     safety_identifier: str | None = None
+    long_prompt: Literal[True] | None = None
     size_policy: Literal["scale"] | None = None
     drawn_size: str | None = None
 
@@ -172,6 +178,9 @@ class ModelCard(BaseModel):
     max_prompt_characters: int | None = None
     max_text_tokens: int | None = Field(
         default=None, description="of a prompt; absent if the model reads no text"
+    )
+    max_long_prompt_text_tokens: int | None = Field(
+        default=None, description="with long_prompt; absent if the model reads no chunks"
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import encode, parameters, size_text
+from unmask.encoding import Size, encode, parameters, scaled, size_text
 from unmask.pipeline import DrawRequest, Generated, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.engine.tickets import Event, Preview, Priority
+from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
 from unmask.server.http.answer_schemas import (
+    CompletedEvent,
     EditSummary,
     ImageAnswer,
     ImageData,
@@ -29,9 +30,10 @@ from unmask.server.http.answer_schemas import (
     Timings,
     Usage,
 )
-from unmask.server.http.edits import Size, scaled
 from unmask.server.http.errors import error_body
 from unmask.server.http.schemas import ImageBody
+from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
+from unmask.server.jobs.job import Job
 
 KEEPALIVE_SECONDS = 15.0
 
@@ -86,12 +88,11 @@ class Order:
             total_tokens=read + drawn,
         )
 
-    def file(self, image: Image.Image, text: str = "") -> str:
-        """An image as the body asks for it, in base 64."""
+    def file(self, image: Image.Image, text: str = "") -> bytes:
+        """An image as the body asks for it."""
         if image.size != self.size:
             image = scaled(image, self.size)
-        data = encode(image, self.body.image_format, self.body.image_quality, text)
-        return base64.b64encode(data).decode()
+        return encode(image, self.body.image_format, self.body.image_quality, text)
 
 
 async def submit(
@@ -104,22 +105,32 @@ async def submit(
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
         previews=order.body.partial_images or 0,
+        watched=bool(order.body.trace),
         on_event=on_event,
     )
 
 
-def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnswer:
-    """The body of the answer."""
+async def draw(
+    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
+) -> tuple[ImagesAnswer, list[bytes]]:
+    """Have an order drawn; the body of the answer, without its images, and the files that these
+    are."""
+    arrived = time.perf_counter()
+    generated = await submit(engine, order, on_event)
+    queued = time.perf_counter() - arrived - generated.seconds
+    return await run_in_threadpool(_make_answer, order, generated, max(queued, 0))
+
+
+def _make_answer(
+    order: Order, generated: Generated, queued: float
+) -> tuple[ImagesAnswer, list[bytes]]:
     body, request = order.body, order.request
     text = parameters(request, order.model.name)
     started = time.perf_counter()
     files = [order.file(image, text) for image in generated.images]
-    data = [
-        ImageData(b64_json=file, seed=request.seed, image_index=index)
-        for index, file in zip(request.image_indices, files, strict=True)
-    ]
+    data = [ImageData(seed=request.seed, image_index=index) for index in request.image_indices]
     encoded = time.perf_counter() - started
-    return ImageAnswer(
+    answer = ImageAnswer(
         created=int(time.time()),
         data=data,
         background=order.background,
@@ -131,12 +142,38 @@ def make_answer(order: Order, generated: Generated, queued: float) -> ImagesAnsw
         model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
+        long_prompt=request.long_prompt or None,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
         **request.options.flat(),
         size_policy=order.size_policy,
         drawn_size=order.drawn_size,
         timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
     )
+    return answer, files
+
+
+def with_images(answer: ImagesAnswer, files: Iterable[bytes]) -> ImagesAnswer:
+    """The answer with its images in it."""
+    pairs = zip(answer.data, map(base_64, files), strict=True)
+    data = [image.model_copy(update={"b64_json": text}) for image, text in pairs]
+    return answer.model_copy(update={"data": data})
+
+
+def with_urls(answer: ImagesAnswer, urls: Iterable[str]) -> ImagesAnswer:
+    """The answer with the places where its images are."""
+    pairs = zip(answer.data, urls, strict=True)
+    data = [image.model_copy(update={"url": url}) for image, url in pairs]
+    return answer.model_copy(update={"data": data})
+
+
+def stored_answer(job: Job) -> ImagesAnswer:
+    """The answer of a completed job, without its images."""
+    return ImageAnswer.model_validate(job.answer)
+
+
+def base_64(data: bytes) -> str:
+    """Bytes as JSON holds them."""
+    return base64.b64encode(data).decode()
 
 
 class EventStream(StreamingResponse):
@@ -159,11 +196,13 @@ class EventStream(StreamingResponse):
 async def stream(engine: EngineFace, order: Order) -> EventStream:
     """The events of an order, previews first; whatever the engine refuses at once is raised here,
     while there can still be an answer of another status."""
+    if order.body.trace:
+        check_traced(order.weighed.cost)
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
     work = asyncio.create_task(submit(engine, order, heard.put_nowait))
     work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
-        await heard.get()  # an engine tells of 0 steps when it takes a request
+        taken = await heard.get()  # an engine tells of 0 steps when it takes a request
         if work.done():
             work.result()
             heard.put_nowait(None)
@@ -171,13 +210,18 @@ async def stream(engine: EngineFace, order: Order) -> EventStream:
         work.cancel()
         await asyncio.wait({work})
         raise
-    return EventStream(_events(order, work, heard), work)
+    return EventStream(_events(order, taken, work, heard), work)
 
 
 async def _events(
-    order: Order, work: "asyncio.Task[Generated]", heard: "asyncio.Queue[Event | None]"
+    order: Order,
+    taken: Event | None,
+    work: "asyncio.Task[Generated]",
+    heard: "asyncio.Queue[Event | None]",
 ) -> AsyncIterator[bytes]:
     kind = "image_generation" if order.request.edit is None else "image_edit"
+    if order.body.trace and isinstance(taken, Progress):
+        yield _event(queued(kind, taken))
     loop = asyncio.get_running_loop()
     silent_since = loop.time()
     try:
@@ -194,6 +238,9 @@ async def _events(
             if isinstance(event, Preview):
                 yield await run_in_threadpool(_preview, kind, order, event)
                 silent_since = loop.time()
+            elif isinstance(event, Watched):
+                yield _event(traced(kind, event))
+                silent_since = loop.time()
         for position, image in enumerate(work.result().images):
             yield await run_in_threadpool(_completed, kind, order, position, image)
     except Exception as error:
@@ -203,24 +250,26 @@ async def _events(
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
     event = PreviewEvent(
         **_common(f"{kind}.partial_image", order, preview.image_index),
-        b64_json=order.file(preview.image),
+        b64_json=base_64(order.file(preview.image)),
         partial_image_index=preview.number,
+        step=preview.step,
     )
-    return _frame(event.type, event.model_dump(exclude_none=True))
+    return _event(event)
 
 
 def _completed(kind: str, order: Order, position: int, image: Image.Image) -> bytes:
     event = ImageEvent(
         **_common(f"{kind}.completed", order, order.request.image_indices[position]),
-        b64_json=order.file(image, parameters(order.request, order.model.name)),
+        b64_json=base_64(order.file(image, parameters(order.request, order.model.name))),
         usage=order.usage(position),
         model=order.model.name,
         safety_identifier=order.body.safety_identifier,
+        long_prompt=order.request.long_prompt or None,
         size_policy=order.size_policy,
         drawn_size=order.drawn_size,
         **order.request.options.flat(),
     )
-    return _frame(event.type, event.model_dump(exclude_none=True))
+    return _event(event)
 
 
 def _common(name: str, order: Order, index: int) -> dict[str, Any]:
@@ -234,6 +283,10 @@ def _common(name: str, order: Order, index: int) -> dict[str, Any]:
         "seed": order.request.seed,
         "image_index": index,
     }
+
+
+def _event(event: PreviewEvent | CompletedEvent | QueuedEvent | TraceEvent) -> bytes:
+    return _frame(event.type, event.model_dump(exclude_none=True))
 
 
 def _frame(name: str, data: dict[str, Any]) -> bytes:

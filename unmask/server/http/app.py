@@ -5,22 +5,35 @@ from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
 from unmask.errors import ConfigError
+from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
+from unmask.server.engine.face import EngineFace
 from unmask.server.engine.sources import StoredModels
+from unmask.server.http.docs import make_docs_router
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
-from unmask.server.http.errors import add_error_handlers
-from unmask.server.http.log import RequestLog
+from unmask.server.http.errors import add_error_handlers, fault_of
+from unmask.server.http.examples import with_examples
+from unmask.server.http.job_routes import make_job_router, make_webhook_router
+from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
+from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
-from unmask.server.keys.limits import Limits
+from unmask.server.jobs.jobs import Jobs
+from unmask.server.keys.limits import Limiter, Limits
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.store import KeyFile, KeyRing
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
+from unmask.server.telemetry.engine import CountedEngine
+from unmask.server.telemetry.metrics import EngineView, Metrics
+from unmask.server.telemetry.routes import make_metrics_router
+from unmask.server.telemetry.traces import is_traced, make_provider, trace
+from unmask.server.telemetry.watch import NoteRoute, Watch
 from unmask.settings import Settings, load_settings
 
 
@@ -60,29 +73,64 @@ def create_app(
     ring = make_ring(settings)
     if moderation is None and settings.moderation is not None:
         moderation = read_moderation(settings.moderation)
-    face = engine if moderation is None else ModeratedEngine(engine, moderation)
+    options = engine.options
+    metrics = Metrics(
+        EngineView(engine.stats, options.max_queue, options.max_rows),
+        lambda: [key.name for key in ring.keys],
+    )
+    face: EngineFace = CountedEngine(engine, metrics)
+    if moderation is not None:
+        face = ModeratedEngine(face, moderation)
+
+    provider = make_provider() if is_traced() else None
+
+    limiter = Limiter()
+    kinds = make_kinds(face, settings)
+    jobs = Jobs(
+        settings,
+        kinds,
+        is_ready=lambda: engine.state is EngineState.READY,
+        is_stopping=lambda: engine.state is EngineState.STOPPING,
+        tell=fault_of,
+        hear_counts=limiter.count_jobs,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         engine.start()
+        await jobs.start()
         yield
         await engine.stop()
+        await jobs.stop()  # after the engine, which has failed what it had: they give it back
+        if provider is not None:
+            await run_in_threadpool(provider.shutdown)  # which sends what is left
 
     app = FastAPI(
         title="Unmask",
         version=__version__,
         description="Images from masked generative transformers, in the shape of OpenAI's API.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page fetches its script from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
-    app.include_router(make_router(face, settings))
+    app.include_router(make_router(face, settings, jobs))
+    app.include_router(make_page_router())
+    app.include_router(make_job_router(jobs, kinds))
+    app.include_router(make_webhook_router(jobs))
+    app.include_router(make_docs_router(app.title))
+    app.include_router(make_a1111_router(face, settings))
+    app.include_router(make_metrics_router(metrics))
+    app.openapi = with_examples(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
+    app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
-    app.add_middleware(Door, ring=ring, defaults=Limits.of(settings), insecure=settings.insecure)
+    app.add_middleware(
+        Door, ring=ring, limiter=limiter, defaults=Limits.of(settings), insecure=settings.insecure
+    )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
     app.add_middleware(
@@ -96,9 +144,11 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.add_middleware(RequestLog)
+    app.add_middleware(Watch, metrics=metrics)
+    if provider is not None:
+        trace(app, provider)
     return app

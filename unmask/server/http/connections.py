@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from unmask.server.http.errors import raw_error
 
+HELD = "held"  # in the state of a request's scope: its answer waits, as it asks too often
 WRITE_SECONDS = 30.0  # a client that reads nothing for so long is cut off
 
 
@@ -55,8 +56,9 @@ class Connection(H11Protocol):
 
     @property
     def answering(self) -> bool:
-        """Whether a request is complete and has no complete answer yet."""
-        return self._in_request and not self.cycle.more_body
+        """Whether a request is complete and is being answered."""
+        held = self._in_request and self.scope.get("state", {}).get(HELD, False)
+        return self._in_request and not self.cycle.more_body and not held
 
     @property
     def sender(self) -> str:
@@ -71,6 +73,8 @@ class Connection(H11Protocol):
         """Begin to wait for a request, if there is room."""
         super().connection_made(transport)
         self._expect_head()
+        if len(self.connections) <= self.config.max_connections:  # this one is among them
+            return
         others = [
             connection
             for connection in self.connections

@@ -14,21 +14,27 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unmask.errors import LimitError
+from unmask.server.http.connections import HELD
 from unmask.server.http.errors import error_body, error_response
 from unmask.server.keys import senders
 from unmask.server.keys.limits import Limiter, Limits, Meter
 from unmask.server.keys.senders import SCOPES, Sender, address_name, is_beyond
 from unmask.server.keys.store import KeyRing
+from unmask.server.telemetry.accounts import account
 
 WRONG = "invalid_api_key"
-PROBES = ("/livez", "/readyz")
+# What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
+# the page, which holds no secret and must be there to ask for a key.
+FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
 
 
-FREE_GUESSES = Limits(requests_per_minute=20)  # of keys, from an address, that cost it no time
-GUESS_SECONDS = 1.0  # that each costs after them
-MOST_HELD = 64  # of those that wait, for they keep their connections
+# Wrong keys from an address, and refusals by limits to a sender, that cost it no time. After them
+# each answer waits, so that whoever asks at once again is not answered as fast as it can ask.
+FREE_REFUSALS = Limits(requests_per_minute=20)
+GUESS_SECONDS, LIMIT_SECONDS = 1.0, 10.0
+LIMITED = 429
 
 
 class Refusal(Exception):
@@ -42,12 +48,14 @@ class Refusal(Exception):
 class Door:
     """ASGI middleware. ``scope["state"]`` gets ``sender`` and ``meter``."""
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, defaults: Limits, insecure: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, ring: KeyRing, limiter: Limiter, defaults: Limits, insecure: bool
+    ) -> None:
         """``defaults`` bound whoever has no limits of his own; ``insecure``: it was decided that
         no key is needed beyond this machine while there is none."""
         self.app, self.ring, self.defaults, self.insecure = app, ring, defaults, insecure
-        self.limiter = Limiter()
-        self._guesses, self._held = Limiter(), 0
+        self.limiter = limiter
+        self._refusals = Limiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -55,24 +63,29 @@ class Door:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path in PROBES:
+        if FREE.fullmatch(path):
             await self.app(scope, receive, send)
             return
+        scope.setdefault("state", {})
         try:
             sender = self._admit(scope, path)
         except Refusal as refusal:
             if refusal.code == WRONG:
-                await self._hold(scope)
+                await self._hold(scope, address_name(_address(scope)), GUESS_SECONDS)
             scheme = 'Basic realm="unmask"' if path.startswith("/sdapi/") else "Bearer"
             headers = {"www-authenticate": scheme} if refusal.status == 401 else None
             answer = error_response(refusal.status, str(refusal), refusal.code, headers=headers)
             await answer(scope, receive, send)
             return
+        account().key = sender.key
         meter = Meter(self.limiter, sender.name, sender.limits)
-        scope.setdefault("state", {}).update(sender=sender, meter=meter)
+        scope["state"].update(sender=sender, meter=meter)
 
         async def send_standing(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if message["status"] == LIMITED:
+                    meter.close()
+                    await self._hold(scope, sender.name, LIMIT_SECONDS)
                 MutableHeaders(scope=message).update(await meter.headers())
             await send(message)
 
@@ -89,7 +102,7 @@ class Door:
         """The sender, if it may ask for this; else Refusal."""
         address = _address(scope)
         if not self._needs_key(scope):
-            return Sender(address_name(address), frozenset(SCOPES), address, self.defaults)
+            return Sender(address_name(address), "", frozenset(SCOPES), address, self.defaults)
         text = _given_key(Headers(scope=scope).get("authorization", ""), path)
         if not text:
             message = "a key is needed: send the header Authorization: Bearer KEY"
@@ -97,7 +110,8 @@ class Door:
         key = self.ring.find(text)
         if key is None:
             raise Refusal(401, "the key is wrong, or was revoked", WRONG)
-        sender = Sender(key.name, key.scopes, address, key.limits.over(self.defaults))
+        limits = key.limits.over(self.defaults)
+        sender = Sender(key.name, key.name, key.scopes, address, limits)
         needed: senders.Scope = "metrics" if path == "/metrics" else "draw"
         if not sender.may(needed):
             held = ", ".join(sorted(key.scopes))
@@ -105,18 +119,16 @@ class Door:
             raise Refusal(403, message, "insufficient_permissions")
         return sender
 
-    async def _hold(self, scope: Scope) -> None:
-        """Let whoever guesses keys wait, so that it cannot take the time of others by doing so. The
-        right key is answered at once, whatever came from its address before."""
+    async def _hold(self, scope: Scope, name: str, seconds: float) -> None:
+        """Let who is refused too often wait for the answer. The right key and what is within its
+        limits are answered at once, whatever else came from there; and a connection that is held
+        makes room for others as one does that asks for nothing."""
         try:
-            await self._guesses.spend(address_name(_address(scope)), FREE_GUESSES, "requests")
+            await self._refusals.spend(name, FREE_REFUSALS, "requests")
         except LimitError:
-            if self._held < MOST_HELD:
-                self._held += 1
-                try:
-                    await asyncio.sleep(GUESS_SECONDS)
-                finally:
-                    self._held -= 1
+            scope["state"][HELD] = True
+            await asyncio.sleep(seconds)
+            scope["state"][HELD] = False
 
     def _needs_key(self, scope: Scope) -> bool:
         """Also if another server than ours listens where no setting tells."""

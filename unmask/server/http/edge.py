@@ -21,7 +21,12 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 BYTES_PER_SECOND = 16 << 10  # that a body must come with, after its first seconds
 STOPPING = "the server is stopping"
 CLOSE = {"connection": "close"}
-UPLOAD_PATHS = ("/images/edits", "/images/outpaint", "/images/variations")
+UPLOAD_PATHS = (
+    "/images/edits",
+    "/images/outpaint",
+    "/images/variations",
+    "/sdapi/v1/img2img",
+)
 
 
 class Uploads:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from unmask.editing import (
     MAX_DRAWN_PIXELS,
@@ -17,13 +17,12 @@ from unmask.editing import (
     revise,
     variation,
 )
+from unmask.encoding import Size
 from unmask.errors import RequestError
 from unmask.images import ImageLimits, read_image
-from unmask.server.http.forms import Upload
-from unmask.server.http.schemas import EditBody, OutpaintBody, VariationBody
+from unmask.server.http.schemas import EditBody, OutpaintBody, Upload, VariationBody
 
 MAX_SCALED_PIXELS = 1 << 23  # of an image that is scaled to what was asked
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,3 @@ def check_scaled_size(size: Size) -> None:
             f"at most {MAX_SCALED_PIXELS}",
             "size",
         )
-
-
-def scaled(image: Image.Image, size: Size) -> Image.Image:
-    """The image at another size: it keeps its proportions, and what then overhangs is cut off."""
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)

@@ -1,9 +1,12 @@
 """Every error as OpenAI clients read it: {"error": {"message", "type", "param", "code"}}."""
 
+import json
 import uuid
 from http import HTTPStatus
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -17,8 +20,11 @@ from unmask.errors import (
     PromptTooLongError,
     QueueFullError,
     RequestError,
+    ReusedKeyError,
     UnavailableError,
 )
+from unmask.server.jobs.job import Fault
+from unmask.server.telemetry.accounts import account
 
 RETRY_SECONDS = 5  # loading takes about this long; a dead worker waits for its supervisor
 
@@ -56,6 +62,7 @@ def error_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """An answer in the envelope."""
+    account().code = code or str(status)
     detail = ErrorDetail(message=message, type=kind, param=param, code=code)
     return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)
 
@@ -73,56 +80,86 @@ def raw_error(status: int, message: str, code: str) -> bytes:
 def internal_error(request_id: str) -> JSONResponse:
     """The 500 that tells the caller nothing but where to look."""
     message = f"an unexpected error; the log of the server has it under request {request_id}"
-    # The same request would fail in the same way, so the client library must not try thrice.
-    headers = {"x-should-retry": "false"}
-    return error_response(500, message, "internal_error", kind="server_error", headers=headers)
+    status, code, kind, _ = UNEXPECTED
+    return error_response(status, message, code, kind=kind, headers=dict([_NEVER]))
+
+
+class Answer(NamedTuple):
+    """How an error is answered."""
+
+    status: int
+    code: str
+    kind: str = "invalid_request_error"
+    header: tuple[str, str] | None = None
+
+
+_LATER = ("retry-after", str(RETRY_SECONDS))
+# Sent again, it would fail in the same way: the client library must not try thrice.
+_NEVER = ("x-should-retry", "false")
+# An error that is not here, nor one that it is a kind of, is not the caller's to mend.
+ANSWERS: dict[type[Exception], Answer] = {
+    RequestError: Answer(400, "invalid_value"),
+    NotFoundError: Answer(404, "not_found"),
+    PromptTooLongError: Answer(400, "prompt_too_long"),
+    ModerationError: Answer(400, "moderation_blocked", "image_generation_user_error"),
+    ReusedKeyError: Answer(422, "idempotency_key_reused", "invalid_request_error", _NEVER),
+    LimitError: Answer(429, "rate_limit_exceeded", "rate_limit_error"),
+    QueueFullError: Answer(429, "queue_full", "rate_limit_error"),
+    UnavailableError: Answer(503, "unavailable", "server_error", _LATER),
+    DeviceError: Answer(503, "unavailable", "server_error", _LATER),
+    TimeoutError: Answer(504, "timeout", "server_error", _NEVER),
+    DrawingError: Answer(500, "drawing_failed", "server_error", _NEVER),
+}
+UNEXPECTED = Answer(500, "internal_error", "server_error", _NEVER)
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make the app answer every error that is raised on purpose in the envelope."""
-    raised = (RequestError, LimitError, UnavailableError, DeviceError, TimeoutError, DrawingError)
-    for kind in raised:
+    for kind in ANSWERS:
         app.add_exception_handler(kind, lambda _, error: error_body(error))
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
 
 
 def error_body(error: Exception) -> JSONResponse:
     """The answer to an error that is raised on purpose; to any other, that it was not expected."""
-    if isinstance(error, RequestError):
-        return _request_error(error)
-    if isinstance(error, LimitError):
-        return _too_much(error, "rate_limit_exceeded")
-    if isinstance(error, UnavailableError | DeviceError):
-        return _unavailable(error)
-    headers = {"x-should-retry": "false"}
-    if isinstance(error, TimeoutError):
-        return error_response(504, str(error), "timeout", kind="server_error", headers=headers)
-    code = "drawing_failed" if isinstance(error, DrawingError) else "internal_error"
-    message = str(error) if isinstance(error, DrawingError) else "an unexpected error"
-    return error_response(500, message, code, kind="server_error", headers=headers)
+    known = (ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+    answer = next(known, UNEXPECTED)
+    message = "an unexpected error" if answer is UNEXPECTED else str(error)
+    param = error.param if isinstance(error, RequestError) else None
+    code = f"{param}_not_found" if param and answer.code == "not_found" else answer.code
+    headers = dict([answer.header] if answer.header else [])
+    if isinstance(error, LimitError | QueueFullError):
+        headers["retry-after"] = str(error.retry_after)
+    return error_response(
+        answer.status, message, code, param=param, kind=answer.kind, headers=headers or None
+    )
 
 
-def _request_error(error: RequestError) -> JSONResponse:
-    if isinstance(error, NotFoundError):
-        code = f"{error.param}_not_found" if error.param else "not_found"
-        return error_response(404, str(error), code, param=error.param)
-    if isinstance(error, ModerationError):  # in the words of OpenAI's refusals
-        kind = "image_generation_user_error"
-        return error_response(400, str(error), "moderation_blocked", param=error.param, kind=kind)
-    code = "prompt_too_long" if isinstance(error, PromptTooLongError) else "invalid_value"
-    return error_response(400, str(error), code, param=error.param)
+def fault_of(error: Exception) -> Fault:
+    """The same answer, as a job keeps it."""
+    answer = error_body(error)
+    return Fault(answer.status_code, **json.loads(bytes(answer.body))["error"])
 
 
-def _too_much(error: LimitError | QueueFullError, code: str) -> JSONResponse:
-    headers = {"retry-after": str(error.retry_after)}
-    return error_response(429, str(error), code, kind="rate_limit_error", headers=headers)
+def fault_response(fault: Fault) -> JSONResponse:
+    """The answer to who waits for a job that has failed: the same request will always get it."""
+    return error_response(
+        fault.status,
+        fault.message,
+        fault.code,
+        param=fault.param,
+        kind=fault.type,
+        headers={"x-should-retry": "false"},
+    )
 
 
-def _unavailable(error: UnavailableError | DeviceError) -> JSONResponse:
-    if isinstance(error, QueueFullError):
-        return _too_much(error, "queue_full")
-    headers = {"retry-after": str(RETRY_SECONDS)}
-    return error_response(503, str(error), "unavailable", kind="server_error", headers=headers)
+def _invalid(_: Request, error: Exception) -> Response:
+    """What FastAPI itself finds wrong, with queries and small bodies."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    param = next((str(part)[:64] for part in reversed(fault["loc"]) if isinstance(part, str)), None)
+    return error_response(400, f"{param}: {fault['msg']}", "invalid_value", param=param)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -5,8 +5,7 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -15,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from unmask.errors import RequestError, choices
-from unmask.server.http.schemas import Body, ImageBody, read_body, read_fields
+from unmask.server.http.schemas import FileName, ImageBody, Upload, read_body, read_fields
 
 MAX_FILES = 17  # OpenAI's client sends up to 16 images and a mask, to be refused in our words
 MAX_FIELDS = 200
@@ -23,8 +22,29 @@ MAX_FIELD_BYTES = 1 << 16
 MAX_EDIT_IMAGES = 1  # no family here reads several
 
 FORM, JSON = "multipart/form-data", "application/json"
-Name = Literal["image", "mask"]
+Model = TypeVar("Model", bound=BaseModel)
 EditedBody = TypeVar("EditedBody", bound=ImageBody)
+
+
+class JsonReader(Generic[Model]):
+    """A dependency that reads the JSON body of one route. FastAPI's own parser lets NaN and lone
+    surrogates pass."""
+
+    def __init__(self, kind: type[Model]) -> None:
+        self.kind = kind
+
+    async def __call__(self, request: Request) -> Model:
+        """RequestError names the field that is wrong; another content type is HTTP 415."""
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != JSON:
+            raise HTTPException(415, f"send the header Content-Type: {JSON}")
+        return await run_in_threadpool(read_body, await request.body(), self.kind)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What the document says of such bodies."""
+        content = {JSON: {"schema": inlined(self.kind.model_json_schema())}}
+        return {"requestBody": {"required": True, "content": content}}
 
 
 class ImageReference(BaseModel):
@@ -38,18 +58,10 @@ class ImageReference(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class Upload(Generic[Body]):
-    """A body that was read: its checked fields, and the bytes of its pictures by name."""
-
-    body: Body
-    files: dict[Name, bytes]
-
-
 class UploadReader(Generic[EditedBody]):
     """A dependency that reads uploads of one route; of their pictures the image is required."""
 
-    def __init__(self, kind: type[EditedBody], files: Sequence[Name] = ("image",)) -> None:
+    def __init__(self, kind: type[EditedBody], files: Sequence[FileName] = ("image",)) -> None:
         self.kind, self.files = kind, files
         references: dict[str, Any] = {
             "images": (list[ImageReference], Field(min_length=1, max_length=MAX_EDIT_IMAGES))
@@ -88,7 +100,7 @@ class UploadReader(Generic[EditedBody]):
     def _read_json(self, raw: bytes) -> Upload[EditedBody]:
         body: Any = read_body(raw, self._json_kind)
         references = {"image": body.images[0], "mask": getattr(body, "mask", None)}
-        files: dict[Name, bytes] = {
+        files: dict[FileName, bytes] = {
             name: _data(name, references[name].image_url)
             for name in self.files
             if references[name] is not None
@@ -97,7 +109,7 @@ class UploadReader(Generic[EditedBody]):
         return Upload(body.model_copy(update={"images": [], "mask": None}), files)
 
     async def _read_form(self, form: FormData) -> Upload[EditedBody]:
-        files: dict[Name, bytes] = {}
+        files: dict[FileName, bytes] = {}
         parts: defaultdict[str, list[str]] = defaultdict(list)
         spellings: dict[str, str] = {}
         for key, value in form.multi_items():
@@ -157,13 +169,13 @@ def _field_name(key: str) -> str:
     return name
 
 
-def _too_many(name: Name) -> str:
+def _too_many(name: FileName) -> str:
     if name == "mask":
         return "mask: it is there twice; send one"
     return f"image: the models here edit {MAX_EDIT_IMAGES} picture at a time; send one"
 
 
-def _data(name: Name, url: str) -> bytes:
+def _data(name: FileName, url: str) -> bytes:
     """The bytes of a data URL; RequestError for any other, as nothing is ever fetched."""
     param = "images" if name == "image" else name
     head, comma, text = url.partition(",")

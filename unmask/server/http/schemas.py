@@ -6,12 +6,14 @@ The sampling fields are the options of all methods: they are gathered from these
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import (
     Annotated,
     Any,
+    Generic,
     Literal,
     Self,
     TypeVar,
@@ -52,6 +54,8 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
+FileName = Literal["image", "mask"]
+FILE_NAMES: tuple[FileName, ...] = get_args(FileName)
 LEGACY = {"standard": "medium", "hd": "high"}
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
@@ -118,7 +122,14 @@ def _sampling_field(option: FlatOption) -> Any:
     if option.choices:
         told["enum"] = list(option.choices)
     owners = f" ({', '.join(option.owners)})" if option.owners else ""
-    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=_told(**told))
+    tell = _told(**told)
+
+    def tell_all(schema: dict[str, Any]) -> None:
+        tell(schema)
+        if option.owners:
+            schema["x-owners"] = list(option.owners)
+
+    return Field(None, description=f"{option.meaning}{owners}", json_schema_extra=tell_all)
 
 
 class ImageBody(BaseModel):
@@ -148,6 +159,9 @@ class ImageBody(BaseModel):
     response_format: Literal["b64_json", "url"] | None = None
     stream: bool | None = None
     partial_images: int | None = Field(None, ge=0, le=3, description="previews in a stream")
+    trace: bool | None = Field(
+        None, description="in a stream: an event a step that tells what became of each cell"
+    )
     safety_identifier: str | None = Field(None, max_length=256, description="echoed")
 
     moderation: str | None = Field(None, description="a hint, ignored")
@@ -160,6 +174,11 @@ class ImageBody(BaseModel):
 
     negative_prompt: str | None = Field(
         None, json_schema_extra=_told(maxLength=MAX_PROMPT_CHARACTERS)
+    )
+    long_prompt: bool | None = Field(
+        None,
+        description="read more text tokens than the model's text encoder takes, in chunks; as many "
+        "as max_long_prompt_text_tokens in the model's card says",
     )
     seed: int | None = Field(
         None,
@@ -206,13 +225,6 @@ class ImageBody(BaseModel):
             raise ValueError("the model draws no transparency: choose opaque or auto")
         return background
 
-    @field_validator("response_format")
-    @classmethod
-    def _results_are_not_kept(cls, response_format: str | None) -> str | None:
-        if response_format == "url":
-            raise ValueError("images are not stored, so they have no url: choose b64_json")
-        return response_format
-
     @model_validator(mode="after")
     def _steps_agree(self) -> Self:
         a, b = self.sampling.get("steps"), self.num_inference_steps
@@ -221,9 +233,11 @@ class ImageBody(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _previews_need_a_stream(self) -> Self:
+    def _events_need_a_stream(self) -> Self:
         if self.partial_images and not self.stream:
             raise RequestError("partial_images needs stream: true", "partial_images")
+        if self.trace and not self.stream:
+            raise RequestError("trace needs stream: true", "trace")
         return self
 
     @model_validator(mode="after")
@@ -272,6 +286,15 @@ class ImageBody(BaseModel):
 
 
 Body = TypeVar("Body", bound=ImageBody)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Upload(Generic[Body]):
+    """A body that was read: its checked fields, and the bytes of its pictures by name."""
+
+    body: Body
+    files: Mapping[FileName, bytes]
 
 
 def _with_sampling(body: type[Body]) -> type[Body]:
@@ -359,7 +382,7 @@ class VariationBody(ImageBody):
     )
 
 
-def read_body(raw: bytes, kind: type[Body]) -> Body:
+def read_body(raw: bytes, kind: type[Model]) -> Model:
     """The body that the JSON holds; raises RequestError naming the first field that is wrong."""
     _check_values(raw)
     try:
@@ -439,7 +462,7 @@ def _field_types(kind: type[ImageBody]) -> dict[str, frozenset[str]]:
     }
 
 
-def _first_fault(error: ValidationError, kind: type[ImageBody]) -> RequestError:
+def _first_fault(error: ValidationError, kind: type[BaseModel]) -> RequestError:
     fault = error.errors(include_url=False, include_input=False)[0]
     if not fault["loc"]:
         return RequestError(f"the body must be a JSON object as in /docs: {fault['msg']}")

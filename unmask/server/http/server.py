@@ -17,7 +17,7 @@ from unmask.server.engine.engine import Engine
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.connections import Config
 from unmask.server.http.edge import Uploads
-from unmask.server.http.log import configure_log
+from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ The counts are kept in memory, so each process counts for itself, and anew after
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -73,6 +74,7 @@ class Limiter:
         self._storage = MemoryStorage()
         self._strategy = SlidingWindowCounterRateLimiter(self._storage)
         self._open: Counter[str] = Counter()
+        self._jobs: Mapping[str, int] = {}
 
     async def spend(self, name: str, limits: Limits, kind: Kind, cost: int = 1) -> None:
         """Count a cost; LimitError if there is no room for it now, RequestError if there is never.
@@ -102,9 +104,15 @@ class Limiter:
                 tightest = Standing(window.amount, remaining, seconds)
         return tightest
 
+    def count_jobs(self, counts: Mapping[str, int]) -> None:
+        """So many jobs of each sender have not ended; each is a drawing at once, beside those that
+        are waited for."""
+        self._jobs = counts
+
     def enter(self, name: str, limits: Limits) -> None:
         """Count one more drawing at once, until ``leave``; LimitError if there is no room."""
-        if limits.jobs_at_once and self._open[name] >= limits.jobs_at_once:
+        there = self._open[name] + self._jobs.get(name, 0)
+        if limits.jobs_at_once and there >= limits.jobs_at_once:
             message = f"drawings at once: you may have {limits.jobs_at_once}"
             raise LimitError(message, PLACE_SECONDS)
         self._open[name] += 1

@@ -13,9 +13,10 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 @dataclass(frozen=True)
 class Sender:
     """Who asks. ``name`` is that of a verified key, or the address where no key is needed: it is
-    what owns jobs and has a share of the engine."""
+    what owns jobs and has a share of the engine. ``key`` is the name of the key alone."""
 
     name: str
+    key: str
     scopes: frozenset[Scope]
     address: str
     limits: Limits

@@ -1,0 +1,213 @@
+"""What of a clip is known, and which tokens are to be drawn."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.worlds.clip_models import PATCH, SLOT, clip_tokenizer, noise_clip
+from unmask.clips.clip import Clip
+from unmask.editing.clip_drawing import OVERLAP, PreparedClip, TimeWindow, prepare_clip
+from unmask.editing.clip_drawing import time_windows as windows_of
+from unmask.editing.clip_edits import (
+    MAX_FRAMES,
+    Box,
+    ClipEdit,
+    boxes_through,
+    extend,
+    fitted,
+    inpaint_clip,
+    interpolate,
+    outpaint_clip,
+    restyle_clip,
+    revise_clip,
+    still_clip,
+)
+from unmask.errors import RequestError
+
+GRID = (4, 4, 12)  # 13 frames of 48x16 pixels
+FRAMES, WIDTH, HEIGHT = 13, GRID[2] * PATCH, GRID[1] * PATCH
+CENTRE: Box = (WIDTH // 4, HEIGHT // 4, 3 * WIDTH // 4, 3 * HEIGHT // 4)
+
+
+def _prepared(edit: ClipEdit | None, grid: tuple[int, ...] = GRID) -> PreparedClip:
+    frames = FRAMES if edit is None else len(edit.frames)
+    return prepare_clip(edit, [frames], clip_tokenizer(), grid)
+
+
+def _clip(frames: int = FRAMES) -> Clip:
+    return noise_clip(frames, WIDTH, HEIGHT)
+
+
+def _outpaint(first: Box, last: Box | None = None) -> ClipEdit:
+    return outpaint_clip(_clip(), boxes_through(first, last, _clip()))
+
+
+def _inpaint(first: Box, last: Box | None = None) -> ClipEdit:
+    return inpaint_clip(_clip(), boxes_through(first, last, _clip()))
+
+
+# Of the dynamic tasks the box slides from the left edge to the right one.
+SLIDING: dict[str, tuple[Box, Box]] = {
+    "OPD": ((0, 0, WIDTH // 2, HEIGHT), (WIDTH // 2, 0, WIDTH, HEIGHT)),
+    "IPD": ((0, 4, WIDTH // 2, 12), (WIDTH // 2, 4, WIDTH, 12)),
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "edit", "share"),
+    [
+        ("FP", lambda: extend(_clip(1), FRAMES - 1), 0.75),
+        ("FI", lambda: interpolate(_clip(1), _clip(1), FRAMES), 0.5),
+        ("OPC", lambda: _outpaint(CENTRE), 0.75),
+        ("OPV", lambda: _outpaint((WIDTH // 4, 0, 3 * WIDTH // 4, HEIGHT)), 0.5),
+        ("OPH", lambda: _outpaint((0, 4, WIDTH, 12)), 0.5),
+        ("OPD", lambda: _outpaint(*SLIDING["OPD"]), 0.5),
+        ("IPC", lambda: _inpaint(CENTRE), 0.25),
+        ("IPD", lambda: _inpaint(*SLIDING["IPD"]), 0.25),
+        ("CG", lambda: None, 1.0),
+        ("CFP", lambda: extend(_clip(1), FRAMES - 1), 0.75),
+    ],
+)
+def test_the_ten_tasks_of_magvit_mask_their_share_of_the_tokens(
+    task: str, edit: Callable[[], ClipEdit | None], share: float
+) -> None:
+    """The table of the tasks (arXiv 2212.05199), at 13 frames: four slots, as there."""
+    prepared = _prepared(edit())
+    assert prepared.unknown.shape == GRID
+    assert prepared.unknown.double().mean().item() == pytest.approx(share)
+    assert prepared.windows == (TimeWindow(0, 4),)
+
+
+def test_a_box_that_cuts_through_tokens_leaves_them_unknown() -> None:
+    box = (6, 4, 22, 12)  # of pixels; the columns of tokens 1 to 5 hold some of it, 2 to 4 no more
+    assert _prepared(_inpaint(box)).unknown[0].sum() == 2 * 5
+    assert (~_prepared(_outpaint(box)).unknown[0]).sum() == 2 * 3
+
+
+def test_known_tokens_are_those_of_the_key_frames() -> None:
+    clip, tokenizer = _clip(), clip_tokenizer()
+    prepared = _prepared(_inpaint(*SLIDING["IPD"]))
+    pixels = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float() / 255
+    keys = tokenizer.encode(pixels[::SLOT])
+    known = ~prepared.unknown
+    assert torch.equal(prepared.tokens[known], keys[known])
+
+
+def test_nothing_under_the_mask_of_a_blind_edit_is_seen() -> None:
+    clip = _clip()
+    box = boxes_through(CENTRE, None, clip)
+    other = Clip(np.where(box[..., None], 255 - clip.frames, clip.frames), clip.rate)
+    assert not np.array_equal(clip.frames, other.frames)
+    one, two = (_prepared(inpaint_clip(each, box)).tokens for each in (clip, other))
+    assert torch.equal(one, two)
+    one, two = (_prepared(inpaint_clip(each, box, 0.5)).tokens for each in (clip, other))
+    assert not torch.equal(one, two)
+
+
+def test_what_lies_between_known_key_frames_needs_no_token() -> None:
+    masks = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    masks[5:8] = True  # the key frames are 4 and 8
+    prepared = _prepared(inpaint_clip(_clip(), masks))
+    assert not prepared.unknown.any()
+    assert prepared.windows == ()
+
+
+@pytest.mark.parametrize(
+    ("scenes", "expected"),
+    [
+        ([5], [(0, 5, 0)]),
+        ([9], [(0, 5, 0), (3, 8, 0), (6, 9, 0)]),
+        ([3, 4], [(0, 3, 0), (1, 6, 1), (4, 7, 1)]),
+        ([1, 1], [(0, 1, 0), (0, 2, 1)]),
+    ],
+)
+def test_windows_overlap_in_time(scenes: list[int], expected: list[tuple[int, int, int]]) -> None:
+    windows = windows_of(scenes, 5)
+    assert [tuple(window) for window in windows] == expected
+    for before, after in pairwise(windows):
+        assert before.end - after.first == min(OVERLAP, before.end)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_windows_of_any_length_cover_all_slots(longest: int) -> None:
+    covered: set[int] = set()
+    for window in windows_of([3, 2, 6], longest):
+        assert window.end - window.first <= longest
+        covered |= set(range(window.first, window.end))
+    assert covered == set(range(11))
+
+
+def test_windows_that_have_nothing_to_draw_are_left_out() -> None:
+    prepared = _prepared(extend(_clip(1 + 8 * SLOT), 2 * SLOT))
+    # (0, 4), (2, 6), (4, 8) hold known slots alone: 0 to 8.
+    assert prepared.windows == (TimeWindow(6, 10), TimeWindow(8, 11))
+    assert prepared.unknown.flatten(1).any(1).tolist() == [False] * 9 + [True] * 2
+
+
+def test_a_clip_of_another_size_is_refused_and_can_be_fitted() -> None:
+    clip = noise_clip(5, 40, 30)
+    with pytest.raises(RequestError, match="40x30 pixels; this model draws clips of 48x16"):
+        _prepared(extend(clip, 4))
+    small = fitted(clip, (WIDTH, HEIGHT))
+    assert small.size == (WIDTH, HEIGHT)
+    assert fitted(small, (WIDTH, HEIGHT)) is small
+    assert len(_prepared(extend(small, 4)).windows) == 1
+
+
+def test_a_picture_is_a_clip_of_one_frame_and_what_is_transparent_is_white() -> None:
+    clip = still_clip(Image.new("RGBA", (30, 20), (9, 9, 9, 0)), (WIDTH, HEIGHT), 8)
+    assert (len(clip), clip.size) == (1, (WIDTH, HEIGHT))
+    assert (clip.frames == 255).all()
+
+
+@pytest.mark.parametrize("form", ["picture", "pictures", "array"])
+def test_a_mask_is_one_for_all_frames_or_one_a_frame(form: str) -> None:
+    clip = _clip()
+    picture = Image.new("L", clip.size)
+    picture.paste(255, CENTRE)
+    inside = boxes_through(CENTRE, None, clip)
+    masks = {"picture": picture, "pictures": [picture] * FRAMES, "array": inside}[form]
+    for edit in (inpaint_clip(clip, masks), revise_clip(clip, 0.5, masks)):  # type: ignore[arg-type]
+        assert np.array_equal(edit.masks, inside)
+
+
+def test_restyling_and_revising_may_change_everything() -> None:
+    assert restyle_clip(_clip(), 0.5).masks.all()
+    assert revise_clip(_clip()).masks.all()
+    assert revise_clip(_clip(), 0.3).share == 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "param", "words"),
+    [
+        (lambda: extend(_clip(), 0), "frames", "the least is 1"),
+        (lambda: extend(_clip(), 10**12), "frames", f"between 1 and {MAX_FRAMES}"),
+        (lambda: interpolate(_clip(1), _clip(1), 10**12), "frames", "between 1 and"),
+        (lambda: interpolate(_clip(1), _clip(1), 2), "frames", "there must be one"),
+        (lambda: interpolate(_clip(1), noise_clip(1), 9), "last", "make them alike"),
+        (lambda: _inpaint((0, 0, WIDTH + 1, 4)), "box", "within 48x16"),
+        (lambda: _inpaint((4, 0, 4, 4)), "box", r"\[4, 0, 4, 4\]"),
+        (lambda: _inpaint(CENTRE, (0, -1, 4, 4)), "last_box", "within 48x16"),
+        (lambda: _outpaint((0, 0, WIDTH, HEIGHT)), "mask", "it selects nothing"),
+        (lambda: inpaint_clip(_clip(), [Image.new("L", (48, 16), 255)] * 2), "mask", "2 frames"),
+        (lambda: inpaint_clip(_clip(), Image.new("L", (8, 8), 255)), "mask", "make them alike"),
+        (lambda: restyle_clip(_clip(), 0), "strength", "strength is 0"),
+        (lambda: revise_clip(_clip(), 1.5), "share", "share is 1.5"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(
+    make: Callable[[], ClipEdit], param: str, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        make()
+    assert caught.value.param == param
+
+
+def test_the_summary_tells_edits_apart_and_holds_no_pixels() -> None:
+    one, two = extend(_clip(), 4), extend(noise_clip(FRAMES, WIDTH, HEIGHT, seed=1), 4)
+    assert one.summary() == extend(_clip(), 4).summary() != two.summary()
+    assert one.summary()["kind"] == "extend"

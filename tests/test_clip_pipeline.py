@@ -1,0 +1,309 @@
+"""Clips through a pipeline, and through an engine: what is known stays, and seeds give bytes."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.worlds.clip_models import SLOT, clip_pipeline, noise_clip
+from tests.worlds.native import PROMPT, native_pipeline
+from tests.worlds.server import FakeSource, until
+from unmask.clips.clip import Clip
+from unmask.editing import outpaint, variation
+from unmask.editing.clip_drawing import DrawnClip
+from unmask.editing.clip_edits import (
+    ClipEdit,
+    boxes_through,
+    extend,
+    inpaint_clip,
+    interpolate,
+    outpaint_clip,
+    restyle_clip,
+    revise_clip,
+)
+from unmask.encoding import parameters
+from unmask.errors import ModerationError, RequestError
+from unmask.models.subjects import find_subjects
+from unmask.pipeline import MAX_FRAMES, DrawRequest, Generated, Pipeline, Scene, whole_slots
+from unmask.pipeline.prompts import subject_positions
+from unmask.sampling.counts import COUNT_RULES
+from unmask.sampling.guidance import GUIDANCES
+from unmask.sampling.reuse import REUSE_POLICIES
+from unmask.sampling.schedulers import SCHEDULERS
+from unmask.server.engine.engine import Engine, EngineOptions
+from unmask.server.moderation import ModeratedEngine, Moderation, WordList
+
+OTHER = "two blue squares"
+
+
+@pytest.fixture(name="pipeline", scope="module")
+def _pipeline() -> Pipeline:
+    return clip_pipeline()
+
+
+def _bytes(clip: Clip) -> bytes:
+    return clip.frames.tobytes()
+
+
+def _all_bytes(generated: Generated) -> list[bytes]:
+    return [picture.tobytes() for picture in generated.pictures]
+
+
+def _corner(clip: Clip) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return boxes_through((0, 0, 4, 4), (4, 4, 8, 8), clip)
+
+
+EDITS: dict[str, Callable[[], ClipEdit]] = {
+    "extend": lambda: extend(noise_clip(3), 7),
+    "extend a long one": lambda: extend(noise_clip(14), 9),
+    "interpolate": lambda: interpolate(noise_clip(1), noise_clip(2, seed=1), 9),
+    "interpolate at once": lambda: interpolate(noise_clip(1), noise_clip(1, seed=1), 4),
+    "inpaint": lambda: inpaint_clip(noise_clip(9), _corner(noise_clip(9))),
+    "outpaint": lambda: outpaint_clip(noise_clip(9), _corner(noise_clip(9))),
+    "restyle": lambda: restyle_clip(noise_clip(9), 0.4),
+    "restyle a part": lambda: inpaint_clip(noise_clip(9), _corner(noise_clip(9)), 0.4),
+    "revise": lambda: revise_clip(noise_clip(9), 0.4),
+    "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_what_is_known_comes_back_frame_by_frame(pipeline: Pipeline, name: str) -> None:
+    edit = EDITS[name]()
+    clip = pipeline.generate(PROMPT, edit=edit, seed=1)
+    assert clip.frames.shape == edit.frames.shape
+    assert np.array_equal(clip.frames[~edit.masks], edit.frames[~edit.masks])
+    assert not np.array_equal(clip.frames[edit.masks], edit.frames[edit.masks])
+    assert _bytes(clip) == _bytes(pipeline.generate(PROMPT, edit=EDITS[name](), seed=1))
+
+
+def test_the_model_sees_both_ends_of_an_interpolation(pipeline: Pipeline) -> None:
+    ends = noise_clip(1), noise_clip(1, seed=1)
+    request = pipeline.request(PROMPT, edit=interpolate(*ends, 9), seed=1)
+    (start,) = pipeline.drawing(pipeline.prepare(request), 0).start()
+    tokens, unknown = start.tokens.view(3, 4), start.unknown.view(3, 4)
+    assert unknown.all(1).tolist() == [False, True, False]
+    for slot, end in zip((0, 2), ends, strict=True):
+        pixels = torch.from_numpy(end.frames).permute(0, 3, 1, 2).float() / 255
+        assert torch.equal(tokens[slot], pipeline.tokenizer.encode(pixels).flatten())
+    assert (tokens[1] == pipeline.backbone.mask_id).all()
+
+
+def test_a_clip_has_as_many_frames_as_were_asked_for(pipeline: Pipeline) -> None:
+    for frames in (1, 2, 5, 9, 10, 23):
+        clip = pipeline.generate(PROMPT, frames=frames, seed=2)
+        assert isinstance(clip, Clip)
+        assert (len(clip), clip.size, clip.rate) == (frames, (8, 8), 8)
+    assert pipeline.info.frames == 9
+
+
+def test_the_same_seed_gives_the_same_bytes(pipeline: Pipeline) -> None:
+    one, two, other = (_bytes(pipeline.generate(PROMPT, frames=9, seed=s)) for s in (4, 4, 5))
+    assert one == two != other
+
+
+def test_a_clip_of_one_frame_is_the_picture_of_its_seed(pipeline: Pipeline) -> None:
+    picture = pipeline.generate(PROMPT, seed=6, guidance_scale=2.0).images[0]
+    clip = pipeline.generate(PROMPT, frames=1, seed=6, guidance_scale=2.0)
+    assert clip.frames.tobytes() == picture.tobytes()
+
+
+def test_frames_that_are_cut_away_change_nothing(pipeline: Pipeline) -> None:
+    whole = pipeline.generate(PROMPT, frames=9, seed=3)
+    assert np.array_equal(pipeline.generate(PROMPT, frames=7, seed=3).frames, whole.frames[:7])
+
+
+def test_a_longer_clip_goes_on_from_tokens_that_stay(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[torch.Tensor, torch.Tensor]] = []
+    finish = DrawnClip.finish
+
+    def spied(self: DrawnClip, window: object, tokens: torch.Tensor) -> None:
+        finish(self, window, tokens)  # type: ignore[arg-type]
+        begun.append((window.unknown.view(-1, 2, 2), self.tokens.clone()))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(DrawnClip, "finish", spied)
+    clip = pipeline.generate(PROMPT, frames=1 + 4 * SLOT, seed=3)
+    assert len(clip) == 17
+    assert [unknown.flatten(1).all(1).tolist() for unknown, _ in begun] == [
+        [True] * 3,
+        [False, False, True],
+        [False, False, True],
+    ]
+    states = [tokens for _, tokens in begun]
+    for number, state in enumerate(states[1:], 1):
+        assert torch.equal(state[: 2 + number], states[-1][: 2 + number])
+        assert torch.equal(state[: 2 + number], states[number - 1][: 2 + number])
+    assert np.array_equal(clip.frames[:9], pipeline.generate(PROMPT, frames=9, seed=3).frames)
+
+
+def test_each_scene_has_its_prompt(pipeline: Pipeline) -> None:
+    def drawn(prompt: str, scene: str) -> Clip:
+        return pipeline.generate(prompt, frames=5, scenes=[Scene(scene, 8)], seed=1)
+
+    clip, other = drawn(PROMPT, PROMPT), drawn(PROMPT, OTHER)
+    assert len(clip) == 13
+    assert np.array_equal(clip.frames[:5], other.frames[:5])
+    assert not np.array_equal(clip.frames[5:], other.frames[5:])
+
+
+def test_a_scene_is_drawn_by_its_own_objects(pipeline: Pipeline) -> None:
+    """Uncage reads where a text tells of an object: in the scene's, not in the first one's."""
+    later = "squares and a red circle"
+    request = pipeline.request(
+        "a red circle", frames=5, scenes=[Scene(later, 8)], scheduler="uncage", seed=1
+    )
+    prepared = pipeline.prepare(request)
+    drawing = pipeline.drawing(prepared, 0)
+    (first,) = drawing.start()
+    (second,) = drawing.finish(first, first.tokens.clamp_max(11))
+    circle = subject_positions(pipeline.condition, "a red circle", [["red", "circle"]])
+    both = subject_positions(pipeline.condition, later, find_subjects(later))
+    assert first.plan.subjects == circle
+    assert second.plan.subjects == both
+    assert len(both) == 2
+
+
+def test_a_list_of_prompts_gives_a_list_of_clips(pipeline: Pipeline) -> None:
+    clips = pipeline.generate([PROMPT, OTHER], frames=5, seed=2)
+    alone = [pipeline.generate(prompt, frames=5, seed=2) for prompt in (PROMPT, OTHER)]
+    assert [_bytes(clip) for clip in clips] == [_bytes(clip) for clip in alone]
+
+
+def test_the_file_of_a_clip_tells_its_scenes(pipeline: Pipeline) -> None:
+    request = pipeline.request(PROMPT, frames=5, scenes=[Scene(OTHER, 4)], seed=1)
+    told = json.loads(parameters(request, "tiny"))
+    assert (told["frames"], told["scenes"]) == (9, [{"prompt": OTHER, "frames": 4}])
+    assert "frames" not in json.loads(parameters(pipeline.request(PROMPT), "tiny"))
+
+
+def test_every_step_of_what_is_drawn_is_reported(pipeline: Pipeline) -> None:
+    heard: list[tuple[int, int]] = []
+    pipeline.generate(
+        PROMPT,
+        edit=extend(noise_clip(17), 8),
+        seed=1,
+        steps=3,
+        on_step=lambda done, total: heard.append((done, total)),
+    )
+    assert heard == [(done, 6) for done in range(1, 7)]  # two windows of three steps
+
+
+def _mixed(pipeline: Pipeline) -> list[DrawRequest]:
+    return [
+        pipeline.request(PROMPT, frames=9, seed=1, n=2, guidance_scale=2.0),
+        pipeline.request(OTHER, seed=2),
+        pipeline.request(OTHER, frames=14, seed=3, scheduler="confidence", steps=2),
+        pipeline.request(PROMPT, edit=EDITS["extend"](), seed=4),
+        pipeline.request(PROMPT, edit=EDITS["interpolate at once"](), seed=4),
+        pipeline.request(PROMPT, edit=EDITS["revise"](), seed=5),
+        pipeline.request(OTHER, frames=5, scenes=[Scene(PROMPT, 8)], seed=6, guidance_scale=3.0),
+        pipeline.request("", edit=variation(noise_clip(1).pictures()[0], 0.5), seed=7),
+        pipeline.request(PROMPT, edit=outpaint(noise_clip(1).pictures()[0], right=4), seed=8),
+    ]
+
+
+def test_clips_and_pictures_of_one_batch_are_what_they_are_alone(pipeline: Pipeline) -> None:
+    requests = _mixed(pipeline)
+    together = pipeline.run_all(requests)
+    for request, found in zip(requests, together, strict=True):
+        assert _all_bytes(found) == _all_bytes(pipeline.run(request))
+
+
+@pytest.mark.anyio
+async def test_clips_and_pictures_of_a_busy_engine_are_what_they_are_alone(
+    pipeline: Pipeline,
+) -> None:
+    engine = Engine(
+        EngineOptions(("tiny",), ("cpu",), max_queue=100, max_rows=6, step_rows=4),
+        FakeSource(lambda key, device: pipeline),
+    )
+    engine.start()
+    await until(lambda: engine.stats().ready_workers == 1)
+    model = await engine.open()
+
+    async def drawn(request: DrawRequest) -> Generated:
+        return await engine.submit(await engine.weigh(request, model))
+
+    requests = _mixed(pipeline) * 2
+    together = await asyncio.gather(*map(drawn, requests))
+    await engine.stop()
+    for request, found in zip(requests, together, strict=True):
+        assert _all_bytes(found) == _all_bytes(pipeline.run(request))
+
+
+@pytest.mark.anyio
+async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
+    source = FakeSource(lambda key, device: pipeline)
+    engine = Engine(EngineOptions(("tiny",), ("cpu",)), source)
+    engine.start()
+    await until(lambda: engine.stats().ready_workers == 1)
+    watched = ModeratedEngine(engine, Moderation(WordList(["squares"]).judge))
+    request = pipeline.request(PROMPT, frames=5, scenes=[Scene(PROMPT, 4), Scene(OTHER, 4)])
+    with pytest.raises(ModerationError) as caught:
+        await watched.weigh(request, await watched.open())
+    assert caught.value.param == "scenes"
+    await engine.stop()
+
+
+METHODS: list[dict[str, Any]] = [
+    *({"scheduler": name} for name in SCHEDULERS),
+    *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
+    *({"count_rule": name} for name in COUNT_RULES),
+    *({"reuse_policy": name} for name in REUSE_POLICIES),
+    {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
+]
+
+
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, Any]) -> None:
+    clip, again = (
+        pipeline.run(pipeline.request(PROMPT, frames=13, seed=1, steps=4, **options)).clips[0]
+        for _ in range(2)
+    )
+    assert len(clip) == 13
+    assert _bytes(clip) == _bytes(again)
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "words"),
+    [
+        ({"frames": 0}, "frames", f"between 1 and {MAX_FRAMES}"),
+        ({"frames": MAX_FRAMES + 1}, "frames", f"between 1 and {MAX_FRAMES}"),
+        ({"frames": "5"}, "frames", "expected int"),
+        ({"frames": 5, "scenes": [Scene(PROMPT, 3)]}, "scenes", "the least is 4"),
+        ({"frames": 5, "scenes": [Scene(" ", 4)]}, "scenes", "is empty"),
+        ({"frames": 5, "scenes": [Scene(PROMPT, 4)] * 17}, "scenes", "give 1 to 16"),
+        ({"frames": 400, "scenes": [Scene(PROMPT, 100)]}, "frames", "frames is 500"),
+        ({"frames": 5, "n": 2}, "n", "n is 2"),
+        ({"frames": 9, "edit": extend(noise_clip(1), 8)}, "frames", "leave frames"),
+        ({"edit": extend(noise_clip(1, 12, 12), 4)}, "clip", "clips of 8x8 only"),
+    ],
+)
+def test_what_no_clip_can_be_is_refused_by_name(
+    pipeline: Pipeline, options: dict[str, Any], param: str, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        pipeline.generate(PROMPT, **options)
+    assert caught.value.param == param
+
+
+def test_a_model_of_pictures_draws_no_clips() -> None:
+    with pytest.raises(RequestError, match="draws pictures, not clips"):
+        native_pipeline().generate(PROMPT, frames=5)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.01, 4), (0.5, 4), (1, 8), (2, 16), (2.2, 16)])
+def test_seconds_are_whole_slots(seconds: float, frames: int) -> None:
+    assert whole_slots(seconds, SLOT) == frames
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, float("nan"), float("inf")])
+def test_no_time_and_too_long_a_time_are_refused(seconds: float) -> None:
+    with pytest.raises(RequestError, match="must lie above 0, up to"):
+        whole_slots(seconds, SLOT)

@@ -1,0 +1,101 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from unmask.card import ModelCard
+from unmask.config import save_json
+from unmask.errors import ConfigError
+from unmask.models.base import Condition
+from unmask.models.conditions import TextCondition
+from unmask.models.folder import load_native, save_native
+from unmask.models.native import NativeConfig, NativeTransformer
+from unmask.scenes.data import DataConfig
+from unmask.scenes.truth import SceneConfig
+from unmask.tokenizers.folder import save_tokenizer
+from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+from unmask.training.clip_transformer import ClipTask, ClipTraining, start_from
+from unmask.training.loop import Loop, LoopConfig
+from unmask.training.transformer import TransformerSize
+
+CONFIG = ClipTraining(
+    model=TransformerSize(width=16, layers=1, heads=1, hidden=16, condition_length=64),
+    data=DataConfig("scenes", SceneConfig(64)),
+    loop=LoopConfig(
+        steps=4, batch=2, learning_rate=1e-3, precision="fp32", warmup=1, log_every=2,
+        checkpoint_every=2, sheet_every=4,
+    ),
+    slots=(2, 1, 0),
+)  # fmt: skip
+
+
+@pytest.fixture(name="tokenizer", scope="module")
+def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    quantizer = QuantizerConfig("fsq", levels=(4, 4))
+    save_tokenizer(VQGAN(VQGANConfig((8, 8, 8), (8, 8, 8), 0, quantizer, local=True)), folder)
+    return folder
+
+
+def test_a_run_learns_clips_of_several_lengths_and_pictures(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    task = ClipTask(CONFIG, tokenizer, None, "cpu", tmp_path)
+    Loop(task, CONFIG.loop, tmp_path, "cpu").run()
+    figures = (tmp_path / "figures.json").read_text()
+    assert all(f"cross_entropy_{slots}_slots" in figures for slots in (0, 1, 2))
+    backbone, condition = load_native(tmp_path / "model" / "transformer")
+    assert backbone.grid == (3, 8, 8)
+    assert condition.length == 64
+    # As many tokens in every batch, whatever the length.
+    counts = {slots: task._count(slots) * (slots + 1) for slots in (0, 1, 2)}
+    assert set(counts.values()) == {6}
+
+
+def _small(tmp_path: Path, width: int = 16) -> Path:
+    torch.manual_seed(1)
+    condition = TextCondition.learn(["a red circle moves", "a blue square"], 300, 16)
+    config = NativeConfig(width, 1, 1, 16, (8, 8), 16, "text", condition.vocabulary, 16)
+    save_native(NativeTransformer(config), condition, tmp_path / "transformer", half=False)
+    save_json(ModelCard("start", "", "halton", ()), tmp_path / "model.json")
+    return tmp_path
+
+
+def test_from_a_picture_model_a_clip_of_one_frame_is_the_picture(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    start = _small(tmp_path)
+    pictures, words = load_native(start / "transformer")
+    assert isinstance(words, TextCondition)
+    torch.manual_seed(2)
+    learned = TextCondition.learn(["a red circle moves quickly", "a blue square"], 400, 64)
+    size = replace(
+        pictures.config, grid=(3, 8, 8), vocabulary=learned.vocabulary, condition_length=64
+    )
+    clips = NativeTransformer(size).eval()
+    start_from(clips, learned, start)
+    ids, mask = words(["a red circle"])
+    theirs = learned(["a red circle"])
+    tokens = torch.randint(17, (1, 64), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        picture = pictures(tokens, pictures.encode(Condition(ids, mask)))
+        one = clips(tokens, clips.encode(Condition(theirs.ids[:, :16], theirs.mask[:, :16])))
+    # The same words, under other numbers.
+    said = [words.tokenizer.id_to_token(i) for i in ids[0].tolist() if i]
+    assert said == [learned.tokenizer.id_to_token(i) for i in theirs.ids[0].tolist() if i]
+    assert torch.equal(picture, one)
+
+
+def test_a_start_of_another_size_is_told(tokenizer: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="of another size than"):
+        ClipTask(CONFIG, tokenizer, _small(tmp_path, width=32), "cpu", tmp_path / "out")
+
+
+def test_bounds_of_the_configuration() -> None:
+    with pytest.raises(ValueError, match=r"slots: .*give lengths"):
+        replace(CONFIG, slots=(0,))
+    with pytest.raises(ValueError, match=r"data\.kind: clips are trained on scenes"):
+        replace(CONFIG, data=DataConfig("folder"))

@@ -1,0 +1,67 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from unmask.scenes.data import DataConfig
+from unmask.scenes.truth import SceneConfig
+from unmask.tokenizers.causal import CausalConfig
+from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer, save_tokenizer
+from unmask.tokenizers.key_frames import SlotDecoderConfig
+from unmask.tokenizers.quantizers import QuantizerConfig
+from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+from unmask.training import slot_decoder
+from unmask.training.clip_tokenizer import ClipTokenizerTask, ClipTokenizerTraining
+from unmask.training.loop import Loop, LoopConfig
+from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
+from unmask.training.tokenizer import TokenizerLoss
+
+LOOP = LoopConfig(
+    steps=2, batch=2, learning_rate=1e-3, precision="fp32", warmup=1, log_every=1,
+    checkpoint_every=2, sheet_every=2,
+)  # fmt: skip
+CONFIG = SlotDecoderTraining(
+    DataConfig("scenes", SceneConfig(64)), LOOP, SlotDecoderConfig(channels=(8, 8), blocks=0)
+)
+
+
+@pytest.fixture(name="tokenizer", scope="module")
+def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    quantizer = QuantizerConfig("fsq", levels=(4, 4))
+    save_tokenizer(VQGAN(VQGANConfig((8, 8, 8), (8, 8, 8), 0, quantizer, local=True)), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = slot_decoder.psnr_by_motion
+    for module in ("slot_decoder", "clip_tokenizer"):
+        monkeypatch.setattr(
+            f"unmask.training.{module}.psnr_by_motion",
+            lambda source, draw: whole(source, draw, batches=1),
+        )
+
+
+def test_a_run_trains_the_decoder_and_leaves_the_pictures(tokenizer: Path, tmp_path: Path) -> None:
+    Loop(SlotDecoderTask(CONFIG, tokenizer, "cpu"), LOOP, tmp_path, "cpu").run()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {"psnr", "psnr_of_blend", "psnr_still", "psnr_moves_left"} <= set(figures)
+    load_slot_decoder(tmp_path / "model", load_tokenizer(tokenizer))
+
+
+def test_the_causal_peer_is_trained_by_the_same_loop(tmp_path: Path) -> None:
+    model = CausalConfig((8, 8, 8), 0, QuantizerConfig("lfq", bits=4))
+    training = ClipTokenizerTraining(model, CONFIG.data, LOOP)
+    Loop(ClipTokenizerTask(training, "cpu"), LOOP, tmp_path, "cpu").run()
+    assert "psnr_moves_left" in json.loads((tmp_path / "figures.json").read_text())
+
+
+def test_bounds_of_the_configuration() -> None:
+    with pytest.raises(ValueError, match=r"model\.slot: 2"):
+        replace(CONFIG, model=SlotDecoderConfig(slot=2))
+    with pytest.raises(ValueError, match=r"loss\.perceptual"):
+        replace(CONFIG, loss=TokenizerLoss(perceptual=0.1))

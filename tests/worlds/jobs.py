@@ -1,0 +1,72 @@
+"""Stores of jobs, and a server of its own process that may be killed at any moment."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import httpx2
+
+from tests.worlds.server import SECONDS, FakePipeline, live_server
+from unmask.server.jobs.database import open_database
+from unmask.server.jobs.job import NewJob
+from unmask.server.jobs.store import JobStore
+
+STEP_SECONDS = 0.01
+
+
+def job_store(folder: Path, lifetime: float = 3600.0, unended_bytes: int = 1 << 20) -> JobStore:
+    return JobStore(open_database(folder), lifetime, unended_bytes)
+
+
+def new_job(owner: str = "ann", key: str | None = None, digest: str = "", **form: object) -> NewJob:
+    return NewJob(owner, "images.generation", form, {}, key, digest)
+
+
+class KilledServer:
+    """A server in a process of its own, started anew after each kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tests.worlds.jobs"])
+        self._process: BaseProcess | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        receiving, sending = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=_serve, args=(self.folder, sending))
+        self._process.start()
+        assert receiving.poll(SECONDS * 3)
+        self.url = f"http://127.0.0.1:{receiving.recv()}"
+
+    def kill(self) -> None:
+        assert self._process is not None
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+
+    def wait(self, true: Callable[[httpx2.Client], bool]) -> None:
+        deadline = time.monotonic() + SECONDS * 3
+        with httpx2.Client(base_url=self.url) as client:
+            while not true(client):
+                assert time.monotonic() < deadline, "it never came true"
+                time.sleep(0.02)
+
+
+def _serve(folder: Path, port: "multiprocessing.connection.Connection") -> None:
+    """In the process that will be killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    pipeline = FakePipeline()
+    pipeline.fake.during = lambda prompts: time.sleep(STEP_SECONDS)
+    options = {"state_dir": folder, "jobs_at_once": 0, "running_jobs": 3}
+    with live_server(lambda key, device: pipeline, **options) as server:
+        port.send(server.bound_port)
+        while True:
+            time.sleep(SECONDS)

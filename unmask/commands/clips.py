@@ -1,0 +1,137 @@
+"""The commands that draw clips."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unmask.commands.drawing import Drawing, draws
+from unmask.commands.output import read_picture
+from unmask.commands.root import commands
+from unmask.commands.sources import clip_for, read_source, read_sources
+from unmask.errors import RequestError
+
+if TYPE_CHECKING:
+    from unmask.pipeline import ModelInfo, Scene
+
+Seconds = Annotated[
+    float | None, typer.Option(help="How long the clip is, to the nearest whole slot.")
+]
+Frames = Annotated[int | None, typer.Option(help="How many frames it has, instead of --seconds.")]
+
+
+def _length(info: "ModelInfo", seconds: float | None, frames: int | None) -> int | None:
+    """The frames that are asked for, None if that is left open."""
+    from unmask.pipeline import whole_slots
+
+    if seconds is not None and frames is not None:
+        raise RequestError("seconds and frames tell the same: give one of them", "frames")
+    return frames if seconds is None else 1 + whole_slots(seconds, info.clip_slot)
+
+
+@commands.command()
+@draws
+def video(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
+    seconds: Seconds = None,
+    frames: Frames = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(help="A further scene with a prompt of its own.", metavar="PROMPT:SECONDS"),
+    ] = None,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw a clip from PROMPT into a file. Several prompts make a file each, with a number in its
+    name."""
+
+    def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = _length(info, seconds, frames)
+        scenes = [_scene(text, info.clip_slot) for text in then or []]
+        return {"frames": info.frames if length is None else length, "scenes": scenes}
+
+    drawing.draw_clips(prompts, wanted)
+
+
+def _scene(text: str, slot: int) -> "Scene":
+    """The scene of PROMPT:SECONDS."""
+    from unmask.pipeline import Scene, whole_slots
+
+    prompt, _, seconds = text.rpartition(":")
+    try:
+        return Scene(prompt, whole_slots(float(seconds), slot, "then"))
+    except ValueError:
+        raise RequestError(f"then {text[:80]!r}: give PROMPT:SECONDS", "then") from None
+
+
+@commands.command()
+@draws
+def animate(
+    picture: Annotated[
+        Path, typer.Argument(help="png, webp or jpg file; - = standard input.", metavar="PICTURE")
+    ],
+    prompt: str,
+    seconds: Seconds = None,
+    frames: Frames = None,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw a clip that begins with PICTURE."""
+    from unmask.editing import extend
+
+    first = read_picture(picture)
+
+    def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = _length(info, seconds, frames) or info.frames or 1
+        return {"edit": extend(clip_for(info, first), length - 1)}
+
+    drawing.draw_clips([prompt], wanted)
+
+
+@commands.command()
+@draws
+def interpolate(
+    first: Annotated[Path, typer.Argument(help="A picture or a clip; - = standard input.")],
+    last: Annotated[Path, typer.Argument(help="A picture or a clip; - = standard input.")],
+    prompt: Annotated[str, typer.Argument(help="What happens, if you can say.")] = "",
+    seconds: Seconds = None,
+    frames: Frames = None,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Draw a clip that begins with FIRST and ends with LAST."""
+    from unmask import editing
+
+    begin, end = read_sources(first, last, ("first", "last"))
+    assert end is not None, "there is a second"
+
+    def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = _length(info, seconds, frames) or info.frames or 1
+        ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
+        return {"edit": editing.interpolate(*ends, length)}
+
+    drawing.draw_clips([prompt], wanted)
+
+
+@commands.command()
+@draws
+def extend(
+    clip: Annotated[Path, typer.Argument(help="A clip or a picture; - = standard input.")],
+    prompt: str,
+    seconds: Annotated[
+        float | None, typer.Option(help="How much longer it gets, to the nearest whole slot.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="The same, in frames.")] = None,
+    *,
+    drawing: Drawing,
+) -> None:
+    """Go on with CLIP, which comes back as it is."""
+    from unmask import editing
+
+    source = read_source(clip, "clip")
+
+    def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = _length(info, seconds, None if frames is None else 1 + frames) or info.frames or 1
+        return {"edit": editing.extend(clip_for(info, source, "clip"), length - 1)}
+
+    drawing.draw_clips([prompt], wanted)

@@ -1,0 +1,133 @@
+"""An example for every schema of the document, so that /docs shows what is really sent."""
+
+from collections.abc import Callable
+from typing import Any
+
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJ..."
+DATA_URL = f"data:image/png;base64,{PICTURE}"
+APPLE = {"prompt": "a red apple", "steps": 12, "seed": 7}
+USAGE = {
+    "input_tokens": 5,
+    "input_tokens_details": {"text_tokens": 5, "image_tokens": 0},
+    "output_tokens": 256,
+    "total_tokens": 261,
+}
+DATA = {"b64_json": PICTURE, "seed": 7, "image_index": 0}
+TIMINGS = {"queue": 0.001, "generate": 0.084, "encode": 0.002}
+ERROR = {
+    "message": "steps 0 is not in 1..256",
+    "type": "invalid_request_error",
+    "param": "steps",
+    "code": "invalid_value",
+}
+CARD = {
+    "id": "storybook-64",
+    "object": "model",
+    "created": 1780000000,
+    "owned_by": "unmask",
+    "state": "loaded",
+    "size_policy": "exact",
+    "max_edit_images": 1,
+    "max_edit_pixels": 24000000,
+    "max_drawn_pixels": 1048576,
+    "max_body_bytes": 1048576,
+    "max_upload_bytes": 20971520,
+    "max_seconds": 300.0,
+    "bounds": {"steps": {"minimum": 1, "maximum": 256}},
+    "size": "64x64",
+}
+STATE = {"job": "txt2img", "job_count": 1, "sampling_step": 6, "sampling_steps": 12}
+JOB = {
+    "id": "job_8f14e45fceea167a5a36dedd",
+    "object": "job",
+    "kind": "images.generation",
+    "status": "in_progress",
+    "progress": 50,
+    "created_at": 1780000000,
+    "started_at": 1780000001,
+}
+
+# By the names of the document's components.
+EXAMPLES: dict[str, Any] = {
+    "Bound": {"minimum": 1, "maximum": 256},
+    "EditSummary": {"kind": "inpaint", "feather": 4, "sha256": "9f86d081884c7d65"},
+    "ErrorBody": {"error": ERROR},
+    "JobAnswer": JOB,
+    "JobDeleted": {"id": JOB["id"], "object": "job.deleted", "deleted": True},
+    "JobList": {
+        "object": "list",
+        "data": [JOB],
+        "first_id": JOB["id"],
+        "last_id": JOB["id"],
+        "has_more": False,
+    },
+    "WebhookAnswer": {"object": "webhook", "url": "https://example.com/unmask"},
+    "WebhookBody": {"url": "https://example.com/unmask"},
+    "ErrorDetail": ERROR,
+    "ImageAnswer": {
+        "created": 1780000000,
+        "data": [DATA],
+        "background": "opaque",
+        "output_format": "png",
+        "size": "64x64",
+        "usage": USAGE,
+        "model": "storybook-64",
+        "seed": 7,
+        "timings": TIMINGS,
+        "subjects": [["red", "apple"]],
+        "scheduler": "p2",
+        "steps": 12,
+    },
+    "ImageData": DATA,
+    "Images": {"images": [PICTURE], "parameters": APPLE, "info": '{"seed": 7, "all_seeds": [7]}'},
+    "Model": {"title": "storybook-64", "model_name": "storybook-64", "filename": "storybook-64"},
+    "ModelCard": CARD,
+    "ModelList": {"object": "list", "data": [CARD]},
+    "Nothing": {},
+    "Options": {"sd_model_checkpoint": "storybook-64", "samples_format": "png"},
+    "Progress": {"progress": 0.5, "eta_relative": 0.04, "state": STATE, "current_image": PICTURE},
+    "Sampler": {"name": "halton"},
+    "Scheduler": {"name": "cosine", "label": "cosine"},
+    "Scripts": {"txt2img": [], "img2img": []},
+    "State": STATE,
+    "Status": {"status": "ready"},
+    "Timings": TIMINGS,
+    "Usage": USAGE,
+}
+
+# Of bodies, by their paths: fields of forms, to which come the files, or JSON.
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/images/generations": APPLE,
+    "/v1/images/edits": {"prompt": "a green apple", "strength": 0.6},
+    "/v1/images/outpaint": {"prompt": "a red apple on a table", "left": 32},
+    "/v1/images/variations": {"strength": 0.4},
+    "/sdapi/v1/txt2img": APPLE | {"width": 64, "height": 64, "sampler_name": "halton"},
+    "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
+    "/v1/webhook": {"url": "https://example.com/unmask"},
+    "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
+}
+FILES: dict[str, dict[str, Any]] = {
+    "multipart/form-data": {"image": "apple.png"},
+    "application/json": {"images": [{"image_url": DATA_URL}]},
+}
+
+
+def with_examples(make_document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Makes the document, with an example in every schema."""
+
+    def make() -> dict[str, Any]:
+        document = make_document()
+        for name, schema in document["components"]["schemas"].items():
+            if name in EXAMPLES:  # a test says that all are
+                schema["example"] = EXAMPLES[name]
+        for path, example in BODIES.items():
+            methods = document["paths"][path].values()
+            body = next(method["requestBody"] for method in methods if "requestBody" in method)
+            contents = body["content"]
+            for media_type, content in contents.items():
+                needed = content["schema"].get("required", [])
+                files = FILES[media_type].items()
+                content["example"] = example | {k: v for k, v in files if k in needed}
+        return document
+
+    return make

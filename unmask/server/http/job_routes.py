@@ -1,0 +1,189 @@
+"""The routes of jobs, of the files that they leave, and of the webhook that tells of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from unmask.errors import NotFoundError, UnmaskError
+from unmask.server.http.door import sender_of
+from unmask.server.http.errors import ErrorBody, error_body
+from unmask.server.http.forms import inlined
+from unmask.server.http.job_answers import (
+    JobAnswer,
+    JobDeleted,
+    JobList,
+    WebhookAnswer,
+    file_urls,
+    job_answer,
+)
+from unmask.server.jobs.job import Job, Status
+from unmask.server.jobs.jobs import Jobs
+from unmask.server.jobs.kinds import Kind
+from unmask.server.jobs.webhooks import LONGEST_URL
+
+KEEPALIVE_SECONDS = 15.0
+EVENT: Any = JobAnswer | ErrorBody
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["job", "error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization")),
+        },
+    },
+}
+RESULT_HEADERS = {
+    "cache-control": "private, max-age=300",
+    "content-security-policy": "default-src 'none'; sandbox",
+}
+
+
+class JobQuery(BaseModel):
+    """Which jobs a list holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = Field(None, description="the job before the first of the list")
+    limit: int = Field(20, ge=1, le=100)
+    order: Literal["asc", "desc"] = Field("desc", description="desc: the newest first")
+    status: Status | None = None
+    kind: str | None = None
+
+
+class WebhookBody(BaseModel):
+    """What to call."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    url: str = Field(max_length=LONGEST_URL, description="https, at a public address")
+
+
+def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
+    """The routes of jobs; ``kinds`` know how their results are told."""
+    router = APIRouter(
+        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+    )
+
+    def told(request: Request, job: Job) -> JobAnswer:
+        if job.status != "completed":
+            return job_answer(job)
+        urls = file_urls(job, request.base_url)
+        return job_answer(job, kinds[job.kind].describe(job, urls))
+
+    @router.get("/v1/jobs", response_model_exclude_none=True)
+    async def list_jobs(request: Request, query: Annotated[JobQuery, Query()]) -> JobList:
+        """The jobs of the sender."""
+        page = await jobs.page(sender_of(request).name, **query.model_dump())
+        data = [told(request, job) for job in page.jobs]
+        return JobList(
+            data=data,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+            has_more=page.has_more,
+        )
+
+    @router.get("/v1/jobs/{job_id}", response_model_exclude_none=True)
+    async def job(request: Request, job_id: str) -> JobAnswer:
+        """One job. That of a failed one is 200 too."""
+        return told(request, await jobs.find(sender_of(request).name, job_id))
+
+    @router.delete("/v1/jobs/{job_id}", response_model_exclude_none=True)
+    async def delete_job(request: Request, job_id: str) -> JobAnswer | JobDeleted:
+        """Cancel a job that has not ended; forget one that has, and remove its files."""
+        owner = sender_of(request).name
+        if not (await jobs.find(owner, job_id)).has_ended:
+            return told(request, await jobs.cancel(owner, job_id))
+        await jobs.remove(owner, job_id)
+        return JobDeleted(id=job_id)
+
+    @router.get(
+        "/v1/jobs/{job_id}/events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}}},
+    )
+    async def events(request: Request, job_id: str) -> Response:
+        """The job now, and after each change until it has ended, as server-sent events."""
+        job = await jobs.find(sender_of(request).name, job_id)
+
+        async def frames(job: Job) -> AsyncIterator[bytes]:
+            try:
+                yield _frame("job", told(request, job))
+                while not job.has_ended:
+                    try:
+                        async with asyncio.timeout(KEEPALIVE_SECONDS):
+                            job = await jobs.next_change(job)
+                    except TimeoutError:
+                        yield KEEPALIVE_COMMENT
+                        continue
+                    yield _frame("job", told(request, job))
+            except UnmaskError as error:
+                data = json.loads(bytes(error_body(error).body))
+                yield format_sse_event(event="error", data_str=json.dumps(data))
+
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        return StreamingResponse(frames(job), media_type="text/event-stream", headers=headers)
+
+    @router.get(
+        "/v1/results/{job_id}/{name}",
+        response_class=FileResponse,
+        responses={200: {"content": {"image/*": {"schema": {"type": "string"}}}}},
+    )
+    async def result(job_id: str, name: str, token: str = "") -> Response:
+        """A file of a result. The URL that a job tells is enough: no key is needed."""
+        path, media_type = await jobs.result(job_id, token, name)
+        return FileResponse(
+            path,
+            media_type=media_type,
+            filename=path.name,
+            content_disposition_type="inline",
+            headers=RESULT_HEADERS,
+        )
+
+    return router
+
+
+def make_webhook_router(jobs: Jobs) -> APIRouter:
+    """The routes of what is called when a job has ended."""
+    router = APIRouter(
+        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+    )
+
+    @router.put("/v1/webhook")
+    async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
+        """Call a URL whenever a job of the sender has ended. The secret that signs the calls is
+        told here only, and is new each time."""
+        hooks = await jobs.hooks()
+        secret = await run_in_threadpool(hooks.put, sender_of(request).name, body.url)
+        return WebhookAnswer(url=body.url, secret=secret)
+
+    @router.get("/v1/webhook", response_model_exclude_none=True)
+    async def webhook(request: Request) -> WebhookAnswer:
+        """What is called."""
+        hooks = await jobs.hooks()
+        url = await run_in_threadpool(hooks.find, sender_of(request).name)
+        if url is None:
+            raise NotFoundError("there is no webhook", "webhook")
+        return WebhookAnswer(url=url)
+
+    @router.delete("/v1/webhook", status_code=204)
+    async def delete_webhook(request: Request) -> None:
+        """Call it no more."""
+        hooks = await jobs.hooks()
+        if not await run_in_threadpool(hooks.remove, sender_of(request).name):
+            raise NotFoundError("there is no webhook", "webhook")
+
+    return router
+
+
+def _frame(name: str, answer: JobAnswer) -> bytes:
+    return format_sse_event(event=name, data_str=answer.model_dump_json(exclude_none=True))

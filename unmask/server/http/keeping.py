@@ -1,0 +1,172 @@
+"""Requests that are kept as jobs: those that ask to be answered later, those with a key of their
+own, and those that ask for URLs. The last two are waited for."""
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from unmask.errors import RequestError
+from unmask.server.engine.face import EngineFace
+from unmask.server.http.answer_schemas import ImagesAnswer
+from unmask.server.http.answers import Order, stored_answer, with_images, with_urls
+from unmask.server.http.door import meter_of, sender_of
+from unmask.server.http.errors import error_response, fault_response
+from unmask.server.http.job_answers import JobAnswer, file_urls, job_answer
+from unmask.server.http.orders import ImageKind, make_order
+from unmask.server.http.schemas import Body, ImageBody, Upload
+from unmask.server.http.waiting import unless_gone
+from unmask.server.jobs.job import Job, NewJob
+from unmask.server.jobs.jobs import Jobs
+from unmask.settings import Settings
+
+KEY = "Idempotency-Key"
+KEY_PATTERN = r"[!-~]{1,255}"
+LATER = "respond-async"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the document says of routes whose requests may be kept."""
+
+    responses: dict[int | str, dict[str, Any]]
+    extra: dict[str, Any]
+
+
+KEPT = Kept(
+    {202: {"model": JobAnswer, "description": "with Prefer: respond-async, the job"}},
+    {
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "description": f"{LATER}: answer with a job, and draw later",
+                "schema": {"type": "string"},
+            },
+            {
+                "name": KEY,
+                "in": "header",
+                "description": "the same request with the same key is drawn once",
+                "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+            },
+        ]
+    },
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a sender wants to be answered."""
+
+    later: bool
+    key: str | None
+    urls: bool
+
+    @classmethod
+    def of(cls, request: Request, body: ImageBody) -> "Wish":
+        """As the headers and the body say. RequestError."""
+        preferences = ",".join(request.headers.getlist("prefer")).split(",")
+        later = any(text.partition(";")[0].strip().lower() == LATER for text in preferences)
+        key = request.headers.get(KEY)
+        if key is not None and not re.fullmatch(KEY_PATTERN, key):
+            raise RequestError(f"{KEY}: give 1 to 255 printable ASCII characters", KEY)
+        wish = cls(later, key, body.response_format == "url")
+        if wish.is_kept and body.stream:
+            named = f"Prefer: {LATER}" if later else KEY if key else "response_format: url"
+            raise RequestError(f"stream: it does not go with {named}; choose one", "stream")
+        return wish
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it takes a job."""
+        return self.later or self.urls or self.key is not None
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps requests for images."""
+
+    engine: EngineFace
+    settings: Settings
+    jobs: Jobs
+
+    async def answer(
+        self, request: Request, kind: ImageKind[Body], upload: Upload[Body], wish: Wish
+    ) -> ImagesAnswer | Response:
+        """The job, or what came of it if that is waited for."""
+        owner, digest, job = sender_of(request).name, "", None
+        if wish.key is not None:
+            digest = await run_in_threadpool(_digest_of, kind, upload)
+            job = await self.jobs.earlier(owner, wish.key, digest)
+        if job is None:
+            order = await make_order(self.engine, self.settings, kind, upload, owner)
+            await meter_of(request).spend_tokens(order.weighed.cost.drawn_tokens)
+            new = _new_job(kind, upload, order, wish.key, digest)
+            job = await self.jobs.accept(new, at_once=not wish.later)
+        meter_of(request).close()  # from here on the job has the place
+        if wish.later:
+            return accepted(request, job)
+        return await self._answer_of(request, await self._wait(request, job, wish), wish)
+
+    async def _wait(self, request: Request, job: Job, wish: Wish) -> Job:
+        """The job when it has ended. Where it has no key nobody could ask for it again, so it is
+        given up when its sender leaves, or may wait no longer."""
+        seconds = self.settings.request_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await unless_gone(request, self.jobs.end(job))
+        except BaseException as error:
+            if wish.key is None:
+                await self.jobs.cancel(job.owner, job.id)
+            if isinstance(error, TimeoutError):
+                goes_on = f"; it goes on, as {job.id}" if wish.key else ""
+                raise TimeoutError(f"not done within {seconds:g} s{goes_on}") from None
+            raise
+
+    async def _answer_of(self, request: Request, job: Job, wish: Wish) -> ImagesAnswer | Response:
+        if job.fault is not None:
+            return fault_response(job.fault)
+        if job.status == "cancelled":
+            return error_response(410, f"the job {job.id} was cancelled", "job_cancelled")
+        if wish.urls:
+            return with_urls(stored_answer(job), file_urls(job, request.base_url))
+        files = await self.jobs.read(job)
+        return await run_in_threadpool(
+            lambda: with_images(stored_answer(job), [files[note.name] for note in job.files])
+        )
+
+
+def accepted(request: Request, job: Job) -> JSONResponse:
+    """The answer to a request that will be drawn later."""
+    headers = {
+        "location": f"{request.base_url}v1/jobs/{job.id}",
+        "preference-applied": LATER,
+    }
+    body = job_answer(job).model_dump(mode="json", exclude_none=True)
+    return JSONResponse(body, 202, headers)
+
+
+def _new_job(
+    kind: ImageKind[Body], upload: Upload[Body], order: Order, key: str | None, digest: str
+) -> NewJob:
+    """An order to be kept: whatever it left open is fixed, so that each run draws the same."""
+    fixed = {"seed": order.request.seed, "model": order.model.name}
+    body = upload.body.model_copy(update=fixed)
+    form = body.model_dump(mode="json", exclude_none=True)
+    uploads: dict[str, bytes] = dict(upload.files.items())
+    return NewJob(order.key, kind.name, form, uploads, key, digest)
+
+
+def _digest_of(kind: ImageKind[Body], upload: Upload[Body]) -> str:
+    """What tells one request from another, however it was written."""
+    digest = hashlib.sha256(
+        f"{kind.name} {upload.body.model_dump_json(exclude_none=True)}".encode()
+    )
+    for name, data in sorted(upload.files.items()):
+        digest.update(f" {name} {hashlib.sha256(data).hexdigest()}".encode())
+    return digest.hexdigest()

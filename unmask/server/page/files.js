@@ -1,0 +1,185 @@
+// Files in and out: what a PNG of Unmask says, other formats, and the same request as code or as a link.
+
+import { hasKey, parse, stringify } from "./api.js";
+import { blank, context, make } from "./dom.js";
+
+/** @typedef {import("./api.js").Values} Values */
+
+const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
+const LONGEST_NOTE = 1 << 20;
+
+/**
+ * The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read.
+ * @param {Blob} file
+ * @returns {Promise<Values | null>}
+ */
+export async function notes(file) {
+  const data = new DataView(await file.arrayBuffer());
+  if (data.byteLength < 8 || SIGNATURE.some((byte, i) => data.getUint8(i) !== byte)) return null;
+  let at = 8;
+  while (at + 12 <= data.byteLength) {
+    const length = data.getUint32(at);
+    const kind = latin(data, at + 4, 4);
+    if (at + 12 + length > data.byteLength) return null;
+    if (kind === "iTXt" && length < LONGEST_NOTE) {
+      const chunk = new Uint8Array(data.buffer, at + 8, length);
+      const ends = nuls(chunk);
+      // keyword 0, compressed or not, method, language 0, keyword in it 0, text
+      if (latin(data, at + 8, ends[0] ?? 0) === "unmask" && chunk[ends[0] + 1] === 0) {
+        const second = ends.find((end) => end > ends[0] + 2) ?? -1;
+        const third = ends.find((end) => end > second) ?? -1;
+        try {
+          const values = parse(new TextDecoder().decode(chunk.subarray(third + 1)));
+          return values && typeof values === "object" && !Array.isArray(values) ? values : null;
+        } catch {
+          return null;
+        }
+      }
+    }
+    at += 12 + length;
+  }
+  return null;
+}
+
+/** @param {Uint8Array} chunk */
+function nuls(chunk) {
+  const found = [];
+  for (let i = 0; i < chunk.length && found.length < 8; i += 1) if (chunk[i] === 0) found.push(i);
+  return found;
+}
+
+/**
+ * @param {DataView} data
+ * @param {number} at
+ * @param {number} length
+ */
+function latin(data, at, length) {
+  return Array.from({ length: Math.min(length, 80) }, (_, i) => String.fromCharCode(data.getUint8(at + i))).join("");
+}
+
+/**
+ * Save a picture. A PNG is the server's own file, with what it was drawn from; the others are made here.
+ * @param {Blob} blob
+ * @param {string} format
+ * @param {string} name
+ */
+export async function download(blob, format, name) {
+  const file = blob.type === `image/${format}` ? blob : await converted(blob, format);
+  const address = URL.createObjectURL(file);
+  make("a", { href: address, download: `${name}.${format === "jpeg" ? "jpg" : format}` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/**
+ * @param {Blob} blob
+ * @param {string} format
+ * @returns {Promise<Blob>}
+ */
+async function converted(blob, format) {
+  const picture = await createImageBitmap(blob);
+  const canvas = blank(picture.width, picture.height);
+  const pen = context(canvas);
+  if (format === "jpeg") {
+    pen.fillStyle = "#ffffff"; // it holds no transparency
+    pen.fillRect(0, 0, picture.width, picture.height);
+  }
+  pen.drawImage(picture, 0, 0);
+  return asFile(canvas, `image/${format}`, 0.95);
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} [kind]
+ * @param {number} [quality]
+ * @returns {Promise<Blob>}
+ */
+export function asFile(canvas, kind = "image/png", quality = undefined) {
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(`this browser writes no ${kind}`))), kind, quality);
+  });
+}
+
+/** @param {Values} values */
+export function nameOf(values) {
+  const words = String(values.prompt ?? "picture").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 48);
+  return `${words || "picture"}-${values.seed ?? 0}`;
+}
+
+/** @param {string} path */
+function address(path) {
+  return new URL(path, document.baseURI.split("#")[0]).href;
+}
+
+/** @param {string} text */
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * The request for a shell.
+ * @param {string} path
+ * @param {Values} body
+ * @param {string[]} files the names of its pictures
+ */
+export function asCurl(path, body, files) {
+  const lines = [`curl -s ${quoted(address(path))}`];
+  if (hasKey()) lines.push(`-H "authorization: Bearer $UNMASK_KEY"`);
+  if (files.length) {
+    for (const name of files) lines.push(`-F ${name}=@${name}.png`);
+    for (const [name, value] of Object.entries(body)) lines.push(`--form-string ${quoted(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`);
+  } else lines.push("-H 'content-type: application/json'", `-d ${quoted(stringify(body))}`);
+  return lines.join(" \\\n  ");
+}
+
+/** A value as Python writes it. @param {unknown} value @returns {string} */
+function python(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+/**
+ * The request for OpenAI's client.
+ * @param {string} path
+ * @param {Values} body
+ * @param {string[]} files
+ */
+export function asPython(path, body, files) {
+  const { prompt, n, model, seed, ...others } = body;
+  const extra = { ...(seed === undefined ? {} : { seed }), ...others };
+  const pairs = Object.entries(extra).map(([name, value]) => `${JSON.stringify(name)}: ${name === "seed" ? value : python(value)}`);
+  const own = [`prompt=${python(prompt ?? "")}`];
+  if (model) own.push(`model=${python(model)}`);
+  if (n) own.push(`n=${n}`);
+  if (pairs.length) own.push(`extra_body={${pairs.join(", ")}}`);
+  const base = address("v1");
+  const call = { "v1/images/generations": "generate", "v1/images/edits": "edit" }[path];
+  const pictures = files.map((name) => `${name}=open("${name}.png", "rb")`);
+  const lines = call
+    ? ["from openai import OpenAI", "", `client = OpenAI(base_url=${python(base)}, api_key="YOUR KEY")`, `answer = client.images.${call}(`, ...[...pictures, ...own].map((line) => `    ${line},`), ")"]
+    : ["import requests  # OpenAI's client has no such route", "", "answer = requests.post(", `    ${python(address(path))},`,
+      `    files={${files.map((name) => `"${name}": open("${name}.png", "rb")`).join(", ")}},`,
+      `    data=${JSON.stringify(Object.fromEntries(Object.entries(body).map(([name, value]) => [name, String(value)])))},`, ").json()"];
+  const item = call ? "answer.data[0].b64_json" : 'answer["data"][0]["b64_json"]';
+  return ["import base64", "", ...lines, `open("picture.png", "wb").write(base64.b64decode(${item}))`, ""].join("\n");
+}
+
+/**
+ * A link that holds a view and all its settings. Whoever opens it sees them; nothing is drawn before they say so.
+ * @param {string} view
+ * @param {Values} settings
+ */
+export function asLink(view, settings) {
+  return `${address("")}#${encodeURIComponent(stringify({ view, settings }))}`;
+}
+
+/** What a link holds, if this page was opened by one. @returns {{view: string, settings: Values} | null} */
+export function fromLink() {
+  try {
+    const held = parse(decodeURIComponent(location.hash.slice(1)));
+    return held && typeof held.settings === "object" && typeof held.view === "string" ? held : null;
+  } catch {
+    return null;
+  }
+}

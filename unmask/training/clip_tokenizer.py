@@ -1,0 +1,90 @@
+"""Training of the causal clip tokenizer, a peer of key frames, on the same rendered clips."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from unmask import config as settings
+from unmask.checkpoint import save_weights
+from unmask.scenes.data import DataConfig, open_bank
+from unmask.scenes.moving.renderer import MovingRenderer
+from unmask.scenes.moving.truth import SLOT, MovingConfig
+from unmask.scenes.seeds import HELD_OUT
+from unmask.scenes.sheets import contact_sheet
+from unmask.tokenizers.causal import CausalConfig, CausalTokenizer
+from unmask.training.loop import LoopConfig
+from unmask.training.losses import gradient_difference, psnr
+from unmask.training.slot_decoder import psnr_by_motion
+from unmask.training.tokenizer import TokenizerLoss
+
+
+@dataclass(frozen=True)
+class ClipTokenizerTraining:
+    """A configuration file of ``unmask train clip-tokenizer``; clips have ``slots`` slots behind
+    the first frame."""
+
+    model: CausalConfig
+    data: DataConfig
+    loop: LoopConfig
+    loss: TokenizerLoss = field(default_factory=TokenizerLoss)
+    slots: int = 1
+
+    def __post_init__(self) -> None:
+        if self.loss.perceptual:
+            raise ValueError("loss.perceptual: not for clips; give 0")
+
+
+class ClipTokenizerTask:
+    """Round trips of clips, seen as a task of the loop."""
+
+    def __init__(self, config: ClipTokenizerTraining, device: str) -> None:
+        self.config = config
+        torch.manual_seed(config.loop.seed)
+        self.module: nn.Module = CausalTokenizer(config.model)
+        bank, scenes = open_bank(config.data), config.data.scenes
+        self.source, self.held_out = (
+            MovingRenderer(bank, MovingConfig(replace(scenes, seed=scenes.seed + seed), 4), device)
+            for seed in (config.loop.seed, HELD_OUT)
+        )
+
+    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        scenes = self.source.composer.compose(self.config.loop.batch, index)
+        slots = self.config.slots
+        first = SLOT * (index % (scenes.slots - slots + 1))
+        frames = self.source.render(scenes, range(first, first + SLOT * slots + 1))
+        decoded, indices, quantizer_loss = module(frames)
+        drawn, truth, weights = (
+            decoded.float().flatten(0, 1),
+            frames.flatten(0, 1),
+            self.config.loss,
+        )
+        loss = weights.absolute * F.l1_loss(drawn, truth)
+        loss = loss + weights.square * F.mse_loss(drawn, truth)
+        loss = loss + weights.gradient * gradient_difference(drawn, truth) + quantizer_loss
+        figures = {"psnr": psnr(drawn.detach(), truth).mean()}
+        figures["codes_in_batch"] = torch.tensor(float(indices.unique().numel()))
+        return loss, figures
+
+    def sheet(self, average: nn.Module) -> Image.Image:
+        """Held-out slots, each row a slot: its frames as rendered, and after the round trip."""
+        assert isinstance(average, CausalTokenizer)
+        frames = self.held_out.render(self.held_out.composer.compose(16, 1), range(SLOT + 1))
+        drawn = average.decode_clips(average.encode_clips(frames))
+        return contact_sheet(torch.cat([frames, drawn], 1).flatten(0, 1), 2 * SLOT + 2, enlarge=2)
+
+    def measure(self, average: nn.Module) -> dict[str, float]:
+        """PSNR of whole slots on the held-out slots of the slot decoder's table."""
+        assert isinstance(average, CausalTokenizer)
+        return psnr_by_motion(
+            self.held_out, lambda frames: average.decode_clips(average.encode_clips(frames))[:, 1:]
+        )
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        assert isinstance(average, CausalTokenizer)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.save_json(average.config, folder / "config.json")
+        save_weights(average, folder / "model.safetensors")
