@@ -36,9 +36,9 @@ def lasts(track: Track, frames: int, first: int = 0, last: int | None = None) ->
     return len(inside) >= THERE * (end - first + 1)
 
 
-def rests(track: Track, whole: bool = True) -> bool:
+def rests(track: Track) -> bool:
     """Whether a track stays where it is, and as large."""
-    x, y, side = track.series(whole)
+    x, y, side = track.series()
     return max(_range(x), _range(y)) < LEAST and max(side) < RESIZED * min(side)
 
 
@@ -48,27 +48,24 @@ def _still(track: Track, frames: Tensor, speed: str | None) -> str | None:
     return None if rests(track) else "wrong motion"
 
 
-def goes(axis: int, sign: int, seen: bool = True) -> Check:
-    """The check of a motion along an axis, 0 across and 1 down; ``seen`` if nothing hides it."""
+def _goes(axis: int, sign: int) -> Check:
+    """The check of a motion along an axis, 0 across and 1 down."""
 
     def check(track: Track, frames: Tensor, speed: str | None) -> str | None:
-        if seen and not lasts(track, len(frames)):
+        if not lasts(track, len(frames)):
             return "vanish"
-        x, y, side = track.series(whole=seen)
+        if rests(track):
+            return "frozen"
+        x, y, side = track.series()
         along, across = ((x, y), (y, x))[axis]
         way = sign * (along[-1] - along[0])
-        if max(_range(x), _range(y)) < LEAST:
-            return "frozen"
-        if way <= -LEAST or _range(across) >= LEAST + 4 * (not seen):
+        if way <= -LEAST or _range(across) >= LEAST:
             return "wrong direction"
-        back = _backtrack([sign * at for at in along])
-        if way < LEAST or back >= LEAST + 4 * (not seen):
-            return "wrong motion"
-        if seen and max(side) >= RESIZED * min(side):
+        steady = _backtrack([sign * at for at in along]) < LEAST
+        if way < LEAST or not steady or max(side) >= RESIZED * min(side):
             return "wrong motion"
         if speed is not None:
-            times = [s.frame for s in (track.whole if seen else track.seen)]
-            quick = _pace(times, along, len(frames)) > FASTER
+            quick = _pace([seen.frame for seen in track.whole], along, len(frames)) > FASTER
             if quick != (speed == "quickly"):
                 return "wrong speed"
         return None
@@ -92,8 +89,8 @@ def _jumps(track: Track, frames: Tensor, speed: str | None) -> str | None:
     if rests(track):
         return "frozen"
     across, down = _legs(track)
-    # Up, down and up again, at least.
-    right = not across and len(down) >= 3 and down[0] < 0
+    # Up, down and up again, at least, and no more than once a slot.
+    right = not across and 3 <= len(down) <= (len(frames) - 1) // SLOT and down[0] < 0
     return None if right else "wrong motion"
 
 
@@ -156,10 +153,10 @@ def _spins(track: Track, frames: Tensor, speed: str | None) -> str | None:
 
 CHECKS: dict[str, Check] = {
     "still": _still,
-    "moves left": goes(0, -1),
-    "moves right": goes(0, 1),
-    "moves up": goes(1, -1),
-    "moves down": goes(1, 1),
+    "moves left": _goes(0, -1),
+    "moves right": _goes(0, 1),
+    "moves up": _goes(1, -1),
+    "moves down": _goes(1, 1),
     "bounces": _bounces,
     "grows": _resizes(True),
     "shrinks": _resizes(False),

@@ -40,7 +40,7 @@ _OF_MOTION = {
 }
 CATEGORIES = (*dict.fromkeys(_OF_MOTION.values()), *ARRANGEMENTS[1:])
 SCENES_AT_ONCE = 32
-MOST_TRIES = 200  # batches of scenes
+MOST_TRIES = 100  # batches of scenes
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,10 @@ def make_clip_prompts(
     """``count`` prompts a category that training may have met, then ``held_out_count`` a category
     that it cannot have met, ``percent`` of the combinations being held out.
 
-    RequestError if a category has none of these.
+    RequestError if there are no two nouns, or a category has none of these.
     """
+    if len(nouns) < 2:
+        raise RequestError(f"nouns: {len(nouns)}; the categories with two objects need 2", "nouns")
     if held_out_count and percent < 1:
         raise RequestError(
             f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
