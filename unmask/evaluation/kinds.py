@@ -89,9 +89,8 @@ class Pictures(Kind):
         if self.features is not None:
             found = self.features(images.flatten(0, 1))
             frechet = None if wanted is None else frechet_distance(found, wanted)
-            spread = (
-                diversity(found.unflatten(0, images.shape[:2])) if images.shape[1] > 1 else None
-            )
+            apart = found.view(*images.shape[:2], *found.shape[1:])
+            spread = diversity(apart) if images.shape[1] > 1 else None
         verdicts = judge_prompts(self._prompts, images, self.judge)
         return Measured(verdicts, {"frechet": frechet, "diversity": spread})
 
