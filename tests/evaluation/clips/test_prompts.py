@@ -32,8 +32,8 @@ def test_seen_and_unseen_combinations_are_told_apart() -> None:
 
 
 def test_what_no_scene_shows_is_refused() -> None:
-    with pytest.raises(RequestError, match="no prompt of 'still' is held out with 2 nouns"):
-        make_clip_prompts(("circle", "ring"), 1, 4, 0, 1, 1)
+    with pytest.raises(RequestError, match="no prompt of 'still' is held out with 6 nouns"):
+        make_clip_prompts(NOUNS, 1, 4, 0, 1, 1)
     with pytest.raises(RequestError, match="nouns: 1; the categories"):
         make_clip_prompts(("circle",), 8, 4, 0, 1)
 
