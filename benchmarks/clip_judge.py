@@ -58,7 +58,7 @@ def main() -> None:
         with torch.inference_mode():
             tripped = [
                 tokenizer.decode_clips(tokenizer.encode_clips(part))
-                for part in clips.split(AT_ONCE)
+                for part in torch.split(clips, AT_ONCE)
             ]
         shown["after the tokenizer"] = torch.cat(tripped)
     right: dict[str, list[bool]] = {}

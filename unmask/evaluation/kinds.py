@@ -90,7 +90,7 @@ class Pictures(Kind):
             found = self.features(images.flatten(0, 1))
             frechet = None if wanted is None else frechet_distance(found, wanted)
             spread = (
-                diversity(found.unflatten(0, images.shape[:2])) if images.shape[1] > 1 else None
+                diversity(found.reshape(*images.shape[:2], -1)) if images.shape[1] > 1 else None
             )
         verdicts = judge_prompts(self._prompts, images, self.judge)
         return Measured(verdicts, {"frechet": frechet, "diversity": spread})

@@ -10,7 +10,8 @@ def _walks(count: int, seed: int) -> Tensor:
     """Features (clips, 9, 6) of frames that go somewhere evenly."""
     random = torch.Generator().manual_seed(seed)
     start, way = torch.randn(2, count, 1, 6, generator=random)
-    return start + (way + 2) * torch.linspace(0, 1, 9)[:, None]
+    frames: Tensor = start + (way + 2) * torch.linspace(0, 1, 9)[:, None]
+    return frames
 
 
 WANTED = motion_features(_walks(200, 0))

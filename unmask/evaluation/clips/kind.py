@@ -98,10 +98,10 @@ class Clips(Kind):
             return torch.cat(
                 [
                     tokenizer.decode_clips(tokenizer.encode_clips(part))
-                    for part in clips.split(AT_ONCE)
+                    for part in torch.split(clips, AT_ONCE)
                 ]
             )
 
     def _features_of_frames(self, clips: Tensor) -> Tensor:
         assert self.features is not None, "features were given"
-        return self.features(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        return self.features(clips.flatten(0, 1)).reshape(*clips.shape[:2], -1)
