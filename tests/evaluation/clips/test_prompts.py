@@ -2,6 +2,7 @@ import pytest
 
 from tests.worlds.moving import shapes_moving
 from unmask.errors import ConfigError, RequestError
+from unmask.evaluation.clips import prompts as prompts_module
 from unmask.evaluation.clips.prompts import CATEGORIES, make_clip_prompts, true_scenes
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.vocabulary import held_out
@@ -31,9 +32,10 @@ def test_seen_and_unseen_combinations_are_told_apart() -> None:
         make_clip_prompts(NOUNS, 0, 4, 0, 1, 1)
 
 
-def test_what_no_scene_shows_is_refused() -> None:
-    with pytest.raises(RequestError, match="no prompt of 'still' is held out with 2 nouns"):
-        make_clip_prompts(("circle", "ring"), 1, 4, 0, 1, 1)
+def test_what_no_scene_shows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts_module, "MOST_TRIES", 20)
+    with pytest.raises(RequestError, match="no prompt of 'still' is held out with 6 nouns"):
+        make_clip_prompts(NOUNS, 1, 4, 0, 1, 1)
     with pytest.raises(RequestError, match="nouns: 1; the categories"):
         make_clip_prompts(("circle",), 8, 4, 0, 1)
 

@@ -40,7 +40,7 @@ _OF_MOTION = {
 }
 CATEGORIES = (*dict.fromkeys(_OF_MOTION.values()), *ARRANGEMENTS[1:])
 SCENES_AT_ONCE = 32
-MOST_TRIES = 100  # batches of scenes
+MOST_TRIES = 400  # batches of scenes
 
 
 @dataclass(frozen=True)

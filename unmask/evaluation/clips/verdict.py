@@ -107,9 +107,9 @@ def _wrong(prompt: ClipPrompt, actor: Actor, track: Track, frames: Tensor) -> se
 
 def _is_there(prompt: ClipPrompt, track: Track) -> bool:
     """Whether a track is an object in enough frames, even if it comes at the very end; where one
-    hides another, broken ones will do."""
+    hides another, it need only be whole among others."""
     if prompt.category == "passing":
-        return len(track.seen) >= LASTS
+        return len(track.whole) >= BRIEFLY
     return len(track.clear) >= (1 if prompt.actors[0].motion in _FAINT else BRIEFLY)
 
 
