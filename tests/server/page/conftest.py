@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from tests.worlds.studio import Studio, wait_for_port
 from unmask.server.http.server import Server
@@ -15,6 +22,8 @@ from unmask.settings import Settings
 
 CHROMIUM = shutil.which("chromium")
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
+
+WAIT_MS = 20_000  # for what a slow machine may take a while to do
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,7 +104,8 @@ def open_studio(browser: Browser) -> Iterator[Callable[..., Studio]]:
             color_scheme="dark" if dark else "light",
             accept_downloads=True,
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
         contexts.append(context)
         page = context.new_page()
         _watch(page, address, faults)

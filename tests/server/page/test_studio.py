@@ -312,7 +312,9 @@ def test_all_of_it_goes_by_keys(address: str, open_studio: Open) -> None:
     expect(page.get_by_role("tab", name="Edit")).to_be_focused()
     studio.open("edit")
     studio.drop(plain_png(), "a.png")
-    studio.view.locator(".paper").focus()
+    paper = studio.view.locator(".paper")
+    expect(paper).to_be_visible()  # once the file is read; before, it cannot have the focus
+    paper.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     studio.draw("Draw the edit")
