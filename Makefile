@@ -27,7 +27,7 @@ check: $(READY) ## lint, formatting and types
 
 coverage: $(READY) ## what the quick tests of sampling, editing and the engine reach, and its floor
 	$(BIN)/coverage run -m pytest -q -m "not slow" \
-		tests/sampling tests/editing tests/server/engine tests/test_pipeline.py
+		tests/sampling tests/editing tests/server/engine tests/test_pipeline.py tests/test_clip_pipeline.py
 	$(BIN)/coverage report --include='unmask/sampling/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/editing/*' --fail-under=97
 	$(BIN)/coverage report --include='unmask/server/engine/*' --fail-under=95
