@@ -11,7 +11,7 @@ from unmask.pipeline import Generated
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Progress
-from unmask.server.http.answers import Order
+from unmask.server.http.order import Order
 
 PREVIEWS = 3  # of each image: enough to see it come, and each is decoded whether it is seen or not
 MOST_CHOICES = 10_000  # of models, by senders; the one that chose longest ago loses its choice

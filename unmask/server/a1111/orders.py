@@ -20,7 +20,7 @@ from unmask.sampling.noise import SEED_BOUND
 from unmask.server.a1111.schemas import HINTS, ImageToImage, TextToImage
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.answers import Order
+from unmask.server.http.order import Order
 from unmask.server.http.orders import EDIT, GENERATION, make_order
 from unmask.server.http.schemas import EditBody, FileName, GenerationBody, Upload, read_body
 from unmask.settings import Settings

@@ -182,6 +182,12 @@ class ModelCard(BaseModel):
     max_long_prompt_text_tokens: int | None = Field(
         default=None, description="with long_prompt; absent if the model reads no chunks"
     )
+    frames: int | None = Field(
+        default=None, description="of a clip that is drawn at once; absent if it draws no clips"
+    )
+    max_frames: int | None = Field(default=None, description="of a clip")
+    rate: int | None = Field(default=None, description="frames a second of a clip")
+    slot: int | None = Field(default=None, description="frames between two key frames of a clip")
 
 
 class ModelList(BaseModel):

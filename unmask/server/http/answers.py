@@ -5,8 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from PIL import Image
@@ -14,9 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import Size, encode, parameters, scaled, size_text
-from unmask.pipeline import DrawRequest, Generated, ModelInfo
-from unmask.server.engine.costs import WeighedRequest
+from unmask.encoding import parameters, size_text
+from unmask.pipeline import Generated
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
 from unmask.server.http.answer_schemas import (
@@ -28,71 +26,13 @@ from unmask.server.http.answer_schemas import (
     ImagesAnswer,
     PreviewEvent,
     Timings,
-    Usage,
 )
 from unmask.server.http.errors import error_body
-from unmask.server.http.schemas import ImageBody
+from unmask.server.http.order import Order
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
 from unmask.server.jobs.job import Job
 
 KEEPALIVE_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """A resolved request, the body it came in, and who asks."""
-
-    body: ImageBody
-    weighed: WeighedRequest
-    key: str
-    timeout: float
-    size: Size  # of the images that come back: what is drawn is scaled to it
-
-    @property
-    def request(self) -> DrawRequest:
-        """What is drawn."""
-        return self.weighed.request
-
-    @property
-    def model(self) -> ModelInfo:
-        """The model that draws it."""
-        return self.weighed.model.pipeline.info
-
-    @property
-    def background(self) -> Literal["opaque", "transparent"]:
-        """OpenAI's word for what lies behind."""
-        edit = self.request.edit
-        return "transparent" if edit is not None and edit.keeps_alpha else "opaque"
-
-    @property
-    def size_policy(self) -> Literal["scale"] | None:
-        """How the images came to their size, if it is not the one that was drawn."""
-        return None if self.size == self.request.size else "scale"
-
-    @property
-    def drawn_size(self) -> str | None:
-        """The size that was drawn, if it is another."""
-        return None if self.size == self.request.size else size_text(self.request.size)
-
-    def usage(self, position: int | None = None) -> Usage:
-        """Tokens of the prompt, and of all windows of the images; or what one of the images adds,
-        by its position: the prompt counts with the first."""
-        read = 0 if position else self.weighed.model.pipeline.text_tokens(self.request.prompt)
-        drawn = self.weighed.cost.drawn_tokens
-        if position is not None:
-            drawn //= self.request.n
-        return Usage(
-            input_tokens=read,
-            input_tokens_details={"text_tokens": read, "image_tokens": 0},
-            output_tokens=drawn,
-            total_tokens=read + drawn,
-        )
-
-    def file(self, image: Image.Image, text: str = "") -> bytes:
-        """An image as the body asks for it."""
-        if image.size != self.size:
-            image = scaled(image, self.size)
-        return encode(image, self.body.image_format, self.body.image_quality, text)
 
 
 async def submit(

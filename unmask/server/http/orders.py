@@ -10,7 +10,6 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.answers import Order
 from unmask.server.http.edits import (
     Picture,
     Reading,
@@ -19,6 +18,7 @@ from unmask.server.http.edits import (
     make_outpaint,
     make_variation,
 )
+from unmask.server.http.order import Order
 from unmask.server.http.schemas import (
     STEPS,
     Body,

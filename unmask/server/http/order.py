@@ -1,0 +1,69 @@
+"""An order: what a sender asks for, checked, and how the answer must look."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from unmask.encoding import Size, encode, scaled, size_text
+from unmask.pipeline import DrawRequest, ModelInfo
+from unmask.server.engine.costs import WeighedRequest
+from unmask.server.http.answer_schemas import Usage
+from unmask.server.http.schemas import ImageBody
+
+
+@dataclass(frozen=True)
+class Order:
+    """A resolved request, the body it came in, and who asks."""
+
+    body: ImageBody
+    weighed: WeighedRequest
+    key: str
+    timeout: float
+    size: Size  # of the images that come back: what is drawn is scaled to it
+
+    @property
+    def request(self) -> DrawRequest:
+        """What is drawn."""
+        return self.weighed.request
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that draws it."""
+        return self.weighed.model.pipeline.info
+
+    @property
+    def background(self) -> Literal["opaque", "transparent"]:
+        """OpenAI's word for what lies behind."""
+        edit = self.request.edit
+        return "transparent" if edit is not None and edit.keeps_alpha else "opaque"
+
+    @property
+    def size_policy(self) -> Literal["scale"] | None:
+        """How the images came to their size, if it is not the one that was drawn."""
+        return None if self.size == self.request.size else "scale"
+
+    @property
+    def drawn_size(self) -> str | None:
+        """The size that was drawn, if it is another."""
+        return None if self.size == self.request.size else size_text(self.request.size)
+
+    def usage(self, position: int | None = None) -> Usage:
+        """Tokens of the prompt, and of all windows of the images; or what one of the images adds,
+        by its position: the prompt counts with the first."""
+        read = 0 if position else self.weighed.model.pipeline.text_tokens(self.request.prompt)
+        drawn = self.weighed.cost.drawn_tokens
+        if position is not None:
+            drawn //= self.request.n
+        return Usage(
+            input_tokens=read,
+            input_tokens_details={"text_tokens": read, "image_tokens": 0},
+            output_tokens=drawn,
+            total_tokens=read + drawn,
+        )
+
+    def file(self, image: Image.Image, text: str = "") -> bytes:
+        """An image as the body asks for it."""
+        if image.size != self.size:
+            image = scaled(image, self.size)
+        return encode(image, self.body.image_format, self.body.image_quality, text)
