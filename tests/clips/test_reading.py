@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from tests.worlds.clips import RATE, SIDE, moving
+from tests.worlds.clips import RATE, SIDE, decoded, moving, refusal
 from unmask.clips import reading
-from unmask.clips.child import Order, Report, decode
 from unmask.clips.clip import Clip
-from unmask.clips.kinds import cut_short, kind_of
+from unmask.clips.kinds import cut_short
 from unmask.clips.limits import ClipLimits
 from unmask.clips.reading import read_clip, read_clip_file
 from unmask.errors import RequestError
@@ -26,24 +24,6 @@ CLIP = Clip(moving(), RATE)
 PILLOWS = pytest.mark.parametrize("name", ["webp", "gif", "apng"])
 # Of a gif that repeats itself: its start, and a frame that is shown for 0.04 s.
 GIF_START = b"GIF89a" + struct.pack("<HHBBB", 300, 200, 0xF0, 0, 0) + bytes(3) + b"\xff" * 3
-
-
-def _decoded(
-    data: bytes, limits: ClipLimits | None = None, rate: float | None = None
-) -> tuple[Report, NDArray[np.uint8]]:
-    kind = kind_of(data)
-    assert kind is not None
-    output = io.BytesIO()
-    report = decode(data, Order(kind, limits or ClipLimits(), rate), output)
-    width, height = report.size
-    pixels = np.frombuffer(output.getvalue(), np.uint8)
-    return report, pixels.reshape(report.frames, height, width, 3)[report.picks]
-
-
-def _refusal(data: bytes, limits: ClipLimits | None = None) -> str:
-    with pytest.raises(RequestError) as error:
-        _decoded(data, limits)
-    return str(error.value)
 
 
 def _endless(frames: int, width: int = 300, height: int = 200) -> bytes:
@@ -79,7 +59,7 @@ def test_a_damaged_animation_is_an_error_of_its_decoder_or_has_frames(name: str)
         for place in random.integers(12, len(data), 8):
             damaged[place] = random.integers(256)
         try:
-            report, frames = _decoded(bytes(damaged))
+            report, frames = decoded(bytes(damaged))
         except Exception as error:
             assert not isinstance(error, AssertionError)  # noqa: PT017
         else:
@@ -99,7 +79,7 @@ def test_a_png_that_counts_other_frames_than_it_has_is_refused() -> None:
         body = b"acTL" + struct.pack(">II", number, 0)
         changed = data[:place] + body + struct.pack(">I", zlib.crc32(body)) + data[place + 16 :]
         try:
-            report, _ = _decoded(changed)
+            report, _ = decoded(changed)
         except Exception as error:
             assert not isinstance(error, AssertionError)  # noqa: PT017
         else:
@@ -109,32 +89,32 @@ def test_a_png_that_counts_other_frames_than_it_has_is_refused() -> None:
 def test_an_endless_gif_is_stopped_by_its_frames_its_seconds_and_its_pixels() -> None:
     data = _endless(400)
     assert len(data) < 200_000
-    assert "more than 300 frames" in _refusal(data, ClipLimits(max_frames=300))
-    assert "the bound is 2" in _refusal(data, ClipLimits(max_seconds=2.0))
+    assert "more than 300 frames" in refusal(data, ClipLimits(max_frames=300))
+    assert "the bound is 2" in refusal(data, ClipLimits(max_seconds=2.0))
     limits = ClipLimits(max_clip_pixels=300 * 200 * 55)
-    assert "56 frames of 300x200 pixels" in _refusal(data, limits)
-    assert "300x200 pixels; the bound is 59999" in _refusal(data, ClipLimits(max_pixels=59_999))
+    assert "56 frames of 300x200 pixels" in refusal(data, limits)
+    assert "300x200 pixels; the bound is 59999" in refusal(data, ClipLimits(max_pixels=59_999))
 
 
 def test_a_frame_beyond_its_canvas_is_counted() -> None:
     data = bytearray(_endless(2))
     data[6:10] = struct.pack("<HH", 10, 10)
     with pytest.raises(RequestError, match="the bound is 5000"):
-        _decoded(bytes(data), ClipLimits(max_pixels=5000))
+        decoded(bytes(data), ClipLimits(max_pixels=5000))
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png"])
 def test_durations_of_every_frame_are_kept(kind: str) -> None:
     pictures = CLIP.pictures()[:3]
     data = _animated(kind, pictures, duration=[100, 300, 200], lossless=True)
-    report, frames = _decoded(data)
+    report, frames = decoded(data)
     assert (report.rate, report.picks) == (10.0, [0, 1, 1, 1, 2, 2])
     assert frames[5].tobytes() == CLIP.frames[2].tobytes()
-    assert _decoded(data, rate=5.0)[0].picks == [0, 1, 2]
+    assert decoded(data, rate=5.0)[0].picks == [0, 1, 2]
 
 
 def test_frames_that_tell_no_duration_are_shown_as_browsers_show_them() -> None:
-    report, _ = _decoded(_animated("gif", CLIP.pictures()[:3], duration=0))
+    report, _ = decoded(_animated("gif", CLIP.pictures()[:3], duration=0))
     assert (report.rate, report.frames) == (10.0, 3)
 
 
@@ -144,7 +124,7 @@ def test_what_is_transparent_is_white(kind: str) -> None:
     for picture in clear:
         picture.paste((255, 0, 0, 255), (0, 0, 4, 8))
     clear[1].paste((0, 0, 255, 255), (0, 0, 2, 2))
-    _, frames = _decoded(_animated(kind, clear, duration=100, lossless=True, disposal=2))
+    _, frames = decoded(_animated(kind, clear, duration=100, lossless=True, disposal=2))
     assert len(frames) == 2
     assert frames[:, 6, 7].tolist() == [[255, 255, 255]] * 2
     assert frames[:, 6, 3].tolist() == [[255, 0, 0]] * 2
@@ -155,11 +135,11 @@ def test_what_is_transparent_is_white(kind: str) -> None:
 def test_a_still_picture_is_a_clip_of_one_frame(kind: str) -> None:
     file = io.BytesIO()
     Image.new("RGB", (SIDE, 32), (250, 30, 60)).save(file, kind)
-    report, frames = _decoded(file.getvalue())
+    report, frames = decoded(file.getvalue())
     assert (report.rate, frames.shape) == (1.0, (1, 32, SIDE, 3))
     assert frames[0, 5, 5].tolist() == pytest.approx([250, 30, 60], abs=6)
     with pytest.raises(RequestError, match="64x32 pixels; the bound is 2047"):
-        _decoded(file.getvalue(), ClipLimits(max_pixels=2047))
+        decoded(file.getvalue(), ClipLimits(max_pixels=2047))
 
 
 def test_what_is_no_clip_is_refused_before_anything_is_started() -> None:

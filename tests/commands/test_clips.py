@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from tests.worlds.clip_models import noise_clip, write_clip_model
+from tests.worlds.commands import called
 from tests.worlds.native import PROMPT, write_native
 from unmask.box import available_models, draws_clips
 from unmask.clips.clip import Clip
 from unmask.clips.reading import read_clip, read_clip_file
-from unmask.commands import run as app
 from unmask.errors import NotFoundError
 from unmask.pipeline import Pipeline
 from unmask.store import default_model
@@ -40,18 +40,9 @@ def _picture(tmp_path: Path) -> Path:
     return path
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["unmask", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        app()
-    code = caught.value.code
-    assert isinstance(code, int | None)
-    return code or 0
-
-
 def _drawn(monkeypatch: pytest.MonkeyPatch, model: Path, *arguments: object) -> Clip:
     out = Path(model.parent, f"{len(list(model.parent.iterdir()))}.webp")
-    assert _run(monkeypatch, *arguments, "--model", model, "--seed", 7, "-o", out) == 0
+    assert called(monkeypatch, *arguments, "--model", model, "--seed", 7, "-o", out) == 0
     return read_clip_file(out)
 
 
@@ -63,7 +54,7 @@ def test_a_prompt_becomes_a_clip_of_any_format(
         pytest.importorskip("av", reason="needs the extra video")
     out, sheet = tmp_path / name, tmp_path / "strip.png"
     common = (PROMPT, "--frames", 9, "--model", model, "--seed", 7, "-o", out, "--sheet", sheet)
-    assert _run(monkeypatch, "video", *common) == 0
+    assert called(monkeypatch, "video", *common) == 0
     expected = Pipeline.load(model).generate(PROMPT, frames=9, seed=7)
     with Image.open(sheet) as strip:
         assert strip.size == (9 * 8, 8)
@@ -91,12 +82,12 @@ def test_several_clips_have_files_of_their_own(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ("--frames", 5, "--model", model, "--seed", 1, "-o", tmp_path / "o.webp", "--json")
-    assert _run(monkeypatch, "video", PROMPT, "--n", 2, *common) == 0
+    assert called(monkeypatch, "video", PROMPT, "--n", 2, *common) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [entry["file"] for entry in told] == [str(tmp_path / f"o-{i}.webp") for i in (0, 1)]
     assert [(entry["image_index"], entry["frames"]) for entry in told] == [(0, 5), (1, 5)]
     one = read_clip_file(tmp_path / "o-1.webp")
-    alone = _run(monkeypatch, "video", PROMPT, "--image-index", 1, *common)
+    alone = called(monkeypatch, "video", PROMPT, "--image-index", 1, *common)
     assert alone == 0
     assert np.array_equal(read_clip_file(tmp_path / "o.webp").frames, one.frames)
 
@@ -248,7 +239,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     monkeypatch.chdir(clip.parent)
     files = {"CLIP": clip, "PICTURE": picture}
     filled = [files.get(str(word), word) for word in command]
-    assert _run(monkeypatch, *filled, "--model", model) == 2
+    assert called(monkeypatch, *filled, "--model", model) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
@@ -260,10 +251,10 @@ def test_a_folder_of_frames_is_written_over_by_force_alone(
 ) -> None:
     out = tmp_path / "frames"
     common = ("video", PROMPT, "--model", model, "-o", out, "--seed", 1)
-    assert _run(monkeypatch, *common, "--frames", 9) == 0
-    assert _run(monkeypatch, *common, "--frames", 5) == 2
+    assert called(monkeypatch, *common, "--frames", 9) == 0
+    assert called(monkeypatch, *common, "--frames", 5) == 2
     assert "it exists; --force" in capsys.readouterr().err
-    assert _run(monkeypatch, *common, "--frames", 5, "--force") == 0
+    assert called(monkeypatch, *common, "--frames", 5, "--force") == 0
     assert len(list(out.iterdir())) == 5
 
 
@@ -272,7 +263,7 @@ def test_a_model_of_pictures_draws_no_clips(
 ) -> None:
     model = write_native(tmp_path / "pictures")
     arguments = ("video", PROMPT, "--model", model, "-o", tmp_path / "o.webp")
-    assert _run(monkeypatch, *arguments) == 2
+    assert called(monkeypatch, *arguments) == 2
     assert "draws pictures, not clips" in capsys.readouterr().err
 
 
@@ -281,7 +272,7 @@ def test_a_format_that_needs_an_extra_is_refused_before_drawing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "unmask.clips.film", None)
     monkeypatch.setattr(Pipeline, "load", None)
-    assert _run(monkeypatch, "video", PROMPT, "--model", "x", "-o", tmp_path / "o.mp4") == 2
+    assert called(monkeypatch, "video", PROMPT, "--model", "x", "-o", tmp_path / "o.mp4") == 2
     assert "unmask[video]" in capsys.readouterr().err
 
 
@@ -307,8 +298,8 @@ def test_a_still_webp_is_a_picture_and_one_that_moves_a_clip(
     still.write_bytes(file.getvalue())
     out = tmp_path / "o.png"
     common = (PROMPT, "--model", model, "--force", "-o", out)
-    assert _run(monkeypatch, "restyle", still, *common) == 0
+    assert called(monkeypatch, "restyle", still, *common) == 0
     with Image.open(out) as image:
         assert getattr(image, "n_frames", 1) == 1
-    assert _run(monkeypatch, "restyle", clip, *common) == 0
+    assert called(monkeypatch, "restyle", clip, *common) == 0
     assert len(read_clip_file(out)) == 9

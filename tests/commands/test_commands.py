@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.worlds.commands import called
 from tests.worlds.native import PROMPT, write_native
 from unmask import __version__
-from unmask.commands import run as app
 from unmask.commands.output import grid
 
 
@@ -17,20 +17,11 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_native(tmp_path_factory.mktemp("tiny"))
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["unmask", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        app()
-    code = caught.value.code
-    assert isinstance(code, int | None)
-    return code or 0
-
-
 def test_a_prompt_becomes_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cat.png"
-    assert _run(monkeypatch, "generate", PROMPT, "--model", model, "--seed", 7, "-o", out) == 0
+    assert called(monkeypatch, "generate", PROMPT, "--model", model, "--seed", 7, "-o", out) == 0
     with Image.open(out) as image:
         assert image.size == (8, 8)
         image.load()
@@ -43,7 +34,7 @@ def test_the_same_seed_writes_the_same_bytes(
 ) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file in files:
-        _run(monkeypatch, "generate", PROMPT, "--model", model, "--seed", 1, "--n", 3, "-o", file)
+        called(monkeypatch, "generate", PROMPT, "--model", model, "--seed", 1, "--n", 3, "-o", file)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -52,11 +43,11 @@ def test_several_images_make_a_grid_or_files(
 ) -> None:
     out = tmp_path / "cats.png"
     common = ("generate", PROMPT, "--model", model, "--n", 3, "-o", out)
-    _run(monkeypatch, *common)
+    called(monkeypatch, *common)
     with Image.open(out) as image:
         assert image.size == (24, 8)
     out.unlink()
-    _run(monkeypatch, *common, "--separate")
+    called(monkeypatch, *common, "--separate")
     assert sorted(file.name for file in tmp_path.iterdir()) == [f"cats-{i}.png" for i in range(3)]
 
 
@@ -91,7 +82,7 @@ def test_what_a_user_gets_wrong_is_one_line(
     arguments: tuple[str, ...],
     words: str,
 ) -> None:
-    assert _run(monkeypatch, *arguments, "--model", model) == 2
+    assert called(monkeypatch, *arguments, "--model", model) == 2
     error = capsys.readouterr().err
     assert error.startswith("unmask: ")
     assert words in error
@@ -102,14 +93,14 @@ def test_what_a_user_gets_wrong_is_one_line(
 def test_a_value_of_the_wrong_kind_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
-    assert _run(monkeypatch, "generate", PROMPT, "--steps", value) == 2
+    assert called(monkeypatch, "generate", PROMPT, "--steps", value) == 2
     assert f"'--steps': '{value}': Input should be a valid integer" in capsys.readouterr().err
 
 
 def test_a_value_that_is_none_of_the_choices_is_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "generate", PROMPT, "--precision", "fp64") == 2
+    assert called(monkeypatch, "generate", PROMPT, "--precision", "fp64") == 2
     assert capsys.readouterr().err.count("'fp64'") == 1
 
 
@@ -117,7 +108,7 @@ def test_a_model_without_a_name_is_not_the_default_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.png"
-    assert _run(monkeypatch, "generate", PROMPT, "--model", "", "-o", out) == 2
+    assert called(monkeypatch, "generate", PROMPT, "--model", "", "-o", out) == 2
     assert "model ''" in capsys.readouterr().err
 
 
@@ -125,38 +116,38 @@ def test_words_that_the_model_may_not_know_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     common = ("--model", model, "--seed", 1, "-o")
-    assert _run(monkeypatch, "generate", PROMPT, *common, tmp_path / "known.png") == 0
+    assert called(monkeypatch, "generate", PROMPT, *common, tmp_path / "known.png") == 0
     assert capsys.readouterr().err == ""
     words = "red zebra \x01"
-    assert _run(monkeypatch, "generate", words, *common, tmp_path / "unknown.png") == 0
+    assert called(monkeypatch, "generate", words, *common, tmp_path / "unknown.png") == 0
     assert capsys.readouterr().err == "unmask: tiny may not know: 'zebra', '\\x01'\n"
 
 
 def test_a_file_to_convert_that_is_not_there_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert _run(monkeypatch, "convert", tmp_path / "gone.pth", tmp_path / "out") == 2
+    assert called(monkeypatch, "convert", tmp_path / "gone.pth", tmp_path / "out") == 2
     assert "gone.pth: no such file" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "generate", PROMPT, "--model", "bogus") == 2
+    assert called(monkeypatch, "generate", PROMPT, "--model", "bogus") == 2
     assert "neither a folder" in capsys.readouterr().err
 
 
 def test_the_bundled_models_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "models") == 0
+    assert called(monkeypatch, "models") == 0
     assert "64x64" in capsys.readouterr().out
 
 
 def test_the_version_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "--version") == 0
+    assert called(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"unmask {__version__}\n"
 
 
@@ -169,7 +160,7 @@ def test_training_without_its_data_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = Path(__file__).parents[2] / "configs" / "folder" / "tokenizer.toml"
-    assert _run(monkeypatch, "train", "tokenizer", config, "--out", tmp_path / "run") == 2
+    assert called(monkeypatch, "train", "tokenizer", config, "--out", tmp_path / "run") == 2
     assert "folder of captioned images" in capsys.readouterr().err
 
 
@@ -221,7 +212,7 @@ def test_pictures_are_edited(
         image.save(mask)
     files = {"PICTURE": picture, "MASK": mask}
     filled = [files.get(str(word), word) for word in command]
-    assert _run(monkeypatch, *filled, "--model", model, "--seed", 3, "-o", out) == 0
+    assert called(monkeypatch, *filled, "--model", model, "--seed", 3, "-o", out) == 0
     edited, before = _open(out), _open(picture)
     assert edited.size == size
     assert json.loads(edited.info["unmask"])["seed"] == 3
@@ -252,7 +243,7 @@ def test_edits_that_cannot_be_say_why(
     message: str,
 ) -> None:
     filled = [picture if word == "PICTURE" else word for word in command]
-    assert _run(monkeypatch, *filled, "--model", model, "-o", picture.with_name("o.png")) == 2
+    assert called(monkeypatch, *filled, "--model", model, "-o", picture.with_name("o.png")) == 2
     assert message in capsys.readouterr().err
     assert not picture.with_name("o.png").exists()
 
@@ -266,9 +257,9 @@ def test_a_jpeg_cannot_keep_transparency(
     clear = tmp_path / "clear.png"
     Image.new("RGBA", (8, 8), (10, 20, 30, 128)).save(clear)
     common = ("outpaint", clear, PROMPT, "--left", 2, "--model", model, "-o")
-    assert _run(monkeypatch, *common, tmp_path / "o.jpg") == 2
+    assert called(monkeypatch, *common, tmp_path / "o.jpg") == 2
     assert "jpeg has no transparency" in capsys.readouterr().err
-    assert _run(monkeypatch, *common, tmp_path / "o.png") == 0
+    assert called(monkeypatch, *common, tmp_path / "o.png") == 0
 
 
 def test_any_sampling_option_can_be_set(
@@ -278,7 +269,7 @@ def test_any_sampling_option_can_be_set(
     settings = ("reuse=1", "mask_shares=0.9,0.5,0", "count_rule=planned", "reuse_after=0")
     common = ("generate", "a red circle and two blue squares", "--model", model, "-o", out)
     given = [word for each in settings for word in ("--set", each)]
-    _run(monkeypatch, *common, *given, "--subject", "red circle", "--subject", "squares")
+    called(monkeypatch, *common, *given, "--subject", "red circle", "--subject", "squares")
     told = json.loads(_open(out).info["unmask"])
     assert told["reuse"] == 1
     assert told["mask_shares"] == [0.9, 0.5, 0]
@@ -308,14 +299,14 @@ def test_options_that_cannot_be_set_say_why(
     text: str,
     message: str,
 ) -> None:
-    assert _run(monkeypatch, "generate", PROMPT, "--model", model, "--set", text) == 2
+    assert called(monkeypatch, "generate", PROMPT, "--model", model, "--set", text) == 2
     assert message in capsys.readouterr().err
 
 
 def test_options_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "options") == 0
+    assert called(monkeypatch, "options") == 0
     assert "reuse = 0  (0 to 256)" in capsys.readouterr().out
 
 
@@ -327,7 +318,7 @@ def test_a_model_is_evaluated(
         'schedulers = ["halton"]\nsteps = [2]\nprompts = 1\nheld_out_prompts = 0\nimages = 1\n'
         '[data]\nkind = "scenes"\nscenes = { size = 64 }\n'
     )
-    assert _run(monkeypatch, "eval", config, "--out", tmp_path / "run") == 0
+    assert called(monkeypatch, "eval", config, "--out", tmp_path / "run") == 0
     assert "halton-2" in capsys.readouterr().out
     assert (tmp_path / "run" / "halton-2.json").exists()
 
@@ -336,7 +327,7 @@ def test_a_model_without_a_judge_cannot_be_evaluated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     config = Path("configs/eval/quick.toml")
-    assert _run(monkeypatch, "eval", config, "--out", tmp_path, "--model", model) == 2
+    assert called(monkeypatch, "eval", config, "--out", tmp_path, "--model", model) == 2
     assert "holds no judge" in capsys.readouterr().err
 
 
@@ -354,13 +345,13 @@ def test_guidance_is_the_kind_and_a_number_after_it_still_the_scale(
     ):
         path = tmp_path / f"{number}.png"
         arguments = (PROMPT, "--seed", "1", "--model", model, *options, "-o", path)
-        assert _run(monkeypatch, "generate", *arguments) == 0
+        assert called(monkeypatch, "generate", *arguments) == 0
         said = capsys.readouterr().err
         assert said.count("the scale is --guidance-scale") == (number == 1)
         drawn.append(path.read_bytes())
     assert len(set(drawn)) == 1
     both = ("generate", PROMPT, "--guidance", "3", "--guidance-scale", "2", "--model", model)
-    assert _run(monkeypatch, *both) == 2
+    assert called(monkeypatch, *both) == 2
     assert "twice" in capsys.readouterr().err
 
 
@@ -368,5 +359,5 @@ def test_an_option_and_a_set_of_it_are_one_too_many(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path
 ) -> None:
     twice = ("generate", PROMPT, "--steps", "4", "--set", "steps=6", "--model", model)
-    assert _run(monkeypatch, *twice) == 2
+    assert called(monkeypatch, *twice) == 2
     assert "steps is given twice" in capsys.readouterr().err

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.worlds.commands import called
 from tests.worlds.native import PROMPT, write_native
-from unmask.commands import run as app
 from unmask.pipeline import Pipeline
 
 SECONDS = 60  # no command here takes as long
@@ -35,15 +35,6 @@ def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(Pipeline, "load", load)
-
-
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["unmask", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        app()
-    code = caught.value.code
-    assert isinstance(code, int | None)
-    return code or 0
 
 
 def _process(
@@ -102,7 +93,7 @@ def test_an_output_that_cannot_be_is_found_before_drawing(
         (("-o", "-", "--json"), "give one of them"),
         (("-o", tmp_path / "o.png", "--n", 10**9, "--separate"), "n is 1000000000"),
     ):
-        assert _run(monkeypatch, "generate", PROMPT, *arguments) == 2
+        assert called(monkeypatch, "generate", PROMPT, *arguments) == 2
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
@@ -113,7 +104,7 @@ def test_a_full_disk_is_found_before_drawing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with _files_up_to(1000):
-        assert _run(monkeypatch, "generate", PROMPT, "-o", tmp_path / "o.png") == 2
+        assert called(monkeypatch, "generate", PROMPT, "-o", tmp_path / "o.png") == 2
     assert "o.png: File too large" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -136,7 +127,7 @@ def test_a_failed_write_leaves_what_was_there(
 
     monkeypatch.setattr(Pipeline, "run_all", fill_the_disk)
     with _files_up_to(resource.RLIM_INFINITY):
-        code = _run(monkeypatch, "generate", PROMPT, "--model", model, "-o", out, "--force")
+        code = called(monkeypatch, "generate", PROMPT, "--model", model, "-o", out, "--force")
     assert code == 2
     assert "File too large" in capsys.readouterr().err
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"before"]
@@ -148,7 +139,7 @@ def test_force_writes_over_a_file_and_through_a_link(
     target, link = tmp_path / "target.png", tmp_path / "link.png"
     target.write_bytes(b"before")
     link.symlink_to(target)
-    assert _run(monkeypatch, "generate", PROMPT, "--model", model, "-o", link, "--force") == 0
+    assert called(monkeypatch, "generate", PROMPT, "--model", model, "-o", link, "--force") == 0
     assert link.is_symlink()
     assert _notes(target)["prompt"] == PROMPT
     fresh = tmp_path / "fresh"
@@ -160,7 +151,7 @@ def test_files_of_one_image_tell_how_to_draw_it_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     common = ("generate", PROMPT, "--model", model, "--seed", 5, "-o")
-    assert _run(monkeypatch, *common, tmp_path / "all.png", "--n", 3, "--separate") == 0
+    assert called(monkeypatch, *common, tmp_path / "all.png", "--n", 3, "--separate") == 0
     *lines, total = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[1:] for line in lines] == [
         ["seed 5", f"image_index {i}"] for i in range(3)
@@ -168,7 +159,7 @@ def test_files_of_one_image_tell_how_to_draw_it_alone(
     assert total.startswith("3 images in ")
     notes = _notes(tmp_path / "all-2.png")
     assert (notes["seed"], notes["image_index"], notes["n"]) == (5, 2, 1)
-    assert _run(monkeypatch, *common, tmp_path / "one.png", "--image-index", 2) == 0
+    assert called(monkeypatch, *common, tmp_path / "one.png", "--image-index", 2) == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "all-2.png").read_bytes()
 
 
@@ -177,7 +168,7 @@ def test_several_prompts_make_numbered_files(
 ) -> None:
     prompts = (PROMPT, "two blue squares")
     out = tmp_path / "o.png"
-    assert _run(monkeypatch, "generate", *prompts, "--model", model, "--seed", -1, "-o", out) == 0
+    assert called(monkeypatch, "generate", *prompts, "--model", model, "--seed", -1, "-o", out) == 0
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["o-0.png", "o-1.png"]
     notes = [_notes(file) for file in files]
@@ -190,7 +181,7 @@ def test_json_tells_the_resolved_request_of_each_file(
 ) -> None:
     out = tmp_path / "o.png"
     arguments = (PROMPT, "--model", model, "--n", 2, "--separate", "--json", "-o", out)
-    assert _run(monkeypatch, "generate", *arguments) == 0
+    assert called(monkeypatch, "generate", *arguments) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["file"] for each in told] == [str(tmp_path / f"o-{i}.png") for i in range(2)]
     for each in told:
@@ -244,7 +235,7 @@ def test_names_and_prompts_that_are_not_utf8(model: Path, tmp_path: Path) -> Non
 def test_only_sampling_options_can_be_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, text: str
 ) -> None:
-    assert _run(monkeypatch, "generate", PROMPT, "--model", model, "--set", text) == 2
+    assert called(monkeypatch, "generate", PROMPT, "--model", model, "--set", text) == 2
     told = re.search(r"set '?(\w+)", capsys.readouterr().err)
     assert told is not None
     assert told[1] == text.partition("=")[0]

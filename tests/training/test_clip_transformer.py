@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.worlds.training import few_steps, write_local_tokenizer
 from unmask.card import ModelCard
 from unmask.config import save_json
 from unmask.errors import ConfigError
@@ -13,31 +14,21 @@ from unmask.models.folder import load_native, save_native
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.scenes.data import DataConfig
 from unmask.scenes.truth import SceneConfig
-from unmask.tokenizers.folder import save_tokenizer
-from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training.clip_transformer import ClipTask, ClipTraining, start_from
-from unmask.training.loop import Loop, LoopConfig
+from unmask.training.loop import Loop
 from unmask.training.transformer import TransformerSize
 
 CONFIG = ClipTraining(
     model=TransformerSize(width=16, layers=1, heads=1, hidden=16, condition_length=64),
     data=DataConfig("scenes", SceneConfig(64)),
-    loop=LoopConfig(
-        steps=4, batch=2, learning_rate=1e-3, precision="fp32", warmup=1, log_every=2,
-        checkpoint_every=2, sheet_every=4,
-    ),
+    loop=few_steps(4),
     slots=(2, 1, 0),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(name="tokenizer", scope="module")
 def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tokenizer")
-    quantizer = QuantizerConfig("fsq", levels=(4, 4))
-    save_tokenizer(VQGAN(VQGANConfig((8, 8, 8), (8, 8, 8), 0, quantizer, local=True)), folder)
-    return folder
+    return write_local_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 def test_a_run_learns_clips_of_several_lengths_and_pictures(

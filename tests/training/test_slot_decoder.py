@@ -3,25 +3,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
+from tests.worlds.training import few_steps, write_local_tokenizer
 from unmask.scenes.data import DataConfig
 from unmask.scenes.truth import SceneConfig
 from unmask.tokenizers.causal import CausalConfig
-from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer, save_tokenizer
+from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer
 from unmask.tokenizers.key_frames import SlotDecoderConfig
 from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training import slot_decoder
 from unmask.training.clip_tokenizer import ClipTokenizerTask, ClipTokenizerTraining
-from unmask.training.loop import Loop, LoopConfig
+from unmask.training.loop import Loop
 from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
 from unmask.training.tokenizer import TokenizerLoss
 
-LOOP = LoopConfig(
-    steps=2, batch=2, learning_rate=1e-3, precision="fp32", warmup=1, log_every=1,
-    checkpoint_every=2, sheet_every=2,
-)  # fmt: skip
+LOOP = few_steps(2)
 CONFIG = SlotDecoderTraining(
     DataConfig("scenes", SceneConfig(64)), LOOP, SlotDecoderConfig(channels=(8, 8), blocks=0)
 )
@@ -29,11 +25,7 @@ CONFIG = SlotDecoderTraining(
 
 @pytest.fixture(name="tokenizer", scope="module")
 def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tokenizer")
-    quantizer = QuantizerConfig("fsq", levels=(4, 4))
-    save_tokenizer(VQGAN(VQGANConfig((8, 8, 8), (8, 8, 8), 0, quantizer, local=True)), folder)
-    return folder
+    return write_local_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from unmask.clips.child import Order, Report, decode
+from unmask.clips.kinds import kind_of
+from unmask.clips.limits import ClipLimits
+from unmask.errors import RequestError
+
 FRAMES, SIDE, RATE = 9, 64, 8.0
 CODEC_OF = {"mp4": "libx264", "webm": "libvpx-vp9"}
 
@@ -82,3 +87,23 @@ class Film(NamedTuple):
                     output.mux(heard.encode(part))
                 output.mux(heard.encode(None))
         return file.getvalue()
+
+
+def decoded(
+    data: bytes, limits: ClipLimits | None = None, rate: float | None = None
+) -> tuple[Report, NDArray[np.uint8]]:
+    """What the child makes of a file: its report, and the frames of the clip."""
+    kind = kind_of(data)
+    assert kind is not None
+    output = io.BytesIO()
+    report = decode(data, Order(kind, limits or ClipLimits(), rate), output)
+    width, height = report.size
+    frames = np.frombuffer(output.getvalue(), np.uint8)
+    return report, frames.reshape(report.frames, height, width, 3)[report.picks]
+
+
+def refusal(data: bytes, limits: ClipLimits | None = None) -> str:
+    """Why a file is refused."""
+    with pytest.raises(RequestError) as error:
+        decoded(data, limits)
+    return str(error.value)

@@ -76,6 +76,16 @@ class Prompt(Asked):
     held_out: bool = False
 
 
+def check_enough(nouns: tuple[str, ...], percent: int, held_out_count: int) -> None:
+    """RequestError if there are no two nouns, or nothing that could be held out."""
+    if len(nouns) < 2:
+        raise RequestError(f"nouns: {len(nouns)}; the categories with two objects need 2", "nouns")
+    if held_out_count and percent < 1:
+        raise RequestError(
+            f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
+        )
+
+
 def make_prompts(
     nouns: tuple[str, ...], percent: int, seed: int, count: int, held_out_count: int = 0
 ) -> list[Prompt]:
@@ -84,12 +94,7 @@ def make_prompts(
 
     RequestError if there are no two nouns, or nothing that could be held out.
     """
-    if len(nouns) < 2:
-        raise RequestError(f"nouns: {len(nouns)}; the categories with two objects need 2", "nouns")
-    if held_out_count and percent < 1:
-        raise RequestError(
-            f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
-        )
+    check_enough(nouns, percent, held_out_count)
     return [
         _make_prompt(category, nouns, percent, seed, number, unseen)
         for unseen, prompts in ((False, count), (True, held_out_count))

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Unpack
 
 from PIL import Image
 
 from unmask.errors import ConfigError, ModerationError
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
-from unmask.server.engine.face import EngineFace
-from unmask.server.engine.status import ModelStatus
-from unmask.server.engine.tickets import Event, Priority
+from unmask.server.engine.face import EngineAround, EngineFace, Wishes
 
 STANDARD = "standard"
 UNSEEN = "Cf"  # Unicode's category of a zero-width space and its like
@@ -87,25 +86,13 @@ def read_moderation(name: str) -> Moderation:
     return Moderation(WordList(text.splitlines()).judge)
 
 
-class ModeratedEngine:
+class ModeratedEngine(EngineAround):
     """An engine that takes and gives back only what the judges allow; whoever asks it, by whatever
     route, cannot go around them."""
 
     def __init__(self, engine: EngineFace, moderation: Moderation) -> None:
-        self._engine, self._moderation = engine, moderation
-
-    @property
-    def models(self) -> Sequence[ModelStatus]:
-        """As the engine has it."""
-        return self._engine.models
-
-    def ready(self) -> None:
-        """As the engine has it."""
-        self._engine.ready()
-
-    async def open(self, name: str | None = None) -> OpenedModel:
-        """As the engine has it."""
-        return await self._engine.open(name)
+        super().__init__(engine)
+        self._moderation = moderation
 
     async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
         """As the engine has it; ModerationError for the prompt, or for a picture to draw over."""
@@ -115,30 +102,14 @@ class ModeratedEngine:
             _check(await asyncio.to_thread(self._moderation.judge_prompt, prompt), param)
         if request.edit is not None:
             await self._check_pictures(request.edit.pictures(), "image")
-        return await self._engine.weigh(request, model)
+        return await super().weigh(request, model)
 
-    async def submit(
-        self,
-        weighed: WeighedRequest,
-        *,
-        key: str = "",
-        priority: Priority = Priority.NORMAL,
-        timeout: float | None = None,
-        previews: int = 0,
-        watched: bool = False,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Generated:
+    async def submit(self, weighed: WeighedRequest, **wishes: Unpack[Wishes]) -> Generated:
         """As the engine has it; ModerationError if one of the images that were drawn is refused.
         Where pictures are judged there are no previews, which nobody would have judged."""
-        generated = await self._engine.submit(
-            weighed,
-            key=key,
-            priority=priority,
-            timeout=timeout,
-            previews=previews if self._moderation.judge_picture is None else 0,
-            watched=watched,
-            on_event=on_event,
-        )
+        if self._moderation.judge_picture is not None:
+            wishes["previews"] = 0
+        generated = await super().submit(weighed, **wishes)
         await self._check_pictures(generated.pictures, None)
         return generated
 

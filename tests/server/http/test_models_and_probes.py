@@ -1,10 +1,13 @@
 import threading
+from dataclasses import fields
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until
 from unmask.errors import ConfigError
+from unmask.pipeline import ModelInfo
+from unmask.server.http.answer_schemas import ModelCard
 
 URL = "/v1/images/generations"
 
@@ -18,6 +21,11 @@ def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
     assert card["grid"] == [8, 8]
     assert "halton" in card["schedulers"]
     assert client.get("/v1/models/storybook-64").json() == card
+
+
+def test_the_card_has_a_field_for_all_that_is_known_of_a_model() -> None:
+    known = {field.name for field in fields(ModelInfo)} - {"name", "width", "height"}
+    assert known <= set(ModelCard.model_fields)  # what has none is lost on the way out
 
 
 def test_the_card_tells_every_bound_that_a_request_can_hit(client: TestClient) -> None:

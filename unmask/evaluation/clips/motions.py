@@ -48,14 +48,19 @@ def _still(track: Track, frames: Tensor, speed: str | None) -> str | None:
     return None if rests(track) else "wrong motion"
 
 
+def _at_rest(track: Track, frames: Tensor) -> str | None:
+    """What is wrong with a track that should be there throughout, and move."""
+    if not lasts(track, len(frames)):
+        return "vanish"
+    return "frozen" if rests(track) else None
+
+
 def _goes(axis: int, sign: int) -> Check:
     """The check of a motion along an axis, 0 across and 1 down."""
 
     def check(track: Track, frames: Tensor, speed: str | None) -> str | None:
-        if not lasts(track, len(frames)):
-            return "vanish"
-        if rests(track):
-            return "frozen"
+        if tag := _at_rest(track, frames):
+            return tag
         x, y, side = track.series()
         along, across = ((x, y), (y, x))[axis]
         way = sign * (along[-1] - along[0])
@@ -74,20 +79,16 @@ def _goes(axis: int, sign: int) -> Check:
 
 
 def _bounces(track: Track, frames: Tensor, speed: str | None) -> str | None:
-    if not lasts(track, len(frames)):
-        return "vanish"
-    if rests(track):
-        return "frozen"
+    if tag := _at_rest(track, frames):
+        return tag
     across, down = _legs(track)
     one_way = sorted((across, down), key=len)
     return None if [len(legs) for legs in one_way] == [0, 2] else "wrong motion"
 
 
 def _jumps(track: Track, frames: Tensor, speed: str | None) -> str | None:
-    if not lasts(track, len(frames)):
-        return "vanish"
-    if rests(track):
-        return "frozen"
+    if tag := _at_rest(track, frames):
+        return tag
     across, down = _legs(track)
     # Up, down and up again, at least, and no more than once a slot.
     right = not across and 3 <= len(down) <= (len(frames) - 1) // SLOT and down[0] < 0
@@ -96,10 +97,8 @@ def _jumps(track: Track, frames: Tensor, speed: str | None) -> str | None:
 
 def _resizes(growing: bool) -> Check:
     def check(track: Track, frames: Tensor, speed: str | None) -> str | None:
-        if not lasts(track, len(frames)):
-            return "vanish"
-        if rests(track):
-            return "frozen"
+        if tag := _at_rest(track, frames):
+            return tag
         x, y, side = track.series()
         sides = [math.log(s) if growing else -math.log(s) for s in side]
         gain = sides[-1] - sides[0]

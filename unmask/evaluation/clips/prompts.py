@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from unmask.errors import ConfigError, RequestError
-from unmask.evaluation.prompts import Asked, Thing
+from unmask.evaluation.prompts import Asked, Thing, check_enough
 from unmask.scenes.captions import COLOUR_SYNONYMS
 from unmask.scenes.moving.captions import clip_captions
 from unmask.scenes.moving.composer import MovingComposer
@@ -79,12 +79,7 @@ def make_clip_prompts(
 
     RequestError if there are no two nouns, or a category has none of these.
     """
-    if len(nouns) < 2:
-        raise RequestError(f"nouns: {len(nouns)}; the categories with two objects need 2", "nouns")
-    if held_out_count and percent < 1:
-        raise RequestError(
-            f"held_out_percent is {percent}: nothing is held out to ask for", "held_out_percent"
-        )
+    check_enough(nouns, percent, held_out_count)
     return [
         prompt
         for unseen, wanted in ((False, count), (True, held_out_count))

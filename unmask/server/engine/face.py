@@ -1,12 +1,23 @@
 """What the routes ask of an engine: so small that a replica elsewhere can be just that."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 from unmask.pipeline import DrawRequest, Generated
 from unmask.server.engine.costs import OpenedModel, WeighedRequest
 from unmask.server.engine.status import ModelStatus
 from unmask.server.engine.tickets import Event, Priority
+
+
+class Wishes(TypedDict, total=False):
+    """How a request is to be drawn: see ``Engine.submit``."""
+
+    key: str
+    priority: Priority
+    timeout: float | None
+    previews: int
+    watched: bool
+    on_event: Callable[[Event], None] | None
 
 
 class EngineFace(Protocol):
@@ -30,16 +41,34 @@ class EngineFace(Protocol):
         """A request made ready to be submitted. QueueFullError, UnavailableError."""
         ...
 
-    async def submit(
-        self,
-        weighed: WeighedRequest,
-        *,
-        key: str = "",
-        priority: Priority = Priority.NORMAL,
-        timeout: float | None = None,
-        previews: int = 0,
-        watched: bool = False,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Generated:
+    async def submit(self, weighed: WeighedRequest, **wishes: Unpack[Wishes]) -> Generated:
         """The images, once they are drawn. QueueFullError, TimeoutError, or why they cannot be."""
         ...
+
+
+class EngineAround:
+    """An engine around another, which it asks for all that its heirs do not change."""
+
+    def __init__(self, engine: EngineFace) -> None:
+        self._engine = engine
+
+    @property
+    def models(self) -> Sequence[ModelStatus]:
+        """As the engine has it."""
+        return self._engine.models
+
+    def ready(self) -> None:
+        """As the engine has it."""
+        self._engine.ready()
+
+    async def open(self, name: str | None = None) -> OpenedModel:
+        """As the engine has it."""
+        return await self._engine.open(name)
+
+    async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
+        """As the engine has it."""
+        return await self._engine.weigh(request, model)
+
+    async def submit(self, weighed: WeighedRequest, **wishes: Unpack[Wishes]) -> Generated:
+        """As the engine has it."""
+        return await self._engine.submit(weighed, **wishes)
