@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -160,13 +161,11 @@ def test_every_tag_is_listed_once() -> None:
     assert len(set(TAGS)) == len(TAGS)
 
 
+@pytest.mark.skipif("SPRITES" not in os.environ, reason="needs SPRITES, the archive of training")
 def test_the_bundled_judge_sees_what_its_sprites_do() -> None:
-    bank = Path("../shared/data/emoji128.zip")
-    folder = BUNDLED / "storybook-64" / "judge"
-    if not bank.is_file() or not (folder / "model.safetensors").is_file():
-        pytest.skip("no sprites of the training here")
-    judge = load_judge(folder)
-    sprites = SpriteBank.from_archive(bank, judge.config.nouns, ("fluent-flat",))
+    judge = load_judge(BUNDLED / "storybook-64" / "judge")
+    archive = Path(os.environ["SPRITES"])
+    sprites = SpriteBank.from_archive(archive, judge.config.nouns, ("fluent-flat",))
     renderer = MovingRenderer(sprites, MovingConfig(SceneConfig(64, snap=8)))
     prompts = make_clip_prompts(judge.config.nouns, 8, 4, 0, 2)
     clips = renderer.render(true_scenes(prompts, sprites, 0))

@@ -7,10 +7,12 @@ import json
 import os
 import random
 import struct
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import httpx2
@@ -29,7 +31,10 @@ STATUSES = {200, 400, 404, 413, 415}
 TELLTALES = (
     *("Traceback", 'File "', "site-packages", "0x7f", "<_io", "BytesIO", "PIL", "Pillow", "libpng"),
     *("truncated", "broken data", "decoder", "cannot identify", "Errno", "zlib", "struct.error"),
-    *("/tmp/", "/usr/", "/etc/", "/home/", "/root/", "/work/", "passwd", "OSError", "ValueError"),
+    *("passwd", "OSError", "ValueError"),
+    # Where things are on this machine: the folders at its root that hold any of them.
+    *{f"/{Path(place).parts[1]}/" for place in (__file__, sys.prefix, gettempdir(), Path.home())},
+    *("/usr/", "/etc/", "/home/"),
 )
 
 

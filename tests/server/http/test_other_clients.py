@@ -17,6 +17,7 @@ from tests.worlds.uploads import EDITS, MASK, PNG, file
 from unmask.server.engine.engine import EngineState
 
 URL = "/v1/images/generations"
+MODULES = Path(__file__).parents[3] / "build/npm/node_modules"
 
 
 @pytest.fixture
@@ -92,6 +93,7 @@ def _run(pipeline: FakePipeline, interpreter: str, script: str) -> str:
         wait_until(lambda: server.engine.state is EngineState.READY)
         variables = os.environ | {"BASE_URL": f"http://127.0.0.1:{server.bound_port}/v1"}
         variables |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it asks its home for prices
+        variables["NODE_PATH"] = str(MODULES)
         variables.pop("PYTHONPATH", None)
         command = [interpreter, str(Path(__file__).with_name(script))]
         run = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -99,13 +101,10 @@ def _run(pipeline: FakePipeline, interpreter: str, script: str) -> str:
     return run.stdout
 
 
-def _node_has_openai() -> bool:
-    node = shutil.which("node")
-    found = [node, "-e", "require.resolve('openai')"] if node else ["false"]
-    return subprocess.run(found, capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.skipif(not _node_has_openai(), reason="needs node with openai (NODE_PATH)")
+@pytest.mark.skipif(
+    not (shutil.which("node") and (MODULES / "openai").is_dir()),
+    reason="needs node, and its openai: make browser",
+)
 def test_nodes_openai_draws_edits_streams_and_cancels(pipeline: FakePipeline) -> None:
     assert _run(pipeline, "node", "client.cjs").split() == [
         *("drawn", "edited", "streamed", "refused", "cancelled")
