@@ -5,6 +5,7 @@ Its ``request`` is the real one, so the bounds that the tests meet are those tha
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 import zlib
@@ -335,16 +336,32 @@ def serving(
 
 
 @contextlib.contextmanager
+def log_as_it_was() -> Iterator[None]:
+    """What a server changes of the process's log is undone: it would write where a test's output
+    was."""
+    root, ours = logging.getLogger(), logging.getLogger("unmask")
+    before = root.handlers, root.level, ours.level
+    try:
+        yield
+    finally:
+        root.handlers = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
+        logging.captureWarnings(False)
+
+
+@contextlib.contextmanager
 def live_server(load: Load, **options: Any) -> Iterator[Server]:
     """A real server on some port of this machine, in a thread, without waiting for the model."""
     settings = Settings(**{"model": MODEL, "port": 0, "shutdown_timeout_seconds": 3, **options})
-    server = Server(settings, Engine(EngineOptions.of(settings), FakeSource(load)))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield server
-    finally:
-        server.should_exit = True
-        thread.join(SECONDS)
-        assert not thread.is_alive()
+    with log_as_it_was():
+        server = Server(settings, Engine(EngineOptions.of(settings), FakeSource(load)))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield server
+        finally:
+            server.should_exit = True
+            thread.join(SECONDS)
+            assert not thread.is_alive()

@@ -16,6 +16,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.worlds.server import log_as_it_was
 from tests.worlds.studio import Studio, wait_for_port
 from unmask.server.http.server import Server
 from unmask.settings import Settings
@@ -39,16 +40,17 @@ def _serve(folder: Path, **options: object) -> Iterator[str]:
     """The address of a server of the bundled model."""
     given = {"model": "storybook-64", "port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
     settings = Settings.model_validate({**given, "state_dir": folder, **options})
-    server = Server(settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for_port(server)
-        yield f"http://127.0.0.1:{server.bound_port}/"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
+    with log_as_it_was():
+        server = Server(settings)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            wait_for_port(server)
+            yield f"http://127.0.0.1:{server.bound_port}/"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.worlds.server import FakePipeline, Gate, live_server, wait_until
+from tests.worlds.server import FakePipeline, Gate, live_server, log_as_it_was, wait_until
 from tests.worlds.uploads import IMAGE, file, post
 from unmask.server.engine.engine import EngineState
 from unmask.server.telemetry.log import configure_log, make_formatter
@@ -67,22 +67,17 @@ def test_a_line_for_people_is_one_line() -> None:
 @pytest.fixture
 def configured() -> Iterator[Callable[[Settings], io.StringIO]]:
     """Configures the log as a server does, and gives what is written."""
-    root, ours = logging.getLogger(), logging.getLogger("unmask")
-    before = root.handlers, root.level, ours.level
 
     def configure(settings: Settings) -> io.StringIO:
         configure_log(settings)
-        [handler] = root.handlers
+        [handler] = logging.getLogger().handlers
         assert isinstance(handler, logging.StreamHandler)
         stream = io.StringIO()
         handler.setStream(stream)
         return stream
 
-    yield configure
-    root.handlers = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-    logging.captureWarnings(False)
+    with log_as_it_was():
+        yield configure
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
