@@ -55,3 +55,5 @@ def test_corruption_touches_known_cells_of_its_rows_alone() -> None:
 def test_bounds_of_the_mix() -> None:
     with pytest.raises(ValueError, match="box: 2"):
         MaskMix(box=2)
+    with pytest.raises(ValueError, match="give one of cells, levels"):
+        MaskMix(**NONE)

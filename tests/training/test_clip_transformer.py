@@ -3,20 +3,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from tests.worlds.training import few_steps, write_local_tokenizer
 from unmask.card import ModelCard
 from unmask.config import save_json
 from unmask.errors import ConfigError
 from unmask.models.base import Condition
-from unmask.models.conditions import TextCondition
+from unmask.models.conditions import NoCondition, TextCondition
 from unmask.models.folder import load_native, save_native
 from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.scenes.data import DataConfig
 from unmask.scenes.truth import SceneConfig
 from unmask.training.clip_transformer import ClipTask, ClipTraining, start_from
 from unmask.training.loop import Loop
-from unmask.training.transformer import TransformerSize
+from unmask.training.transformer import MaskedLoss, TransformerLoss, TransformerSize
 
 CONFIG = ClipTraining(
     model=TransformerSize(width=16, layers=1, heads=1, hidden=16, condition_length=64),
@@ -88,5 +89,23 @@ def test_a_start_of_another_size_is_told(tokenizer: Path, tmp_path: Path) -> Non
 def test_bounds_of_the_configuration() -> None:
     with pytest.raises(ValueError, match=r"slots: .*give lengths"):
         replace(CONFIG, slots=(0,))
-    with pytest.raises(ValueError, match=r"data\.kind: clips are trained on scenes"):
+    with pytest.raises(ValueError, match=r"data\.kind: 'folder'; clips are rendered"):
         replace(CONFIG, data=DataConfig("folder"))
+    with pytest.raises(ValueError, match=r"model\.condition: 'label'; clips have captions"):
+        replace(CONFIG, model=replace(CONFIG.model, condition="label"))
+    with pytest.raises(ValueError, match=r"model\.digits"):
+        replace(CONFIG, model=replace(CONFIG.model, digits=True))
+
+
+def test_what_is_corrupted_is_seen_and_never_the_target() -> None:
+    torch.manual_seed(0)
+    backbone = NativeTransformer(NativeConfig(16, 1, 1, 16, (2, 2), 4, "none", 1, 1))
+    loss = MaskedLoss(backbone, TransformerLoss(unmasked=1.0))
+    tokens, masked = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([[True] + [False] * 3])
+    condition = NoCondition()([""])
+    wrong = torch.full_like(tokens, 3)
+    with torch.no_grad():
+        found = loss(tokens, masked, condition, wrong)[0]
+        seen = torch.tensor([[backbone.mask_id, 3, 3, 3]])
+        logits = backbone(seen, backbone.encode(condition))
+    torch.testing.assert_close(found, cross_entropy(logits[0], tokens[0]))

@@ -43,6 +43,12 @@ def test_what_needs_a_tokenizer_is_told_what_to_give(what: What, tmp_path: Path)
         train(what, CONFIGS / "small" / f"{what}.toml", tmp_path)
 
 
+def test_a_tokenizer_that_would_not_be_read_is_refused(tmp_path: Path) -> None:
+    config = CONFIGS / "peers" / "causal_fsq.toml"
+    with pytest.raises(ConfigError, match="--tokenizer: a clip-tokenizer begins with none"):
+        train("clip-tokenizer", config, tmp_path, tokenizer=tmp_path)
+
+
 def test_a_missing_configuration_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file"):
         train("tokenizer", tmp_path / "nowhere.toml", tmp_path)

@@ -11,7 +11,7 @@ from unmask.tokenizers.causal import CausalConfig
 from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer
 from unmask.tokenizers.key_frames import SlotDecoderConfig
 from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.training import slot_decoder
+from unmask.training import moving
 from unmask.training.clip_tokenizer import ClipTokenizerTask, ClipTokenizerTraining
 from unmask.training.loop import Loop
 from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
@@ -30,7 +30,7 @@ def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = slot_decoder.psnr_by_motion
+    whole = moving.psnr_by_motion
     for module in ("slot_decoder", "clip_tokenizer"):
         monkeypatch.setattr(
             f"unmask.training.{module}.psnr_by_motion",
@@ -57,3 +57,8 @@ def test_bounds_of_the_configuration() -> None:
         replace(CONFIG, model=SlotDecoderConfig(slot=2))
     with pytest.raises(ValueError, match=r"loss\.perceptual"):
         replace(CONFIG, loss=TokenizerLoss(perceptual=0.1))
+    with pytest.raises(ValueError, match=r"data\.kind: 'folder'"):
+        replace(CONFIG, data=DataConfig("folder"))
+    model = CausalConfig((8, 8, 8), 0, QuantizerConfig("lfq", bits=4))
+    with pytest.raises(ValueError, match="slots: 5; the bounds are 1 and 4"):
+        ClipTokenizerTraining(model, CONFIG.data, LOOP, slots=5)

@@ -56,6 +56,8 @@ class EvaluationConfig:
             raise ValueError(
                 f"frames: {self.frames}; give 1 and whole slots of {SLOT}, {FEWEST_FRAMES} or more"
             )
+        if self.frames is not None and self.images != 1:
+            raise ValueError(f"images: {self.images}; of a prompt for clips one is drawn")
         names = [setting.name for setting in self.all_settings]
         if not names:
             raise ValueError("give settings, or schedulers and steps")

@@ -88,12 +88,12 @@ class CausalBlock(nn.Module):
 
 
 class Halve(nn.Module):
-    """Half as many rows and columns, and frames but for the first if ``in_time``."""
+    """Half as many rows and columns, and frames but for the first."""
 
-    def __init__(self, source: int, target: int, in_time: bool) -> None:
+    def __init__(self, source: int, target: int) -> None:
         super().__init__()
         self.space = nn.Conv3d(source, target, (1, 2, 2), (1, 2, 2))
-        self.time = CausalConv(target, target, side=1, stride=2) if in_time else nn.Identity()
+        self.time = CausalConv(target, target, side=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         halved: Tensor = self.time(self.space(x))
@@ -104,27 +104,22 @@ class Double(nn.Module):
     """The way back: channels become rows and columns, and frames. Of the first frame's two the
     former is dropped."""
 
-    def __init__(self, source: int, target: int, in_time: bool) -> None:
+    def __init__(self, source: int, target: int) -> None:
         super().__init__()
-        self.in_time = in_time
-        self.conv = CausalConv(source, target * (8 if in_time else 4), time=2, side=1)
+        self.conv = CausalConv(source, target * 8, time=2, side=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         batch, channels, frames, rows, columns = x.shape
-        time = 2 if self.in_time else 1
-        x = x.view(batch, channels // (4 * time), time, 2, 2, frames, rows, columns)
-        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
-            batch, -1, frames * time, 2 * rows, 2 * columns
-        )
-        return x[:, :, 1:] if self.in_time else x
+        x = x.view(batch, channels // 8, 2, 2, 2, frames, rows, columns)
+        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, -1, 2 * frames, 2 * rows, 2 * columns)
+        return x[:, :, 1:]
 
 
 class CausalTokenizer(nn.Module):
     """Clips of 1 + 4k frames to (1 + k, rows, columns) tokens and back; a patch is 8 pixels."""
 
     patch = 8
-    slot = SLOT
 
     def __init__(self, config: CausalConfig) -> None:
         super().__init__()
@@ -138,14 +133,14 @@ class CausalTokenizer(nn.Module):
         # Time is halved in the later stages.
         self.encoder = nn.Sequential(
             CausalConv(12, fine), *blocks(fine),
-            Halve(fine, middle, True), *blocks(middle),
-            Halve(middle, deep, True), *blocks(deep),
+            Halve(fine, middle), *blocks(middle),
+            Halve(middle, deep), *blocks(deep),
             FrameNorm(deep), nn.SiLU(), CausalConv(deep, self.quantizer.width, time=1, side=1),
         )  # fmt: skip
         self.decoder = nn.Sequential(
             CausalConv(self.quantizer.width, deep), *blocks(deep),
-            Double(deep, middle, True), *blocks(middle),
-            Double(middle, fine, True), *blocks(fine),
+            Double(deep, middle), *blocks(middle),
+            Double(middle, fine), *blocks(fine),
             FrameNorm(fine), nn.SiLU(), CausalConv(fine, 12),
         )  # fmt: skip
 

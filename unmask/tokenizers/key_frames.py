@@ -7,6 +7,7 @@ SloMo has it, arXiv 1712.00080) before it draws what is left.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -146,17 +147,28 @@ class KeyFrameTokenizer(ClipTokenizer):
     def decode_slot(self, before: Tensor, tokens: Tensor) -> Tensor:
         return self.between(before, tokens).clamp(0, 1)
 
+    @torch.no_grad()
+    def decode_clips(self, tokens: Tensor) -> Tensor:
+        keys = tokens.unbind(1)
+        pictures = [self.decode(key) for key in keys]  # each ends a slot and begins another
+        ends = zip(pairwise(keys), pairwise(pictures), strict=True)
+        slots = [self._drawn(*tokens, *shown).clamp(0, 1) for tokens, shown in ends]
+        return torch.cat([pictures[0].unsqueeze(1), *slots], 1)
+
     def between(self, before: Tensor, tokens: Tensor) -> Tensor:
         """``decode_slot`` without clamping, for training."""
-        pictures = [self.pictures.decode(ends) for ends in (before, tokens)]
+        return self._drawn(before, tokens, self.decode(before), self.decode(tokens))
+
+    def _drawn(self, before: Tensor, tokens: Tensor, shown: Tensor, after: Tensor) -> Tensor:
+        """The frames between two key frames, whose pictures are ``shown`` and ``after``."""
         codes = torch.cat([self.pictures.quantizer.lookup(ends) for ends in (before, tokens)], -1)
         dtype = self.decoder.down.weight.dtype
         latents = codes.permute(0, 3, 1, 2).to(dtype)
-        frames: Tensor = self.decoder(pictures[0].to(dtype), pictures[1].to(dtype), latents)
+        frames: Tensor = self.decoder(shown.to(dtype), after.to(dtype), latents)
         # What stands still is the picture, to the bit: there is nothing to guess, and no shimmer.
         changed = F.max_pool2d((before != tokens).float().unsqueeze(1), 3, 1, 1) > 0
         changed = changed.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        return torch.where(changed.unsqueeze(1), frames, pictures[1].float().unsqueeze(1))
+        return torch.where(changed.unsqueeze(1), frames, after.float().unsqueeze(1))
 
 
 def slot_decoder_for(pictures: VQGAN, config: SlotDecoderConfig) -> SlotDecoder:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unmask.config import check_bounds
 
+KINDS = ("cells", "levels", "beginning", "box", "slots", "tube")
 MOST_CORRUPTED = 0.2  # of the known cells of a clip whose beginning is known
 
 
@@ -37,6 +38,8 @@ class MaskMix:
 
     def __post_init__(self) -> None:
         check_bounds(self, **{field.name: (0, 1) for field in fields(self)})
+        if not any(getattr(self, kind) for kind in KINDS):
+            raise ValueError(f"give one of {', '.join(KINDS)} a weight above 0")
 
 
 def clip_mask(count: int, grid: tuple[int, int, int], mix: MaskMix) -> tuple[Tensor, Tensor]:
@@ -44,13 +47,12 @@ def clip_mask(count: int, grid: tuple[int, int, int], mix: MaskMix) -> tuple[Ten
     may be corrupted, (count,). Luck is torch's own."""
     slots, rows, columns = grid
     luck = random.Random(int(torch.randint(2**31, ())))
-    kinds = ("cells", "levels", "beginning", "box", "slots", "tube")
-    weights = [getattr(mix, kind) for kind in kinds]
+    weights = [getattr(mix, kind) for kind in KINDS]
     free = torch.ones(count, slots, rows, columns, dtype=torch.bool)
     score = torch.rand(count, slots, rows, columns)
     corrupted = torch.zeros(count, dtype=torch.bool)
     for row in range(count):
-        kind = luck.choices(kinds, weights)[0] if slots > 1 else "cells"
+        kind = luck.choices(KINDS, weights)[0] if slots > 1 else "cells"
         if kind == "levels":
             # A share of its own in each slot: scores of a slot lie all higher or lower.
             score[row] += torch.rand(slots, 1, 1)

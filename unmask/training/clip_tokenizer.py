@@ -1,24 +1,23 @@
 """Training of the causal clip tokenizer, a peer of key frames, on the same rendered clips."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from unmask import config as settings
 from unmask.checkpoint import save_weights
-from unmask.scenes.data import DataConfig, open_bank
-from unmask.scenes.moving.renderer import MovingRenderer
-from unmask.scenes.moving.truth import SLOT, MovingConfig
+from unmask.config import check_bounds
+from unmask.scenes.data import DataConfig
+from unmask.scenes.moving.truth import SLOT
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.causal import CausalConfig, CausalTokenizer
 from unmask.training.loop import LoopConfig
-from unmask.training.losses import gradient_difference, psnr
-from unmask.training.slot_decoder import psnr_by_motion
+from unmask.training.losses import psnr
+from unmask.training.moving import SLOTS, check_moving, open_moving, psnr_by_motion, slot_frames
 from unmask.training.tokenizer import TokenizerLoss
 
 
@@ -34,8 +33,9 @@ class ClipTokenizerTraining:
     slots: int = 1
 
     def __post_init__(self) -> None:
-        if self.loss.perceptual:
-            raise ValueError("loss.perceptual: not for clips; give 0")
+        check_bounds(self, slots=(1, SLOTS))
+        self.loss.check_no_perceptual()
+        check_moving(self.data, SLOTS)
 
 
 class ClipTokenizerTask:
@@ -45,26 +45,15 @@ class ClipTokenizerTask:
         self.config = config
         torch.manual_seed(config.loop.seed)
         self.module: nn.Module = CausalTokenizer(config.model)
-        bank, scenes = open_bank(config.data), config.data.scenes
         self.source, self.held_out = (
-            MovingRenderer(bank, MovingConfig(replace(scenes, seed=scenes.seed + seed), 4), device)
-            for seed in (config.loop.seed, HELD_OUT)
+            open_moving(config.data, SLOTS, seed, device) for seed in (config.loop.seed, HELD_OUT)
         )
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        scenes = self.source.composer.compose(self.config.loop.batch, index)
-        slots = self.config.slots
-        first = SLOT * (index % (scenes.slots - slots + 1))
-        frames = self.source.render(scenes, range(first, first + SLOT * slots + 1))
+        frames, _ = slot_frames(self.source, self.config.loop.batch, index, self.config.slots)
         decoded, indices, quantizer_loss = module(frames)
-        drawn, truth, weights = (
-            decoded.float().flatten(0, 1),
-            frames.flatten(0, 1),
-            self.config.loss,
-        )
-        loss = weights.absolute * F.l1_loss(drawn, truth)
-        loss = loss + weights.square * F.mse_loss(drawn, truth)
-        loss = loss + weights.gradient * gradient_difference(drawn, truth) + quantizer_loss
+        drawn, truth = decoded.float().flatten(0, 1), frames.flatten(0, 1)
+        loss = self.config.loss.reconstruction(drawn, truth) + quantizer_loss
         figures = {"psnr": psnr(drawn.detach(), truth).mean()}
         figures["codes_in_batch"] = torch.tensor(float(indices.unique().numel()))
         return loss, figures
@@ -72,7 +61,7 @@ class ClipTokenizerTask:
     def sheet(self, average: nn.Module) -> Image.Image:
         """Held-out slots, each row a slot: its frames as rendered, and after the round trip."""
         assert isinstance(average, CausalTokenizer)
-        frames = self.held_out.render(self.held_out.composer.compose(16, 1), range(SLOT + 1))
+        frames, _ = slot_frames(self.held_out, 16, 1)
         drawn = average.decode_clips(average.encode_clips(frames))
         return contact_sheet(torch.cat([frames, drawn], 1).flatten(0, 1), 2 * SLOT + 2, enlarge=2)
 

@@ -5,7 +5,7 @@ was trained on pictures can be the start: the same weights draw a clip of one fr
 the picture.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,18 +23,23 @@ from unmask.sampling.backbone import Pair
 from unmask.sampling.generate import all_masked, generate_tokens
 from unmask.sampling.options import plan_options
 from unmask.sampling.plan import make_plan
-from unmask.scenes.data import DataConfig, open_bank
+from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.captions import clip_captions
-from unmask.scenes.moving.renderer import MovingRenderer
-from unmask.scenes.moving.truth import MovingConfig
+from unmask.scenes.moving.truth import CELLS
 from unmask.scenes.seeds import HELD_OUT, batch_seed
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.training.clip_masks import MaskMix, clip_mask, corrupt
 from unmask.training.loop import LoopConfig
+from unmask.training.moving import check_moving, open_moving
 from unmask.training.sources import SceneSource, open_source
-from unmask.training.transformer import MaskedLoss, TransformerLoss, TransformerSize
+from unmask.training.transformer import (
+    MaskedLoss,
+    TransformerLoss,
+    TransformerSize,
+    check_lengths,
+)
 
 CAPTIONS = 16_384  # that a text tokenizer is learned from
 
@@ -58,18 +63,19 @@ class ClipTraining:
     def __post_init__(self) -> None:
         if not self.slots or min(self.slots) < 0 or max(self.slots) < 1:
             raise ValueError(f"slots: {list(self.slots)}; give lengths, one of them above 0")
-        if self.data.kind != "scenes":
-            raise ValueError("data.kind: clips are trained on scenes")
+        check_moving(self.data, *(length for length in self.slots if length))
+        if self.model.condition != "text":
+            raise ValueError(f"model.condition: {self.model.condition!r}; clips have captions")
+        if self.model.digits:
+            raise ValueError("model.digits: it is not for clips; leave it out")
 
 
 class ClipSource:
     """Tokens of rendered clips and pictures, with captions."""
 
     def __init__(self, config: ClipTraining, tokenizer: Tokenizer, seed: int, device: str) -> None:
-        scenes = replace(config.data.scenes, seed=config.data.scenes.seed + seed)
-        bank = open_bank(config.data)
         self.clips = {
-            slots: MovingRenderer(bank, MovingConfig(scenes, slots), device)
+            slots: open_moving(config.data, slots, seed, device)
             for slots in set(config.slots)
             if slots
         }
@@ -101,11 +107,13 @@ class ClipTask:
     ) -> None:
         self.config, self.device = config, torch.device(device)
         self.tokenizer = load_tokenizer(tokenizer, device)
+        side, patch = config.data.scenes.size, self.tokenizer.patch
+        if side != CELLS * patch:
+            raise ConfigError(
+                f"data.scenes.size: {side}; clips have {CELLS} tokens a side, {CELLS * patch} px"
+            )
         self.source = ClipSource(config, self.tokenizer, config.loop.seed, device)
         self.held_out = ClipSource(config, self.tokenizer, HELD_OUT, device)
-        side, patch = config.data.scenes.size, self.tokenizer.patch
-        if side != 8 * patch:
-            raise ConfigError(f"data.scenes.size: {side}; clips have 8 tokens a side, {8 * patch}")
         self.longest = max(config.slots)
         self.condition = self._learned(out)
         model = config.model
@@ -131,16 +139,12 @@ class ClipTask:
         length, saved = self.config.model.condition_length, out / "model" / "transformer"
         if (saved / "text_tokenizer.json").exists():
             return TextCondition.load(saved, length)
-        captions = (
-            self.source.pictures.batch(CAPTIONS // 4, 0).captions
-            if 0 in (self.config.slots)
-            else []
-        )
+        captions = self.source.pictures.captions(CAPTIONS // 4, 0) if 0 in self.config.slots else []
         for renderer in self.source.clips.values():
             scenes = renderer.composer.compose(CAPTIONS, 0)
             captions = captions + clip_captions(scenes, renderer.bank.nouns, 0)
         condition = TextCondition.learn(captions, self.config.model.vocabulary, length)
-        condition(captions)  # none is too long, or this says which
+        check_lengths(condition, captions)
         return condition
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -157,12 +161,9 @@ class ClipTask:
         rows, columns = self._grid(slots)[1:]
         masked, corrupted = clip_mask(len(tokens), (slots + 1, rows, columns), self.config.masks)
         masked = masked.to(self.device)
-        wrong = corrupt(tokens, ~masked, corrupted, self.tokenizer.codebook_size)
-        shown = torch.where(masked, tokens, wrong)
-        condition = self.condition(prompts)
-        result: tuple[Tensor, Tensor] = module(
-            shown, masked, Condition(*(tensor.to(self.device) for tensor in condition))
-        )
+        shown = corrupt(tokens, ~masked, corrupted, self.tokenizer.codebook_size)
+        condition = Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
+        result: tuple[Tensor, Tensor] = module(tokens, masked, condition, shown)
         return result
 
     def _count(self, slots: int) -> int:

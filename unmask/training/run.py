@@ -111,6 +111,8 @@ def train(
         raise ConfigError(f"--minutes is {minutes}; it must lie between 0 and {MOST_MINUTES}")
     if start is not None and what != "clips":
         raise ConfigError(f"--start is for clips, not for a {what}")
+    if tokenizer is not None and what == "clip-tokenizer":
+        raise ConfigError("--tokenizer: a clip-tokenizer begins with none; leave it out")
     kind = KINDS[what]
     if kind.needs_tokenizer and tokenizer is None:
         raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")

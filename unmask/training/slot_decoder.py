@@ -1,18 +1,15 @@
 """Training of the slot decoder on rendered clips; the picture tokenizer stays as it is."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from unmask.scenes.data import DataConfig, open_bank
-from unmask.scenes.moving.renderer import MovingRenderer
-from unmask.scenes.moving.truth import MOTION_NAMES, SLOT, MovingConfig, MovingScenes
+from unmask.scenes.data import DataConfig
+from unmask.scenes.moving.truth import SLOT
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.folder import load_tokenizer, save_slot_decoder
@@ -23,7 +20,8 @@ from unmask.tokenizers.key_frames import (
     slot_decoder_for,
 )
 from unmask.training.loop import LoopConfig
-from unmask.training.losses import gradient_difference, psnr
+from unmask.training.losses import psnr
+from unmask.training.moving import SLOTS, check_moving, open_moving, psnr_by_motion, slot_frames
 from unmask.training.tokenizer import TokenizerLoss
 
 
@@ -35,50 +33,34 @@ class SlotDecoderTraining:
     loop: LoopConfig
     model: SlotDecoderConfig = field(default_factory=SlotDecoderConfig)
     loss: TokenizerLoss = field(default_factory=TokenizerLoss)
-    slots: int = 4
+    slots: int = SLOTS
 
     def __post_init__(self) -> None:
         if self.model.slot != SLOT:
             raise ValueError(f"model.slot: {self.model.slot}; clips are rendered with {SLOT}")
-        if self.loss.perceptual:
-            raise ValueError("loss.perceptual: not for slots; give 0")
+        self.loss.check_no_perceptual()
+        check_moving(self.data, self.slots)
 
 
 class SlotDecoderTask:
     """Drawing the frames of a slot, seen as a task of the loop."""
 
     def __init__(self, config: SlotDecoderTraining, tokenizer: Path, device: str) -> None:
-        self.config, self.device = config, device
+        self.config = config
         torch.manual_seed(config.loop.seed)
         self.pictures = load_tokenizer(tokenizer, device)
         decoder = slot_decoder_for(self.pictures, config.model)
         self.module: nn.Module = convert_conv2d_weight_memory_format(decoder, torch.channels_last)
-        bank = open_bank(config.data)
-        scenes = config.data.scenes
         self.source, self.held_out = (
-            MovingRenderer(
-                bank,
-                MovingConfig(replace(scenes, seed=scenes.seed + seed), config.slots),
-                device,
-            )
+            open_moving(config.data, config.slots, seed, device)
             for seed in (config.loop.seed, HELD_OUT)
         )
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        frames, _ = self._slots(self.source, self.config.loop.batch, index)
+        frames, _ = slot_frames(self.source, self.config.loop.batch, index)
         drawn, truth = self._drawn(module, frames).flatten(0, 1), frames[:, 1:].flatten(0, 1)
-        weights = self.config.loss
-        loss = weights.absolute * F.l1_loss(drawn, truth)
-        loss = loss + weights.square * F.mse_loss(drawn, truth)
-        loss = loss + weights.gradient * gradient_difference(drawn, truth)
+        loss = self.config.loss.reconstruction(drawn, truth)
         return loss, {"psnr": psnr(drawn.detach(), truth).mean()}
-
-    def _slots(self, source: MovingRenderer, count: int, index: int) -> tuple[Tensor, MovingScenes]:
-        """The key frame before a slot and its frames, (count, 1 + slot, 3, side, side): of each
-        batch of clips, another slot."""
-        scenes = source.composer.compose(count, index)
-        first = SLOT * (index % self.config.slots)
-        return source.render(scenes, range(first, first + SLOT + 1)), scenes
 
     def _drawn(self, module: nn.Module, frames: Tensor) -> Tensor:
         with torch.no_grad():
@@ -88,7 +70,7 @@ class SlotDecoderTask:
 
     def sheet(self, average: nn.Module) -> Image.Image:
         """Held-out slots, each row a slot: its frames as rendered, and as drawn."""
-        frames, _ = self._slots(self.held_out, 16, 1)
+        frames, _ = slot_frames(self.held_out, 16, 1)
         with torch.no_grad():
             drawn = self._drawn(average, frames).clamp(0, 1)
         both = torch.cat([frames, frames[:, :1], drawn], 1).flatten(0, 1)
@@ -109,25 +91,3 @@ class SlotDecoderTask:
     def save(self, average: nn.Module, folder: Path) -> None:
         assert isinstance(average, SlotDecoder)
         save_slot_decoder(average, folder)
-
-
-@torch.no_grad()
-def psnr_by_motion(
-    source: MovingRenderer, draw: Callable[[Tensor], Tensor], batches: int = 16
-) -> dict[str, float]:
-    """PSNR of whole slots, in all and by motion, of 64 clips a batch. ``draw`` makes the frames
-    (batch, slot, 3, side, side) of a slot of the frame before it and its own."""
-    ratios, motions = [], []
-    for index in range(batches):
-        scenes = source.composer.compose(64, index)
-        first = SLOT * (index % scenes.slots)
-        frames = source.render(scenes, range(first, first + SLOT + 1))
-        drawn = draw(frames).clamp(0, 1).flatten(0, 1)
-        ratios.append(psnr(drawn, frames[:, 1:].flatten(0, 1)).view(-1, SLOT).mean(1))
-        motions.append(scenes.motion.amax(1))
-    ratio, motion = torch.cat(ratios), torch.cat(motions)
-    figures = {"psnr": float(ratio.mean())}
-    for place, name in enumerate(MOTION_NAMES):
-        if (motion == place).any():
-            figures[f"psnr_{name.replace(' ', '_')}"] = float(ratio[motion == place].mean())
-    return figures

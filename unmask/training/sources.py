@@ -78,9 +78,16 @@ class SceneSource:
         scenes = scenes.rows(torch.tensor(unseen[:count], dtype=torch.long))
         return self._captioned(self.renderer.render(scenes), scenes, index)
 
+    def captions(self, count: int, index: int) -> list[str]:
+        """Those of ``batch``, of which no picture is drawn."""
+        return self._captions(self.renderer.composer.compose(count, index), index)
+
     def _captioned(self, images: Tensor, scenes: Scenes, index: int) -> Batch:
+        return Batch(images, self._captions(scenes, index))
+
+    def _captions(self, scenes: Scenes, index: int) -> list[str]:
         seed = batch_seed(self.renderer.config.seed, index)
-        return Batch(images, captions(scenes, self.renderer.bank.nouns, seed))
+        return captions(scenes, self.renderer.bank.nouns, seed)
 
 
 class FolderSource:

@@ -35,6 +35,16 @@ class TokenizerLoss:
         weights = {field.name: (0, MOST_WEIGHT) for field in fields(self)}
         check_bounds(self, **weights)
 
+    def check_no_perceptual(self) -> None:
+        """ValueError where the perceptual term is asked for and there is none."""
+        if self.perceptual:
+            raise ValueError(f"loss.perceptual: {self.perceptual}; it is for pictures, give 0")
+
+    def reconstruction(self, drawn: Tensor, truth: Tensor) -> Tensor:
+        """The terms that compare pictures (batch, 3, height, width) pixel by pixel."""
+        loss = self.absolute * F.l1_loss(drawn, truth) + self.square * F.mse_loss(drawn, truth)
+        return loss + self.gradient * gradient_difference(drawn, truth)
+
 
 @dataclass(frozen=True)
 class TokenizerTraining:
@@ -98,9 +108,7 @@ class TokenizerTask:
             self.tokenizer.quantizer.eval()  # in training mode a VQ would move its codes
         decoded, indices, quantizer_loss = module(images)
         decoded, weights = decoded.float(), self.config.loss
-        loss = weights.absolute * F.l1_loss(decoded, images)
-        loss = loss + weights.square * F.mse_loss(decoded, images)
-        loss = loss + weights.gradient * gradient_difference(decoded, images) + quantizer_loss
+        loss = weights.reconstruction(decoded, images) + quantizer_loss
         if self.perceptual is not None:
             loss = loss + weights.perceptual * self.perceptual(decoded, images)
         figures = {"psnr": psnr(decoded.detach(), images).mean()}

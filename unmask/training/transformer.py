@@ -94,11 +94,13 @@ class MaskedLoss(nn.Module):
         self.backbone, self.weights = backbone, loss
 
     def forward(
-        self, tokens: Tensor, masked: Tensor, condition: Condition
+        self, tokens: Tensor, masked: Tensor, condition: Condition, shown: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and the plain cross entropy (nats a masked token) to look at."""
-        shown = torch.where(masked, self.backbone.mask_id, tokens)
-        logits = self.backbone(shown, self.backbone.encode(condition)).float()
+        """The loss to minimise, and the plain cross entropy (nats a masked token) to look at. What
+        is not masked is seen as ``shown`` has it, if that is another."""
+        seen_as = tokens if shown is None else shown
+        inputs = torch.where(masked, self.backbone.mask_id, seen_as)
+        logits = self.backbone(inputs, self.backbone.encode(condition)).float()
         log_probabilities = logits.log_softmax(-1)
         plain = -log_probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         smoothed, smoothing = plain, self.weights.label_smoothing
@@ -234,11 +236,12 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
     if (saved / "text_tokenizer.json").exists():
         return TextCondition.load(saved, model.condition_length)
     condition = TextCondition.learn(captions, model.vocabulary, model.condition_length)
-    _check_lengths(condition, captions)
+    check_lengths(condition, captions)
     return condition
 
 
-def _check_lengths(condition: TextCondition, captions: list[str]) -> None:
+def check_lengths(condition: TextCondition, captions: list[str]) -> None:
+    """ConfigError with the longest of the captions, if that is too long for the condition."""
     longest = max(captions, key=lambda text: len(condition.tokenizer.encode(text).ids))
     needed = len(condition.tokenizer.encode(longest).ids) + 1
     if needed > condition.length:

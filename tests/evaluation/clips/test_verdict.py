@@ -157,6 +157,18 @@ def test_the_background_is_told_but_does_not_count() -> None:
     assert verdict.right
 
 
+def test_it_does_not_matter_which_of_two_is_named_first() -> None:
+    for prompt, frames, sights in _world():
+        if prompt.category != "pair":
+            continue
+        first = replace(prompt, position=None)
+        second = replace(first, actors=first.actors[::-1])
+        blank = Sight((), (), sights[0].background)
+        # Of what comes or goes it is enough to be seen once.
+        for seen in (sights, [blank] * 16 + sights[16:], sights[:1] + [blank] * 16):
+            assert judge_clip(first, seen, frames) == judge_clip(second, seen, frames), prompt.text
+
+
 def test_every_tag_is_listed_once() -> None:
     assert len(set(TAGS)) == len(TAGS)
 

@@ -11,7 +11,7 @@ from unmask.scenes.moving.motions import CELLS_A_SLOT, MOTIONS, SPEEDS
 from unmask.scenes.moving.truth import ARRANGEMENTS, MOTION_NAMES, MovingConfig, MovingScenes
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig
-from unmask.scenes.vocabulary import held_out
+from unmask.scenes.vocabulary import RELATIONS, held_out
 
 BANK = SpriteBank.of_shapes()
 
@@ -127,15 +127,35 @@ def test_held_out_motions_never_come_up() -> None:
 
 
 def test_a_noun_that_is_left_with_nothing_is_told() -> None:
-    with pytest.raises(ConfigError, match="left with no colour or direction"):
+    with pytest.raises(ConfigError, match="left with no colour, direction or partner"):
         MovingComposer(BANK, MovingConfig(SceneConfig(64, held_out_percent=100)))
+
+
+def test_two_nouns_of_which_one_has_no_partner_are_told() -> None:
+    nouns = BANK.nouns
+    apart = [
+        (noun, other)
+        for noun in nouns
+        for other in nouns
+        if noun < other
+        and any(
+            held_out(8, *pair)
+            for relation in RELATIONS
+            for pair in ((noun, relation, other), (other, relation, noun))
+        )
+    ]
+    assert apart
+    two = SpriteBank.of_shapes().only(apart[0], ())
+    with pytest.raises(ConfigError, match="partner"):
+        MovingComposer(two, MovingConfig(SceneConfig(64)))
 
 
 def test_bounds_of_the_configuration() -> None:
     for changes, said in (
         ({"slots": 0}, "slots: 0"),
-        ({"cell": 4}, "cell: 4"),
         ({"arrangements": (0.0, 0.0, 0.0, 0.0)}, "arrangements: give 4"),
     ):
         with pytest.raises(ValueError, match=said):
             MovingConfig(SceneConfig(64), **changes)
+    with pytest.raises(ValueError, match=r"scenes\.size: 20; it must be a multiple of 8"):
+        MovingConfig(SceneConfig(20))

@@ -183,9 +183,8 @@ def _backtrack(values: Sequence[float]) -> float:
 
 def _legs(track: Track) -> tuple[list[float], list[float]]:
     """The ways that a track goes before it turns, across and down, each of ``LEAST`` or more."""
-    return tuple(  # type: ignore[return-value]
-        _ways([getattr(seen.found, axis) for seen in track.whole]) for axis in "xy"
-    )
+    found = [seen.found for seen in track.whole]
+    return _ways([thing.x for thing in found]), _ways([thing.y for thing in found])
 
 
 def _ways(values: Sequence[float]) -> list[float]:

@@ -55,9 +55,14 @@ def judge_clip(prompt: ClipPrompt, sights: Sequence[Sight], frames: Tensor) -> V
     tags: set[str] = set()
     for noun in dict.fromkeys(actor.noun for actor in prompt.actors):
         actors = [actor for actor in prompt.actors if actor.noun == noun]
-        tracks = ends if actors[0].motion == "spins" else everywhere
+        motion = actors[0].motion  # those of a noun do the same
+        tracks = ends if motion == "spins" else everywhere
         mine = sorted(
-            (track for track in tracks if track.noun == noun and _is_there(prompt, track)),
+            (
+                track
+                for track in tracks
+                if track.noun == noun and _is_there(prompt, actors[0].motion, track)
+            ),
             key=lambda track: -len(track.seen),
         )[: len(actors)]
         if len(mine) < len(actors):
@@ -105,12 +110,12 @@ def _wrong(prompt: ClipPrompt, actor: Actor, track: Track, frames: Tensor) -> se
     return tags | ({wrong} if wrong else set())
 
 
-def _is_there(prompt: ClipPrompt, track: Track) -> bool:
-    """Whether a track is an object in enough frames, even if it comes at the very end; where one
-    hides another, it need only be whole among others."""
+def _is_there(prompt: ClipPrompt, motion: str, track: Track) -> bool:
+    """Whether a track is an object of that motion in enough frames, even if it comes at the very
+    end; where one hides another, it need only be whole among others."""
     if prompt.category == "passing":
         return len(track.whole) >= BRIEFLY
-    return len(track.clear) >= (1 if prompt.actors[0].motion in _FAINT else BRIEFLY)
+    return len(track.clear) >= (1 if motion in _FAINT else BRIEFLY)
 
 
 def _went(track: Track, motion: str) -> str | None:

@@ -5,13 +5,13 @@ never come up unless they are asked for.
 """
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from unmask.errors import ConfigError
 from unmask.scenes.moving.motions import MOTIONS, SPEEDS, Lane, Path, State
-from unmask.scenes.moving.truth import ARRANGEMENTS, MOTION_NAMES, MovingConfig, MovingScenes
+from unmask.scenes.moving.truth import ARRANGEMENTS, CELLS, MOTION_NAMES, MovingConfig, MovingScenes
 from unmask.scenes.seeds import batch_seed
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import Scenes
@@ -25,7 +25,6 @@ from unmask.scenes.vocabulary import (
     held_out,
 )
 
-CELLS = 8  # along a side of the picture
 MOST_OBJECTS = 3
 TOGETHER = tuple(name for name in MOTIONS if name not in ("bounces", "grows", "shrinks"))
 WHOLE = Lane(0, 0, CELLS, CELLS)
@@ -36,18 +35,21 @@ HALVES = {
 }
 
 
+@dataclass(frozen=True)
 class _Thing:
     """One object of a clip that is being made up."""
 
-    def __init__(self, noun: int, colour: int, sprite: int, motion: str, path: Path) -> None:
-        self.noun, self.colour, self.sprite = noun, colour, sprite
-        self.motion, self.path = motion, path
-        self.speed: str | None = None
+    noun: int
+    colour: int  # -1: natural
+    sprite: int
+    motion: str
+    path: Path
+    speed: str | None = None
 
 
 class MovingComposer:
     """Makes up clips of the sprites of a bank. ConfigError if what is held out leaves a noun with
-    no colour, or with no direction to move in."""
+    no colour, no direction to move in, or no partner."""
 
     def __init__(self, bank: SpriteBank, config: MovingConfig) -> None:
         self.bank, self.config = bank, config
@@ -55,11 +57,22 @@ class MovingComposer:
         self._sprites = [
             (bank.noun_of == i).nonzero().flatten().tolist() for i in range(len(bank.nouns))
         ]
-        self._colours = [
-            [c for c in names if not held_out(percent, c, noun)]
-            for noun in bank.nouns
+        self._colours, self._more_colours = (
+            [[c for c in names if not held_out(percent, c, noun)] for noun in bank.nouns]
             for names in (COLOURS, MORE_COLOURS)
-        ]
+        )
+        # By the relation of a noun to them, and without one.
+        self._partners = {
+            relation: [
+                [
+                    place
+                    for place, other in enumerate(bank.nouns)
+                    if other != noun and not (relation and held_out(percent, noun, relation, other))
+                ]
+                for noun in bank.nouns
+            ]
+            for relation in (None, *RELATIONS)
+        }
         self._motions = [
             [
                 motion.name
@@ -69,11 +82,17 @@ class MovingComposer:
             ]
             for noun in bank.nouns
         ]
-        for noun, motions, colours in zip(
-            bank.nouns, self._motions, self._colours[::2], strict=True
-        ):
-            if not colours or not set(motions) & {"moves left", "moves right"}:
-                raise ConfigError(f"held_out_percent: {noun} is left with no colour or direction")
+        for place, noun in enumerate(bank.nouns):
+            there = (
+                self._colours[place],
+                not config.scenes.more_colours or self._more_colours[place],
+                set(self._motions[place]) & {"moves left", "moves right"},
+                *(partners[place] for partners in self._partners.values()),
+            )
+            if not all(there):
+                raise ConfigError(
+                    f"held_out_percent: {noun} is left with no colour, direction or partner"
+                )
 
     def compose(self, count: int, index: int) -> MovingScenes:
         """Batch ``index`` of ``count`` clips."""
@@ -97,16 +116,13 @@ class MovingComposer:
             clips.append((arrangement, relation, luck.randrange(len(BACKGROUNDS)), things))
         return _gathered(clips, self.config.slots)
 
-    def motions_of(self, noun: str) -> list[str]:
-        """What this noun may do where nothing unseen is asked for."""
-        return self._motions[self.bank.nouns.index(noun)]
-
     def _looks(self, luck: random.Random, noun: int) -> tuple[int, int]:
         """A colour, -1 for natural, and a sprite."""
         scenes, sprite = self.config.scenes, luck.choice(self._sprites[noun])
         if luck.random() < scenes.natural:
             return -1, sprite
-        names = self._colours[2 * noun + (luck.random() < scenes.more_colours)]
+        more = luck.random() < scenes.more_colours
+        names = (self._more_colours if more else self._colours)[noun]
         return COLOUR_NAMES.index(luck.choice(names)), sprite
 
     def _choose(
@@ -125,30 +141,16 @@ class MovingComposer:
             # Quickly for two slots, or it is over at once.
             speed = luck.choice(SPEEDS) if lane[2 + motion.axis] - side >= 4 else "slowly"
         path = motion.choose(luck, lane, side, self.config.slots, speed)
-        thing = _Thing(noun, colour, sprite, motion.name, path)
-        thing.speed = speed
-        return thing
+        return _Thing(noun, colour, sprite, motion.name, path, speed)
 
     def _single(self, luck: random.Random) -> list[_Thing]:
         noun = luck.randrange(len(self.bank.nouns))
         return [self._choose(luck, noun, WHOLE, luck.choice((3, 3, 4, 5)), MOTION_NAMES)]
 
-    def _partner(self, luck: random.Random, noun: int, relation: str | None = None) -> int:
-        """Another noun, that may stand so to this one."""
-        nouns, percent = self.bank.nouns, self.config.scenes.held_out_percent
-        return luck.choice(
-            [
-                place
-                for place, other in enumerate(nouns)
-                if place != noun
-                and not (relation and held_out(percent, nouns[noun], relation, other))
-            ]
-        )
-
     def _pair(self, luck: random.Random, relation: str) -> list[_Thing]:
         """Two objects, of which one does something."""
         nouns = [luck.randrange(len(self.bank.nouns))]
-        nouns.append(self._partner(luck, nouns[0], relation))
+        nouns.append(luck.choice(self._partners[relation][nouns[0]]))
         mover = luck.randrange(2)
         side = luck.choice((3, 3, 4))
         things = []
@@ -162,7 +164,7 @@ class MovingComposer:
         noun = luck.randrange(len(self.bank.nouns))
         directions = [d for d in ("moves left", "moves right") if d in self._motions[noun]]
         motion = luck.choice(directions)
-        back = self._partner(luck, noun)
+        back = luck.choice(self._partners[None][noun])
         side = luck.choice((3, 4))
         x, y = luck.randint(2, 6 - side), luck.randint(0, CELLS - side)
         colour, sprite = self._looks(luck, back)
@@ -173,9 +175,8 @@ class MovingComposer:
         if motion == "moves left":
             across = [CELLS - 3 - at for at in across]
         colour, sprite = self._looks(luck, noun)
-        front = _Thing(noun, colour, sprite, motion, [State(at, level, 3) for at in across])
-        front.speed = "quickly"
-        return [behind, front]
+        path = [State(at, level, 3) for at in across]
+        return [behind, _Thing(noun, colour, sprite, motion, path, "quickly")]
 
     def _together(self, luck: random.Random) -> list[_Thing]:
         """Two side by side or one above the other, or three in a triangle, that look alike and do
@@ -193,9 +194,7 @@ class MovingComposer:
         things = []
         for x, y in shifts:
             path = [replace(state, x=state.x + x, y=state.y + y) for state in one.path]
-            thing = _Thing(noun, one.colour, one.sprite, one.motion, path)
-            thing.speed = one.speed
-            things.append(thing)
+            things.append(replace(one, path=path))
         return things
 
 
@@ -220,12 +219,13 @@ def _gathered(clips: list[tuple[str, str | None, int, list[_Thing]]], slots: int
             boxes[row, item] = torch.tensor(path) / CELLS
             alpha[row, item] = torch.tensor([s.alpha for s in thing.path])
             turns[row, item] = torch.tensor([s.turns for s in thing.path])
-    kinds = {"single": "single", "pair": "pair", "passing": "pair", "count": "count"}
     relations = [
         -1 if relation is None else RELATIONS.index(relation) for _, relation, _, _ in clips
     ]
     still = Scenes(
-        kind=torch.tensor([KINDS.index(kinds[arrangement]) for arrangement, *_ in clips]),
+        kind=torch.tensor(
+            [KINDS.index("pair" if name == "passing" else name) for name, *_ in clips]
+        ),
         background=torch.tensor([background for _, _, background, _ in clips]),
         relation=torch.tensor(relations),
         place=torch.full((count,), -1),

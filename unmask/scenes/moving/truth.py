@@ -10,7 +10,7 @@ from unmask.scenes.moving.motions import MOTIONS
 from unmask.scenes.truth import SceneConfig, Scenes
 
 SLOT = 4  # frames a slot; the first slot is one frame, held still
-RATE = 8  # frames a second
+CELLS = 8  # along a side of the picture
 ARRANGEMENTS = ("single", "pair", "passing", "count")
 MOTION_NAMES = tuple(MOTIONS)
 
@@ -20,15 +20,13 @@ class MovingConfig:
     """What clips look like, beside what ``scenes`` says of their objects (of which ``kinds``,
     ``most``, ``painted`` and ``snap`` say nothing here).
 
-    ``slots`` follow the first frame; ``arrangements`` weighs ``ARRANGEMENTS``; ``cell`` is the
-    raster in pixels. Of motions, as of colours, ``scenes.held_out_percent`` of the pairs with a
-    noun never come up.
+    ``slots`` follow the first frame; ``arrangements`` weighs ``ARRANGEMENTS``. Of motions, as of
+    colours, ``scenes.held_out_percent`` of the pairs with a noun never come up.
     """
 
     scenes: SceneConfig
     slots: int = 4
     arrangements: tuple[float, ...] = (0.5, 0.25, 0.08, 0.17)
-    cell: int = 8
 
     def __post_init__(self) -> None:
         if len(self.arrangements) != len(ARRANGEMENTS) or not (
@@ -39,8 +37,8 @@ class MovingConfig:
             )
         if self.slots < 1:
             raise ValueError(f"slots: {self.slots}; the least is 1")
-        if self.cell < 1 or self.scenes.size != 8 * self.cell:
-            raise ValueError(f"cell: {self.cell}; scenes.size, {self.scenes.size}, is 8 cells")
+        if self.scenes.size % CELLS:
+            raise ValueError(f"scenes.size: {self.scenes.size}; it must be a multiple of {CELLS}")
 
 
 @dataclass(frozen=True)
