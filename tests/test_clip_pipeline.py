@@ -32,8 +32,11 @@ from unmask.pipeline import MAX_FRAMES, DrawRequest, Generated, Pipeline, Scene,
 from unmask.pipeline.prompts import subject_positions
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.guidance import GUIDANCES
+from unmask.sampling.logits import LOGIT_OPTIONS
+from unmask.sampling.options import plan_options
 from unmask.sampling.reuse import REUSE_POLICIES
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.server.engine.engine import Engine, EngineOptions
 from unmask.server.moderation import ModeratedEngine, Moderation, WordList
 
@@ -251,12 +254,22 @@ async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
     await engine.stop()
 
 
+# What is set to turn an option of logits or of values on.
+LOGITS: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 3},
+    "noise_regularisation": {"noise_regularisation": 1.0},
+    "differential": {"differential": 0.5},
+}
 METHODS: list[dict[str, Any]] = [
     *({"scheduler": name} for name in SCHEDULERS),
+    *({"mask_schedule": name} for name in MASK_SCHEDULES),
     *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
     *({"count_rule": name} for name in COUNT_RULES),
     *({"reuse_policy": name} for name in REUSE_POLICIES),
+    *LOGITS.values(),
     {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
+    {"zigzag": True},
+    {"temperature": 0.5, "temperature_last": 0.2, "temperature_warmup": 1},
 ]
 
 
@@ -268,6 +281,42 @@ def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, Any]) 
     )
     assert len(clip) == 13
     assert _bytes(clip) == _bytes(again)
+
+
+def test_every_logit_option_is_among_those_that_drew() -> None:
+    assert set(LOGITS) == set(LOGIT_OPTIONS)
+
+
+def _works(pipeline: Pipeline, options: dict[str, Any], edit: str | None = None) -> bool:
+    """Whether a clip is drawn, the same twice; else the refusal names what was asked for."""
+    what: dict[str, Any] = {"frames": 9} if edit is None else {"edit": EDITS[edit]()}
+    try:
+        request = pipeline.request(PROMPT, seed=1, steps=3, **what, **options)
+    except RequestError as error:
+        assert error.param in options
+        assert str(options[error.param]) in str(error) or error.param in str(error)  # told by name
+        return False
+    assert _all_bytes(pipeline.run(request)) == _all_bytes(pipeline.run(request))
+    return True
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_a_scheduler_cannot_do_beside_it_is_refused_by_name(
+    pipeline: Pipeline, name: str
+) -> None:
+    """A clip's methods combine as a picture's: those that take tokens back revise, and nothing that
+    fixes an order goes with them."""
+    remasks = plan_options(scheduler=name).scheduler.remasks
+    beside: list[dict[str, Any]] = [
+        *({"count_rule": rule} for rule in COUNT_RULES if rule != "planned"),
+        {"reuse": 1},
+        {"zigzag": True},
+    ]
+    for options in beside:
+        assert _works(pipeline, {"scheduler": name, **options}) is not remasks
+    assert _works(pipeline, {"scheduler": name}, "extend")
+    assert _works(pipeline, {"scheduler": name}, "inpaint")
+    assert _works(pipeline, {"scheduler": name}, "revise") is remasks
 
 
 @pytest.mark.parametrize(
