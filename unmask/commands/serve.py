@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from unmask.commands.root import MODEL_HELP, commands
+from unmask.cores import are_shared
 from unmask.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def serve(
         doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
     else:
         check_socket(settings.unix_socket)
+    if are_shared(settings.cpu_workers):
+        # Before torch brings OpenMP: its threads would spin while they wait, at the cost of others.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _check_models(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
