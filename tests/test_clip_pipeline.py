@@ -22,6 +22,7 @@ from unmask.editing.clip_edits import (
     inpaint_clip,
     interpolate,
     outpaint_clip,
+    pin,
     restyle_clip,
     revise_clip,
 )
@@ -69,6 +70,7 @@ EDITS: dict[str, Callable[[], ClipEdit]] = {
     "outpaint": lambda: outpaint_clip(noise_clip(9), _corner(noise_clip(9))),
     "restyle": lambda: restyle_clip(noise_clip(9), 0.4),
     "restyle a part": lambda: inpaint_clip(noise_clip(9), _corner(noise_clip(9)), 0.4),
+    "pin": lambda: pin({4: noise_clip(1), 11: noise_clip(2, seed=1)}, 17),
     "revise": lambda: revise_clip(noise_clip(9), 0.4),
     "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
 }
@@ -260,6 +262,60 @@ LOGITS: dict[str, dict[str, Any]] = {
     "noise_regularisation": {"noise_regularisation": 1.0},
     "differential": {"differential": 0.5},
 }
+# Frames that no token stands for: for a model that takes hints.
+HINTED: dict[str, Callable[[], ClipEdit]] = {
+    "pin": lambda: pin({0: noise_clip(1), 6: noise_clip(1, seed=1)}, 9),
+    "pin alone": lambda: pin({3: noise_clip(1)}, 9),
+    "pin in a later window": lambda: pin({0: noise_clip(1), 14: noise_clip(2, seed=1)}, 17),
+    "extend": lambda: extend(noise_clip(7), 6),
+}
+
+
+@pytest.fixture(name="hinted", scope="module")
+def _hinted() -> Pipeline:
+    return clip_pipeline(hints=3)
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_a_frame_between_key_frames_comes_back_and_tells_of_the_rest(
+    hinted: Pipeline, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = HINTED[name]()
+    seeds = range(4)  # of a clip of few tokens not every one is another
+    drawn = [hinted.generate(PROMPT, edit=edit, seed=seed) for seed in seeds]
+    for clip in drawn:
+        assert np.array_equal(clip.frames[~edit.masks], edit.frames[~edit.masks])
+    assert _bytes(drawn[0]) == _bytes(hinted.generate(PROMPT, edit=HINTED[name](), seed=0))
+    monkeypatch.setattr(hinted.backbone, "hinted", lambda prefix, hints: prefix)
+    untold = [hinted.generate(PROMPT, edit=edit, seed=seed) for seed in seeds]
+    assert [_bytes(clip) for clip in untold] != [_bytes(clip) for clip in drawn]
+
+
+def test_hints_leave_what_they_are_not_told_alone(hinted: Pipeline) -> None:
+    """A batch holds rows with and without; a method of sampling does not know of them."""
+    requests = [
+        hinted.request(PROMPT, edit=HINTED["pin"](), seed=1, guidance_scale=2.0),
+        hinted.request(PROMPT, edit=HINTED["pin alone"](), seed=2, scheduler="p2"),
+        hinted.request(OTHER, edit=HINTED["pin"](), seed=2, steps=4, reuse=1, reuse_after=0.0),
+        *_mixed(hinted),
+    ]
+    for request, found in zip(requests, hinted.run_all(requests), strict=True):
+        assert _all_bytes(found) == _all_bytes(hinted.run(request))
+
+
+def test_a_model_with_windows_refuses_by_name_what_it_cannot_do() -> None:
+    windows = ((1, 2, 2), (0, 1, 1))
+    pipeline = clip_pipeline(windows=windows)
+    assert len(pipeline.generate(PROMPT, frames=13, seed=1)) == 13
+    for options in ({"reuse": 1}, {"scheduler": "uncage"}):
+        (param,) = options
+        with pytest.raises(RequestError, match=param) as caught:
+            pipeline.request(PROMPT, frames=9, **options)
+        assert caught.value.param == param
+    assert "uncage" not in pipeline.info.schedulers
+    assert pipeline.info.reuse_policies == ("none",)
+
+
 METHODS: list[dict[str, Any]] = [
     *({"scheduler": name} for name in SCHEDULERS),
     *({"mask_schedule": name} for name in MASK_SCHEDULES),
@@ -287,17 +343,15 @@ def test_every_logit_option_is_among_those_that_drew() -> None:
     assert set(LOGITS) == set(LOGIT_OPTIONS)
 
 
-def _works(pipeline: Pipeline, options: dict[str, Any], edit: str | None = None) -> bool:
-    """Whether a clip is drawn, the same twice; else the refusal names what was asked for."""
+def _refused(pipeline: Pipeline, edit: str | None = None, **options: Any) -> str | None:
+    """The option that is refused by name; None if a clip is drawn, the same twice."""
     what: dict[str, Any] = {"frames": 9} if edit is None else {"edit": EDITS[edit]()}
     try:
         request = pipeline.request(PROMPT, seed=1, steps=3, **what, **options)
     except RequestError as error:
-        assert error.param in options
-        assert str(options[error.param]) in str(error) or error.param in str(error)  # told by name
-        return False
-    assert _all_bytes(pipeline.run(request)) == _all_bytes(pipeline.run(request))
-    return True
+        return error.param if (error.param or "?") in str(error) else str(error)
+    drawn, again = (_all_bytes(pipeline.run(request)) for _ in range(2))
+    return None if drawn == again else "not the same twice"
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -313,10 +367,11 @@ def test_what_a_scheduler_cannot_do_beside_it_is_refused_by_name(
         {"zigzag": True},
     ]
     for options in beside:
-        assert _works(pipeline, {"scheduler": name, **options}) is not remasks
-    assert _works(pipeline, {"scheduler": name}, "extend")
-    assert _works(pipeline, {"scheduler": name}, "inpaint")
-    assert _works(pipeline, {"scheduler": name}, "revise") is remasks
+        (param,) = options
+        assert _refused(pipeline, scheduler=name, **options) == (param if remasks else None)
+    for edit in ("extend", "inpaint", "pin"):
+        assert _refused(pipeline, edit, scheduler=name) is None
+    assert _refused(pipeline, "revise", scheduler=name) == (None if remasks else "scheduler")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A whole model of clips with random weights: 12 codes, frames of 2x2 tokens of 4x4 pixels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ def clip_tokenizer() -> KeyFrameTokenizer:
     return KeyFrameTokenizer(pictures, decoder).eval().requires_grad_(False)
 
 
-def clip_pipeline(slots: int = 3) -> Pipeline:
-    """A model that draws so many slots of 8x8 pixels at once."""
+def clip_pipeline(slots: int = 3, **more: Any) -> Pipeline:
+    """A model that draws so many slots of 8x8 pixels at once; ``more`` is for its configuration."""
     tokenizer = clip_tokenizer()
     condition = TextCondition.learn([PROMPT, "two blue squares"], 300, 10)
     backbone = NativeTransformer(
@@ -44,6 +45,7 @@ def clip_pipeline(slots: int = 3) -> Pipeline:
             condition="text",
             vocabulary=condition.vocabulary,
             condition_length=10,
+            **more,
         )
     )
     for parameter in backbone.parameters():  # else all logits are nearly alike
@@ -52,9 +54,9 @@ def clip_pipeline(slots: int = 3) -> Pipeline:
     return Pipeline(card, tokenizer, backbone.eval().requires_grad_(False), condition)
 
 
-def write_clip_model(folder: Path, slots: int = 3) -> Path:
+def write_clip_model(folder: Path, slots: int = 3, **more: Any) -> Path:
     """The folder of such a model."""
-    return save_pipeline(clip_pipeline(slots), folder)
+    return save_pipeline(clip_pipeline(slots, **more), folder)
 
 
 def noise_clip(frames: int, width: int = 8, height: int = 8, seed: int = 0) -> Clip:
