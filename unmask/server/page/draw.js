@@ -8,7 +8,7 @@ import { Mask } from "./mask.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { Unmasking } from "./trace.js";
+import { Unmasking, blankOf, cellOf } from "./trace.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./app.js").Studio} Studio */
@@ -39,10 +39,8 @@ export class DrawView {
 
   /** Show a grid of masked cells, as before the first step. */
   blank() {
-    const card = this.composer.card;
-    if (!card.size || !card.grid) return;
-    const [width, height] = card.size.split("x").map(Number);
-    this.show([new Unmasking(width, height, width / card.grid[card.grid.length - 1])]);
+    const image = blankOf(this.composer.card);
+    if (image) this.show([image]);
   }
 
   /** @param {Unmasking[]} images */
@@ -176,10 +174,7 @@ export class DrawView {
  * @param {Values} card
  */
 function still(picture, card) {
-  const [width] = String(card.size ?? `${picture.width}`).split("x").map(Number);
-  const cell = card.grid ? width / card.grid[card.grid.length - 1] : picture.width;
-  const canvas = blank(1, 1);
-  const made = new Unmasking(picture.width, picture.height, cell, canvas);
+  const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
   made.finish(picture);
   return made;
 }
