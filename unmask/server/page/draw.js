@@ -70,11 +70,11 @@ export class DrawView {
     const entry = this.entries[index];
     const shown = this.timeline.stages[index]?.unmasking;
     if (!entry || !shown?.picture || this.composer.button.disabled) return;
-    const { size: _, n: __, quality: ___, ...rest } = entry.body;
+    // What has no place in an edit of the whole picture goes.
+    const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
     const mask = new Mask(shown.width, shown.height);
     mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
     const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
-    const { strength: ____, share: _____, ...kept } = rest;
     const body = { ...kept, seed: dice(), mask_mode: "white" };
     /** @type {Order} */
     const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture, corner: { x: 0, y: 0 } };
