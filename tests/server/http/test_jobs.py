@@ -1,16 +1,21 @@
 """Jobs over HTTP: accepted, watched, cancelled, read by their owner alone."""
 
 import base64
+import gc
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
+from tests.worlds.jobs import job_store
 from tests.worlds.server import (
     SECONDS,
     CheckFault,
@@ -22,6 +27,8 @@ from tests.worlds.server import (
 )
 from tests.worlds.uploads import MASK, PNG
 from unmask.errors import DrawingError
+from unmask.server.jobs.database import FILE_NAME
+from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
 from unmask.settings import load_settings
@@ -285,3 +292,29 @@ def test_a_folder_that_cannot_be_used_keeps_the_rest_going(
         wait_until(lambda: client.get("/readyz").status_code == 200)
         assert client.post(URL, json=CAT).status_code == 200
         fault(client.post(URL, json=CAT, headers=LATER), 503)
+
+
+def test_a_store_that_cannot_be_opened_costs_nothing_however_often_it_is_asked_for(
+    pipeline: FakePipeline, serve: Serve, monkeypatch: pytest.MonkeyPatch, fault: CheckFault
+) -> None:
+    folder, wrong = load_settings().state_folder, OperationalError("", None, Exception("broken"))
+    monkeypatch.setattr(Sweeper, "sweep", Mock(side_effect=wrong))
+    job_store(folder).close()
+
+    def descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    with serve(lambda: pipeline) as client:
+        before = None
+        for _ in range(3):
+            fault(client.get("/v1/results/job_1/0.png"), 503)
+            assert list((folder / "runners").iterdir()) == []
+            before = before or descriptors()
+        (folder / FILE_NAME).write_text("no database " * 100)
+        for _ in range(3):
+            fault(client.get("/v1/results/job_1/0.png"), 503)
+        assert descriptors() <= before
+        (folder / FILE_NAME).unlink()
+        monkeypatch.undo()
+        assert later(client)["status"] == "queued"

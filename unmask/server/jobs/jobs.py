@@ -5,11 +5,12 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError
@@ -194,7 +195,7 @@ class Jobs:
             if self._opened is None:
                 try:
                     self._opened = await run_in_threadpool(self._make)
-                except (ConfigError, OSError) as error:
+                except (ConfigError, OSError, DBAPIError) as error:
                     log.error("jobs cannot be kept: %s", error)
                     message = "jobs cannot be kept: see the log of the server"
                     raise UnavailableError(message) from None
@@ -208,13 +209,18 @@ class Jobs:
 
     def _make(self) -> "_Opened":
         settings, bound = self._settings, self._settings.store_bytes
-        presence = Presence(self._folder / "runners")
-        database = open_database(self._folder)
-        store = JobStore(database, settings.job_lifetime_seconds, bound // 2)
-        files = JobFiles(self._folder / "files")
-        sweeper = Sweeper(store, files, presence, bound)
-        sweeper.tidy()
-        sweeper.sweep()
+        # It is tried again at each request: whatever a try opened must be closed if it fails.
+        with ExitStack() as undo:
+            database = open_database(self._folder)
+            store = JobStore(database, settings.job_lifetime_seconds, bound // 2)
+            undo.callback(store.close)
+            presence = Presence(self._folder / "runners")
+            undo.callback(presence.close)
+            files = JobFiles(self._folder / "files")
+            sweeper = Sweeper(store, files, presence, bound)
+            sweeper.tidy()
+            sweeper.sweep()
+            undo.pop_all()
         runner = Runner(
             presence.runner,
             store,
