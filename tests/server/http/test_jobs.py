@@ -28,6 +28,8 @@ from tests.worlds.server import (
 from tests.worlds.uploads import MASK, PNG
 from unmask.errors import DrawingError
 from unmask.server.jobs.database import FILE_NAME
+from unmask.server.jobs import runner
+from unmask.server.jobs.store import JobStore
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
@@ -158,6 +160,26 @@ def test_a_failed_job_is_read_like_any_other(
     job = client.get(JOBS).json()["data"][0]
     assert job["status"] == "failed"
     assert job["error"]["code"] == "drawing_failed"
+
+
+def test_a_job_whose_end_cannot_be_written_at_once_ends_later(
+    client: TestClient, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail = JobStore.fail
+    broken = [True, True]
+
+    def fail_later(store: JobStore, *args: Any) -> bool:
+        if broken:
+            broken.pop()
+            raise OperationalError("", None, Exception("database is locked"))
+        return fail(store, *args)
+
+    monkeypatch.setattr(JobStore, "fail", fail_later)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.01)
+    pipeline.fake.during = Mock(side_effect=DrawingError("it gave no numbers"))
+    done = ended(client, later(client))
+    assert (done["status"], done["error"]["code"]) == ("failed", "drawing_failed")
+    assert not broken
 
 
 def test_a_cancelled_job_stops_and_a_deleted_one_is_gone(
