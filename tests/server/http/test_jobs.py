@@ -27,8 +27,8 @@ from tests.worlds.server import (
 )
 from tests.worlds.uploads import MASK, PNG
 from unmask.errors import DrawingError
-from unmask.server.jobs.database import FILE_NAME
 from unmask.server.jobs import runner
+from unmask.server.jobs.database import FILE_NAME
 from unmask.server.jobs.store import JobStore
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.keys.limits import Limits
