@@ -26,7 +26,7 @@ from tests.worlds.server import (
     wait_until,
 )
 from tests.worlds.uploads import MASK, PNG
-from unmask.errors import DrawingError
+from unmask.errors import DrawingError, QueueFullError
 from unmask.server.jobs import runner
 from unmask.server.jobs.database import FILE_NAME
 from unmask.server.jobs.store import JobStore
@@ -235,6 +235,27 @@ def test_a_full_store_takes_no_more(
         assert fault(sent[1], 429)["code"] == "queue_full"
         assert int(sent[1].headers["retry-after"]) > 0
         gate.opened.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperationalError("", None, Exception("disk I/O error")), 503),
+        (OSError(28, "No space left on device"), 503),
+        (QueueFullError("it filled up meanwhile", 7), 429),
+    ],
+)
+def test_what_came_with_a_job_that_is_not_accepted_is_removed(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: CheckFault,
+    error: Exception,
+    status: int,
+) -> None:
+    files = {"image": ("a.png", PNG, "image/png")}
+    monkeypatch.setattr(JobStore, "add", Mock(side_effect=error))
+    fault(client.post("/v1/images/variations", files=files, headers=LATER), status)
+    assert list((load_settings().state_folder / "files").iterdir()) == []
 
 
 def test_a_job_counts_as_a_drawing_until_it_ends(

@@ -96,8 +96,12 @@ class Jobs:
             await run_in_threadpool(opened.store.check_room, new)
             await run_in_threadpool(opened.files.keep_uploads, job_id, new.uploads)
             job = await run_in_threadpool(opened.store.add, new, job_id, claimed_by)
-        except OSError as error:
-            raise UnavailableError(f"the job cannot be kept: {error.strerror}") from None
+        except Exception as error:
+            await run_in_threadpool(opened.files.drop, job_id)
+            if not isinstance(error, OSError | DBAPIError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error.orig
+            raise UnavailableError(f"the job cannot be kept: {reason}") from None
         if job.id != job_id:
             await run_in_threadpool(opened.files.drop, job_id)
             return job
