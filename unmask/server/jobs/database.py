@@ -82,7 +82,11 @@ def open_database(folder: Path) -> Engine:
     """The database in a state folder, which is made if there is none. ConfigError if it cannot be,
     or is that of another version."""
     path = folder / FILE_NAME
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS},
+        hide_parameters=True,  # errors are logged, and prompts are not
+    )
     event.listen(engine, "connect", _set_up)
     with ExitStack() as undo:
         undo.callback(engine.dispose)
