@@ -48,6 +48,15 @@ def test_a_line_has_what_was_drawn_and_how_long_it_took(
     assert not hasattr(line, "key")
 
 
+def test_all_drawings_of_a_request_are_in_its_line(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "unmask")
+    client.post("/sdapi/v1/txt2img", json={"prompt": "cat", "batch_size": 3, "steps": 3})
+    line = requests(caplog)[-1]
+    assert (line["images"], line["tokens"]) == (3, 3 * 64)
+
+
 def test_the_lines_are_json_with_a_time() -> None:
     record = logging.LogRecord("unmask", logging.INFO, "", 1, "a %s", ("text\nhere",), None)
     record.images = 2
