@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -195,6 +196,23 @@ def test_a_cancelled_job_stops_and_a_deleted_one_is_gone(
     assert client.delete(path).json()["deleted"] is True
     assert fault(client.get(path), 404)["code"] == "job_not_found"
     assert pipeline.fake.batches == [["cat"]]  # one step was begun, and no other
+
+
+def test_jobs_of_others_are_not_in_the_line_of_the_first_request(
+    client: TestClient, pipeline: FakePipeline, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "unmask.requests")
+    pipeline.fake.during = gate
+    with ThreadPoolExecutor() as pool:
+        key = {"idempotency-key": "k"}
+        first = pool.submit(client.post, URL, json={**CAT, "steps": 12}, headers=key)
+        assert gate.entered.wait(SECONDS)
+        other = later(client, n=3, steps=1)
+        gate.opened.set()
+        assert ended(client, other)["status"] == "completed"
+        assert first.result().status_code == 200
+    lines = [vars(record) for record in caplog.records if record.name == "unmask.requests"]
+    assert [line["images"] for line in lines if "images" in line] == [1]
 
 
 def test_events_tell_each_change_until_the_end(

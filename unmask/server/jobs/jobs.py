@@ -19,7 +19,7 @@ from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.presence import Presence
-from unmask.server.jobs.runner import Runner
+from unmask.server.jobs.runner import Runner, begin_apart
 from unmask.server.jobs.store import JobStore, not_found
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.jobs.watches import Watches
@@ -205,10 +205,10 @@ class Jobs:
                     raise UnavailableError(message) from None
                 await self._count()
                 self._opened.runner.start()
-                self._upkeep = [asyncio.create_task(self._keep_up(self._opened))]
+                self._upkeep = [begin_apart(self._keep_up(self._opened))]
                 if self._settings.webhooks:
                     caller = Caller(self._opened.hooks)
-                    self._upkeep.append(asyncio.create_task(caller.run(CALL_SECONDS)))
+                    self._upkeep.append(begin_apart(caller.run(CALL_SECONDS)))
         return self._opened
 
     def _make(self) -> "_Opened":

@@ -1,8 +1,9 @@
 """The runner: draws the jobs that wait, a few at a time, and sees to it that each of them ends."""
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin to look for jobs."""
-        self._loops = [asyncio.create_task(self._claim()), asyncio.create_task(self._note())]
+        self._loops = [begin_apart(self._claim()), begin_apart(self._note())]
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -174,3 +175,9 @@ class Runner:
             log.error("job %s failed", job.id, exc_info=error)
         if await run_in_threadpool(self._store.fail, job.id, self.name, self._tell(error)):
             await run_in_threadpool(self._files.drop, job.id)
+
+
+def begin_apart(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Work that goes on for ever, in a context of its own: what it does for others must not be put
+    down to the request that happens to begin it."""
+    return asyncio.create_task(work, context=contextvars.Context())
