@@ -355,6 +355,24 @@ def test_a_folder_that_cannot_be_used_keeps_the_rest_going(
         fault(client.post(URL, json=CAT, headers=LATER), 503)
 
 
+def test_who_asks_for_jobs_where_there_are_none_makes_no_folder(
+    client: TestClient, fault: CheckFault
+) -> None:
+    assert client.get(JOBS).json()["data"] == []
+    missing = f"{JOBS}/job_1"
+    for answer in (
+        client.get(missing),
+        client.delete(missing),
+        client.get(f"{missing}/events"),
+        client.get("/v1/results/job_1/0.png", params={"token": "x"}),
+        client.get(JOBS, params={"after": "job_1"}),
+    ):
+        assert fault(answer, 404)["code"] == "job_not_found"
+    key = {"idempotency-key": "k"}
+    fault(client.post(URL, json={**CAT, "model": "no"}, headers=key), 404)
+    assert not load_settings().state_folder.exists()
+
+
 def test_a_store_that_cannot_be_opened_costs_nothing_however_often_it_is_asked_for(
     pipeline: FakePipeline, serve: Serve, monkeypatch: pytest.MonkeyPatch, fault: CheckFault
 ) -> None:
