@@ -15,15 +15,15 @@ import numpy as np
 
 from unmask.clips.child import LENGTH_BYTES, LONGEST_REPORT, Order, Report
 from unmask.clips.clip import Clip
-from unmask.clips.kinds import FILMS, cut_short, kind_of
+from unmask.clips.kinds import FILMS, kind_of
 from unmask.clips.limits import ClipLimits
+from unmask.clips.shown import DAMAGED
 from unmask.errors import MissingExtraError, RequestError
 
 CHILD = "unmask.clips.child"
 GRACE_SECONDS = 5  # beyond its own timeout, after which a child is ended from here
 LONGEST_ERROR = 300  # characters
 _SLOW = (signal.SIGALRM, signal.SIGXCPU)
-DAMAGED = "the file is damaged or cut short"
 
 # So many files are decoded at once, however many threads ask: it bounds memory and processes.
 _decoding = threading.BoundedSemaphore(2)
@@ -58,8 +58,6 @@ def read_clip(
             "gif, webp, png and jpeg go without it",
             param,
         )
-    if cut_short(data, kind):
-        raise RequestError(f"{param}: {DAMAGED}", param)
     with _decoding, tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as output:
         file.write(data)
         file.seek(0)
