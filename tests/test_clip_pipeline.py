@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,25 @@ def test_each_scene_has_its_prompt(pipeline: Pipeline) -> None:
     assert len(clip) == 13
     assert np.array_equal(clip.frames[:5], other.frames[:5])
     assert not np.array_equal(clip.frames[5:], other.frames[5:])
+
+
+def test_a_clip_reads_all_its_prompts_in_as_many_chunks_as_the_longest(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pipeline.request(PROMPT, frames=5, scenes=[Scene(OTHER, 8)], seed=1)
+    long = replace(request, long_prompt=True)
+    chunks: list[int] = []
+    read = pipeline.encode_prompts
+    monkeypatch.setattr(pipeline.condition, "chunks", {PROMPT: 1, OTHER: 3, "": 1}.__getitem__)
+    monkeypatch.setattr(
+        pipeline, "encode_prompts", lambda prompts, count: chunks.append(count) or read(prompts)
+    )
+    for each in (request, long):
+        pipeline.encode([each])
+        drawing = pipeline.drawing(pipeline.prepare(each), 0)
+        (first,) = drawing.start()
+        drawing.finish(first, first.tokens.clamp_max(11))
+    assert chunks == [1, 1, 3, 3]
 
 
 def test_a_scene_is_drawn_by_its_own_objects(pipeline: Pipeline) -> None:

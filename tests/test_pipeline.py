@@ -1,5 +1,7 @@
 import json
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -460,6 +462,21 @@ def test_more_prompts_than_are_kept_are_all_encoded(
         alone = pipeline.encode_prompts([prompt])
         assert isinstance(alone, Prefix)
         assert torch.equal(every.keys[:, row], alone.keys[:, 0])
+
+
+def test_a_prompt_that_two_threads_ask_for_is_encoded_once(folder: Path) -> None:
+    pipeline = Pipeline.load(folder)
+    encode, begun = pipeline.prompts.encode, []
+
+    def slowly(condition: Condition) -> object:
+        begun.append(condition)
+        time.sleep(0.1)
+        return encode(condition)
+
+    pipeline.prompts.encode = slowly  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(pipeline.encode_prompts, [["red"], ["red"]]))
+    assert len(begun) == 1
 
 
 def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:

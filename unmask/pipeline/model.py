@@ -35,7 +35,7 @@ from unmask.models.subjects import find_subjects
 from unmask.pipeline.clips import RATE, ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
-from unmask.pipeline.prompts import EncodedPrompts, subject_positions
+from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
     MAX_IMAGES,
     MAX_PROMPT_CHARACTERS,
@@ -360,8 +360,8 @@ class Pipeline:
         """The condition and the null of a scene, None of the first: it is the request's own."""
         if not window.scene:
             return None
-        prompts = [request.scenes[window.scene - 1].prompt, request.negative_prompt or ""]
-        return Pair.of(self.encode_prompts(prompts))
+        prompts = [request.prompts[window.scene], request.negative_prompt or ""]
+        return Pair.of(self.encode_prompts(prompts, chunks_of(self.condition, [request])))
 
     def plan(
         self,
@@ -380,7 +380,7 @@ class Pipeline:
             grid = (slots, *grid[1:])
         prompt, subjects = request.prompt, request.subjects
         if isinstance(window, ClipWindow) and window.window.scene:
-            prompt = request.scenes[window.window.scene - 1].prompt
+            prompt = request.prompts[window.window.scene]
             subjects = find_subjects(prompt)
         return make_plan(
             request.options,
@@ -460,9 +460,7 @@ class Pipeline:
         the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        long = any(request.long_prompt for request in requests)
-        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
-        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks_of(self.condition, requests)))
 
     def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
         """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""

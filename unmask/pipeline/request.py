@@ -90,6 +90,16 @@ class DrawRequest:
         return self.frames is not None
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """Those of its scenes, from the first on; a picture has one."""
+        return (self.prompt, *(scene.prompt for scene in self.scenes))
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """These and the negative one; an empty one stands for none."""
+        return (*self.prompts, self.negative_prompt or "")
+
+    @property
     def first_frames(self) -> int:
         """Frames of the first prompt's scene."""
         assert self.frames is not None, "a clip has frames"
