@@ -60,6 +60,22 @@ def test_an_image_of_a_seed_can_be_drawn_alone(pipeline: Pipeline) -> None:
     assert _bytes(pipeline.generate("", seed=3, image_index=2, edit=edit)) == edits[2:]
 
 
+def test_what_one_copy_has_prepared_another_draws(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that prepared it may live on another device."""
+    one, other = Pipeline.load(folder), Pipeline.load(folder)
+    prepared = one.prepare(one.request(PROMPT, edit=outpaint(_picture(8, 8), right=12), seed=1))
+    for part in ("encode", "decode"):
+        monkeypatch.setattr(one.tokenizer, part, None)
+    drawing = other.drawing(prepared, 0)
+    waiting = drawing.start()
+    while waiting:
+        start = waiting.pop()
+        waiting += drawing.finish(start, start.tokens.clamp_max(11))
+    assert isinstance(drawing.image, Image.Image)
+
+
 def test_a_list_of_prompts_draws_each_as_if_alone(pipeline: Pipeline) -> None:
     prompts = [PROMPT, "two blue squares", "red", PROMPT]
     heard: list[tuple[int, int]] = []

@@ -217,6 +217,13 @@ class RequestCheck:
                     f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
                     "frames",
                 )
+            size = (self.info.width, self.info.height)
+            if edit.size != size:
+                raise RequestError(
+                    f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips "
+                    f"of {size[0]}x{size[1]} only",
+                    "clip",
+                )
             frames = len(edit.frames)
         first = checked("frames", int, self.info.frames if frames is None else frames)
         check_frames(first)
