@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from unmask.commands.root import MODEL_HELP, commands
-from unmask.errors import UnavailableError
+from unmask.errors import ConfigError, UnavailableError, UnmaskError
 
 if TYPE_CHECKING:
     from unmask.settings import Settings
@@ -59,10 +60,11 @@ def serve(
         insecure=insecure or None,
     )
     if settings.unix_socket is None:
-        asyncio.run(_check_address(settings.host, settings.port))
+        asyncio.run(check_address(settings.host, settings.port))
     else:
         check_socket(settings.unix_socket)
-    _check_models(settings)
+    check_models(settings)
+    check_devices(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
     try:
@@ -75,7 +77,7 @@ def serve(
     _end_process(1 if number is None else 0)
 
 
-async def _check_address(host: str, port: int) -> None:
+async def check_address(host: str, port: int) -> None:
     """UnavailableError unless the server could listen there: found before a model is loaded."""
     loop = asyncio.get_running_loop()
     try:
@@ -109,20 +111,37 @@ def check_socket(path: str) -> None:
     )
 
 
-def _check_models(settings: "Settings") -> None:
-    """NotFoundError or ConfigError for a model or a device that cannot be: without this check the
-    server would come up and never be ready. What a hub holds is only known when it is fetched."""
+def check_models(settings: "Settings") -> None:
+    """ConfigError for a model that cannot be: without this check the server would come up and never
+    be ready. What a hub holds is only known when it is fetched."""
     from unmask.box import available_models
-    from unmask.devices import usable_device
     from unmask.pipeline import read_card
     from unmask.store import HUB_ID, default_model, is_folder
 
-    for name in (settings.model or default_model(), *settings.more_models):
+    def check(name: str) -> None:
         known = name in available_models() or is_folder(name)
         if known or HUB_ID.fullmatch(name) is None:
             read_card(name)
-    for device in (settings.device, *settings.more_devices):
-        usable_device(device)
+
+    _check_each("UNMASK_MODEL", [settings.model or default_model()], check)
+    _check_each("UNMASK_MORE_MODELS", settings.more_models, check)
+
+
+def check_devices(settings: "Settings") -> None:
+    """ConfigError for a device that torch cannot use here."""
+    from unmask.devices import usable_device
+
+    _check_each("UNMASK_DEVICE", [settings.device], usable_device)
+    _check_each("UNMASK_MORE_DEVICES", settings.more_devices, usable_device)
+
+
+def _check_each(variable: str, values: Iterable[str], check: Callable[[str], object]) -> None:
+    """Call ``check`` with each; what is wrong with it is told as an error of the variable."""
+    for value in values:
+        try:
+            check(value)
+        except UnmaskError as error:
+            raise ConfigError(f"{variable}: {error}") from error
 
 
 def _end_process(code: int) -> NoReturn:
