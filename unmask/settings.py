@@ -77,7 +77,13 @@ class Settings(BaseSettings):
         default=[],
         description="a JSON list of other devices; each gets a worker, and weights of its own",
     )
-    threads: int = Field(default=0, ge=0, le=1024, description="torch threads; 0 = torch's choice")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="torch threads of a worker; 0 = the cores "
+        "that affinity and cgroup let this process use, shared by its workers",
+    )
     max_queue: int = Field(default=64, ge=1, description="how many requests may wait")
     max_wait_seconds: float = Field(
         default=120,
@@ -230,6 +236,11 @@ class Settings(BaseSettings):
         default=False,
         description="let senders name a URL that is called when a job of theirs has ended",
     )
+
+    @property
+    def cpu_workers(self) -> int:
+        """How many workers compute on the CPU."""
+        return [self.device, *self.more_devices].count("cpu")
 
     @property
     def state_folder(self) -> Path:

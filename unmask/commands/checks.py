@@ -2,6 +2,7 @@
 and raises an UnmaskError that tells what is wrong; an entry of ``CHECKS`` names it."""
 
 import asyncio
+import math
 import os
 import platform
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unmask import __version__
-from unmask.commands.machine import instructions, memory_bytes, usable_cores
-from unmask.commands.serve import check_address, check_devices, check_models, check_socket
+from unmask.commands.machine import instructions, memory_bytes
+from unmask.commands.start import check_devices, check_models, check_socket
+from unmask.cores import allowed_cores, cpu_quota, threads_for
 from unmask.errors import ConfigError, UnavailableError
+from unmask.server.http.doorstep import listening
 from unmask.settings import Settings
 
 Check = Callable[[Settings], str]
@@ -47,15 +50,15 @@ def _devices(settings: Settings) -> str:
 
 
 def _threads(settings: Settings) -> str:
-    import torch
-
-    cores, threads = usable_cores(), settings.threads or torch.get_num_threads()
-    if threads > cores:
+    threads = threads_for(settings.cpu_workers, settings.threads)
+    busy = threads.count * max(1, settings.cpu_workers)
+    cores = min(allowed_cores(), cpu_quota())
+    if busy > math.ceil(cores):
         raise ConfigError(
-            f"{threads} threads share {cores} cores, which slows all of them: "
-            f"set UNMASK_THREADS={cores}"
+            f"{busy} threads of all workers share {cores:g} cores, which slows all of them: "
+            "leave UNMASK_THREADS at 0"
         )
-    return f"{threads} of torch, {cores} usable cores"
+    return f"{threads.count} a worker: {threads.reason}"
 
 
 def _processor(_: Settings) -> str:
@@ -90,7 +93,8 @@ def _address(settings: Settings) -> str:
     if settings.unix_socket is not None:
         check_socket(settings.unix_socket)
         return f"{settings.unix_socket} is free"
-    asyncio.run(check_address(settings.host, settings.port))
+    for listener in asyncio.run(listening(settings.host, settings.port)):
+        listener.close()
     return f"{settings.host}, port {settings.port} is free"
 
 

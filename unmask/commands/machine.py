@@ -1,19 +1,9 @@
 """What the machine has, as far as this process may use it: a container has less than its host."""
 
-import os
 from pathlib import Path
 
 _CONTROL = Path("/sys/fs/cgroup")  # of Linux, version 2
 _MEMORY = Path("/proc/meminfo")
-
-
-def usable_cores() -> int:
-    """How many cores this process can keep busy, 1 or more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota, _, period = _read(_CONTROL / "cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        cores = min(cores or 1, -(-int(quota) // int(period)))
-    return max(1, cores or 1)
 
 
 def memory_bytes() -> tuple[int, int] | None:
