@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from unmask.errors import NotFoundError, UnmaskError
 from unmask.server.http.door import sender_of
 from unmask.server.http.errors import ErrorBody, error_body
-from unmask.server.http.forms import inlined
+from unmask.server.http.forms import JsonReader, inlined
 from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
@@ -66,6 +66,9 @@ class WebhookBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     url: str = Field(max_length=LONGEST_URL, description="https, at a public address")
+
+
+WEBHOOK = JsonReader(WebhookBody)
 
 
 def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
@@ -158,8 +161,10 @@ def make_webhook_router(jobs: Jobs) -> APIRouter:
         tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
     )
 
-    @router.put("/v1/webhook")
-    async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
+    @router.put("/v1/webhook", openapi_extra=WEBHOOK.schema)
+    async def put_webhook(
+        request: Request, body: Annotated[WebhookBody, Depends(WEBHOOK)]
+    ) -> WebhookAnswer:
         """Call a URL whenever a job of the sender has ended. The secret that signs the calls is
         told here only, and is new each time."""
         hooks = await jobs.hooks()
