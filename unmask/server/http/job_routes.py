@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from unmask.errors import NotFoundError, UnmaskError
 from unmask.server.http.door import sender_of
-from unmask.server.http.errors import ErrorBody, error_body
+from unmask.server.http.errors import ERRORS, ErrorBody, error_body
 from unmask.server.http.forms import JsonReader, inlined
 from unmask.server.http.job_answers import (
     JobAnswer,
@@ -73,9 +73,7 @@ WEBHOOK = JsonReader(WebhookBody)
 
 def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     """The routes of jobs; ``kinds`` know how their results are told."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
     def told(request: Request, job: Job) -> JobAnswer:
         if job.status != "completed":
@@ -157,9 +155,7 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
 
 def make_webhook_router(jobs: Jobs) -> APIRouter:
     """The routes of what is called when a job has ended."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
     @router.put("/v1/webhook", openapi_extra=WEBHOOK.schema)
     async def put_webhook(

@@ -28,7 +28,7 @@ from unmask.server.http.answer_schemas import (
 from unmask.server.http.answers import draw, stream, with_images
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
-from unmask.server.http.errors import ErrorBody
+from unmask.server.http.errors import ERRORS, ErrorBody
 from unmask.server.http.forms import MAX_EDIT_IMAGES, JsonReader, UploadReader, inlined
 from unmask.server.http.keeping import KEPT, Keeper, Wish
 from unmask.server.http.orders import (
@@ -76,7 +76,7 @@ BOUNDS = {
 
 def make_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
-    router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
+    router = APIRouter(responses=ERRORS)
     created = int(time.time())
 
     def card(status: ModelStatus) -> ModelCard:
