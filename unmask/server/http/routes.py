@@ -48,6 +48,7 @@ from unmask.server.http.schemas import (
     VariationBody,
     field_bounds,
 )
+from unmask.server.http.sse import STREAM_TYPE
 from unmask.server.http.waiting import unless_gone
 from unmask.server.http.watching import QueuedEvent, TraceEvent
 from unmask.server.jobs.jobs import Jobs
@@ -59,9 +60,7 @@ STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
     "is an object as told here",
     "content": {
-        "text/event-stream": {
-            "schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))
-        }
+        STREAM_TYPE: {"schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))}
     },
 }
 EDITS = UploadReader(EditBody, ["image", "mask"])
