@@ -14,10 +14,11 @@ from tests.worlds.native import PROMPT, write_native
 from unmask.box import available_models
 from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
-from unmask.errors import ConfigError, NotFoundError, RequestError
+from unmask.errors import ConfigError, NotFoundError, RequestError, UnknownWordsError
 from unmask.models.base import Condition
 from unmask.models.native import NativeTransformer, Prefix
 from unmask.pipeline import Generated, Pipeline, read_card
+from unmask.pipeline.warnings import UnknownWord
 from unmask.sampling.schedulers import SCHEDULERS
 
 
@@ -356,9 +357,21 @@ def test_what_cannot_be_loaded_is_told(arguments: dict[str, Any], told: str) -> 
     assert caught.value.param == next(iter(arguments))
 
 
-def test_words_that_the_model_may_not_know_are_told(pipeline: Pipeline) -> None:
-    assert pipeline.unknown_words(PROMPT) == ()
-    assert pipeline.unknown_words(f"{PROMPT} Zebra") == ("Zebra",)
+def test_words_that_the_model_was_not_taught_are_told_or_refused(pipeline: Pipeline) -> None:
+    assert pipeline.request(PROMPT, strict_prompt=True).warnings == ()
+    given: dict[str, Any] = {"negative_prompt": "a lion", "guidance_scale": 2.0}
+    request = pipeline.request(f"{PROMPT} sqares", **given)
+    fields = {warning.param: warning.words for warning in request.warnings}
+    assert [word.word for word in fields["negative_prompt"]] == ["lion"]
+    assert fields["prompt"] == (UnknownWord("sqares", ("squares",)),)
+    with pytest.raises(UnknownWordsError, match=r"'sqares' \(nearest: squares\)") as caught:
+        pipeline.generate(f"{PROMPT} sqares", strict_prompt=True)
+    assert caught.value.param == "prompt"
+    with pytest.raises(UnknownWordsError, match="lion") as caught:
+        pipeline.request(PROMPT, strict_prompt=True, **given)
+    assert caught.value.param == "negative_prompt"
+    with pytest.raises(RequestError, match="strict_prompt"):
+        pipeline.request(PROMPT, strict_prompt=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 1001, "word " * 40])

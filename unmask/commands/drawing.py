@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -56,6 +56,9 @@ class Drawing:
     negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
     long_prompt: Annotated[
         bool, typer.Option("--long-prompt", help="Read more than CLIP's 75 text tokens, in chunks.")
+    ] = False
+    strict_prompt: Annotated[
+        bool, typer.Option("--strict-prompt", help="Refuse words that the model was not taught.")
     ] = False
     subject: Annotated[
         list[str] | None,
@@ -136,10 +139,8 @@ class Drawing:
         requests = [pipeline.request(prompt, **options) for prompt in prompts]
         edit = requests[0].edit
         outputs[0].check_alpha(edit is not None and edit.keeps_alpha)
-        for text in dict.fromkeys(text for request in requests for text in request.all_prompts):
-            if unknown := pipeline.unknown_words(text):
-                told = ", ".join(map(repr, unknown))
-                print(f"unmask: {pipeline.info.name} may not know: {told}", file=sys.stderr)
+        for warning in dict.fromkeys(warned for request in requests for warned in request.warnings):
+            print(f"unmask: {warning.message}", file=sys.stderr)
         # disable=None: no bar when stderr is not a terminal
         with tqdm(total=requests[0].options.steps, unit="step", leave=False, disable=None) as bar:
 
@@ -170,6 +171,8 @@ class Drawing:
                 # A name that is not UTF-8 is told with escapes, as no JSON could hold its bytes.
                 file = str(sheet.path).encode(errors="backslashreplace").decode()
                 told |= {"file": file, "seconds": seconds, "images_drawn": images}
+                if sheet.request.warnings:
+                    told["warnings"] = [asdict(warning) for warning in sheet.request.warnings]
                 print(json.dumps(told, sort_keys=True))
             return
         if len(sheets) == 1:
@@ -213,6 +216,7 @@ class Drawing:
         return {
             "negative_prompt": self.negative,
             "long_prompt": self.long_prompt,
+            "strict_prompt": self.strict_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,

@@ -25,36 +25,28 @@ from unmask.editing.clip_drawing import (
     prepare_clip,
     slots_of,
 )
-from unmask.editing.clip_edits import MAX_FRAMES, ClipEdit
+from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.clips import RATE, ClipDrawing, Scene
+from unmask.pipeline.clips import ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
+from unmask.pipeline.info import model_info
+from unmask.pipeline.judging import PictureJudge, PictureVerdict
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
-    MAX_IMAGES,
-    MAX_PROMPT_CHARACTERS,
     DrawRequest,
-    ModelInfo,
     RequestCheck,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.sampling.backbone import Pair, RowTensors
-from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
-from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import Purpose, uniforms
-from unmask.sampling.options import plan_options
 from unmask.sampling.plan import Plan, make_plan
-from unmask.sampling.planned import MAX_STEPS
-from unmask.sampling.reuse import REUSE_POLICIES
-from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
@@ -71,6 +63,7 @@ class Pipeline:
         tokenizer: Tokenizer,
         backbone: ImageBackbone,
         condition: ConditionEncoder,
+        judge: PictureJudge | None = None,
     ) -> None:
         self.card, self.tokenizer, self.backbone, self.condition = (
             card,
@@ -82,38 +75,8 @@ class Pipeline:
         self.prompts = EncodedPrompts(
             condition, lambda encoded: backbone.encode(encoded), self.device
         )
-        rows, columns = backbone.grid[-2:]
-        self.info = ModelInfo(
-            name=card.name,
-            description=card.description,
-            width=columns * tokenizer.patch,
-            height=rows * tokenizer.patch,
-            grid=backbone.grid,
-            parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
-            codebook_size=tokenizer.codebook_size,
-            condition=backbone.condition_kind,
-            schedulers=tuple(
-                name
-                for name in SCHEDULERS
-                if backbone.gives_attention
-                or not plan_options(scheduler=name).scheduler.reads_attention
-            ),
-            mask_schedules=tuple(MASK_SCHEDULES),
-            guidances=tuple(GUIDANCES),
-            count_rules=tuple(COUNT_RULES),
-            reuse_policies=tuple(REUSE_POLICIES) if backbone.has_memory else ("none",),
-            max_steps=MAX_STEPS,
-            max_n=MAX_IMAGES,
-            max_prompt_characters=MAX_PROMPT_CHARACTERS,
-            max_text_tokens=condition.max_text_tokens,
-            frames=self._clips.frames(backbone.grid[0]) if self._clips else None,
-            max_frames=MAX_FRAMES if self._clips else None,
-            rate=RATE if self._clips else None,
-            slot=self._clips.slot if self._clips else None,
-            max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
-            if condition.max_chunks > 1 and condition.max_text_tokens is not None
-            else None,
-        )
+        self.info = model_info(card, tokenizer, backbone, condition, judge is not None)
+        self._judge = judge
 
     @property
     def _clips(self) -> ClipTokenizer | None:
@@ -155,7 +118,7 @@ class Pipeline:
         parts.backbone.use_attention(attention)
         if packed:
             pack(parts.backbone)
-        return cls(card, *parts)
+        return cls(card, *parts, PictureJudge.of(folder))
 
     def request(
         self,
@@ -171,6 +134,7 @@ class Pipeline:
         scenes: Sequence[Scene] | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
@@ -178,11 +142,12 @@ class Pipeline:
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
         (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
-        tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
-        lists; None is as good as absent. ``frames`` asks a model of clips for a clip; so do
-        ``scenes``, which have prompts of their own and come after ``frames`` of the first prompt,
-        and the edit of a clip. RequestError tells the field, its bounds and choices. Only an edit
-        may have no prompt.
+        tokens than CLIP takes, in chunks. ``strict_prompt`` refuses words that the model was not
+        taught (UnknownWordsError); else the request has ``warnings`` of them. ``sampling`` are any
+        options that ``unmask options`` lists; None is as good as absent. ``frames`` asks a model
+        of clips for a clip; so do ``scenes``, which have prompts of their own and come after
+        ``frames`` of the first prompt, and the edit of a clip. RequestError tells the field, its
+        bounds and choices. Only an edit may have no prompt.
         """
         check = RequestCheck(
             self.card,
@@ -203,6 +168,7 @@ class Pipeline:
             scenes=scenes,
             subjects=subjects,
             long_prompt=long_prompt,
+            strict_prompt=strict_prompt,
             sampling=sampling,
         )
 
@@ -222,6 +188,7 @@ class Pipeline:
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
@@ -241,6 +208,7 @@ class Pipeline:
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
@@ -311,6 +279,13 @@ class Pipeline:
                 Generated(list(islice(drawn, request.n)), request, seconds) for request in batch
             ]
         return generated
+
+    def judge(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
+        """Whether pictures of the model's size show what a prompt asks for. RequestError if the
+        model has no judge."""
+        self.info.check_judge()
+        assert self._judge is not None, "the model has one"
+        return self._judge(prompt, images)
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first picture of each request, all drawn together: the same bytes as one by one."""
@@ -469,10 +444,6 @@ class Pipeline:
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
-
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words of a prompt that the model may not know, as they stand in it."""
-        return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key

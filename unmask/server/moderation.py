@@ -82,7 +82,7 @@ def read_moderation(name: str) -> Moderation:
             text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"it cannot be read, and is not {STANDARD!r}: {error}"
-        raise ConfigError(f"moderation {name}: {message}") from None
+        raise ConfigError(f"UNMASK_MODERATION {name}: {message}") from None
     return Moderation(WordList(text.splitlines()).judge)
 
 
