@@ -1,5 +1,7 @@
 import json
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,22 @@ def test_an_image_of_a_seed_can_be_drawn_alone(pipeline: Pipeline) -> None:
     edit = variation(_picture(8, 8), 0.5)
     edits = _bytes(pipeline.generate("", seed=3, n=3, edit=edit))
     assert _bytes(pipeline.generate("", seed=3, image_index=2, edit=edit)) == edits[2:]
+
+
+def test_what_one_copy_has_prepared_another_draws(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that prepared it may live on another device."""
+    one, other = Pipeline.load(folder), Pipeline.load(folder)
+    prepared = one.prepare(one.request(PROMPT, edit=outpaint(_picture(8, 8), right=12), seed=1))
+    for part in ("encode", "decode"):
+        monkeypatch.setattr(one.tokenizer, part, None)
+    drawing = other.drawing(prepared, 0)
+    waiting = drawing.start()
+    while waiting:
+        start = waiting.pop()
+        waiting += drawing.finish(start, start.tokens.clamp_max(11))
+    assert isinstance(drawing.image, Image.Image)
 
 
 def test_a_list_of_prompts_draws_each_as_if_alone(pipeline: Pipeline) -> None:
@@ -473,6 +491,21 @@ def test_more_prompts_than_are_kept_are_all_encoded(
         alone = pipeline.encode_prompts([prompt])
         assert isinstance(alone, Prefix)
         assert torch.equal(every.keys[:, row], alone.keys[:, 0])
+
+
+def test_a_prompt_that_two_threads_ask_for_is_encoded_once(folder: Path) -> None:
+    pipeline = Pipeline.load(folder)
+    encode, begun = pipeline.prompts.encode, []
+
+    def slowly(condition: Condition) -> object:
+        begun.append(condition)
+        time.sleep(0.1)
+        return encode(condition)
+
+    pipeline.prompts.encode = slowly  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(pipeline.encode_prompts, [["red"], ["red"]]))
+    assert len(begun) == 1
 
 
 def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:

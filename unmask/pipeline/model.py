@@ -37,7 +37,7 @@ from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
 from unmask.pipeline.info import model_info
 from unmask.pipeline.judging import PictureJudge, PictureVerdict
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
-from unmask.pipeline.prompts import EncodedPrompts, subject_positions
+from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
     DrawRequest,
     RequestCheck,
@@ -318,7 +318,7 @@ class Pipeline:
         if prepared.clip is not None:
             assert self._clips is not None, "the request was prepared"
             return ClipDrawing(
-                DrawnClip(prepared.clip, choose),
+                DrawnClip(prepared.clip.on(self.device), choose),
                 partial(self.plan, request, image_index),
                 partial(self._scene_pair, request),
                 mask_id,
@@ -327,16 +327,15 @@ class Pipeline:
         if prepared.edit is None:
             blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
             return BlankDrawing(self.plan(request, image_index), blank, self.picture)
-        return EditDrawing(
-            prepared.edit.image(choose), partial(self.plan, request, image_index), mask_id
-        )
+        edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
+        return EditDrawing(edited, partial(self.plan, request, image_index), mask_id)
 
     def _scene_pair(self, request: DrawRequest, window: TimeWindow) -> Pair | None:
         """The condition and the null of a scene, None of the first: it is the request's own."""
         if not window.scene:
             return None
-        prompts = [request.scenes[window.scene - 1].prompt, request.negative_prompt or ""]
-        return Pair.of(self.encode_prompts(prompts))
+        prompts = [request.prompts[window.scene], request.negative_prompt or ""]
+        return Pair.of(self.encode_prompts(prompts, chunks_of(self.condition, [request])))
 
     def plan(
         self,
@@ -355,7 +354,7 @@ class Pipeline:
             grid = (slots, *grid[1:])
         prompt, subjects = request.prompt, request.subjects
         if isinstance(window, ClipWindow) and window.window.scene:
-            prompt = request.scenes[window.window.scene - 1].prompt
+            prompt = request.prompts[window.window.scene]
             subjects = find_subjects(prompt)
         return make_plan(
             request.options,
@@ -379,7 +378,8 @@ class Pipeline:
     ) -> list[Drawn]:
         """Images of requests, by their index. Those whose conditions differ in length cannot share
         a batch: each such group is drawn after the other."""
-        pairs = {request: self.encode([request]) for request, _ in wanted}
+        requests = dict.fromkeys(request for request, _ in wanted)
+        pairs = {request: self.encode([request]) for request in requests}
         groups: dict[object, list[int]] = {}
         for place, (request, _) in enumerate(wanted):
             groups.setdefault(pairs[request].both.row_shapes, []).append(place)
@@ -399,6 +399,7 @@ class Pipeline:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
         pair = Pair.join([pairs[request] for request in requests])
+        place_of = {request: place for place, request in enumerate(requests)}
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
         progress = Progress(on_step, len(wanted))
@@ -407,8 +408,7 @@ class Pipeline:
             grid = ready[0][1].plan.grid
             now = [entry for entry in ready if entry[1].plan.grid == grid]
             later = [entry for entry in ready if entry[1].plan.grid != grid]
-            places = {i: requests.index(wanted[i][0]) for i, _ in now}
-            index = torch.tensor([places[i] for i, _ in now]).to(self.device)
+            index = torch.tensor([place_of[wanted[i][0]] for i, _ in now]).to(self.device)
             finished = generate_tokens(
                 self.backbone,
                 pairs_of(pair, index, [start.pair for _, start in now]),
@@ -435,9 +435,7 @@ class Pipeline:
         the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        long = any(request.long_prompt for request in requests)
-        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
-        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks_of(self.condition, requests)))
 
     def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
         """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""

@@ -91,6 +91,8 @@ class DrawRequest:
     image_index: int = 0  # of its first image
     frames: int | None = None  # of a clip, all scenes together; None: pictures
     scenes: tuple[Scene, ...] = ()  # of a clip, those that follow the first prompt's
+    long_prompt: bool = False  # its prompts may be read in chunks
+    warnings: tuple[RequestWarning, ...] = ()  # what its sender should know
 
     @property
     def is_clip(self) -> bool:
@@ -98,13 +100,20 @@ class DrawRequest:
         return self.frames is not None
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """Those of its scenes, from the first on; a picture has one."""
+        return (self.prompt, *(scene.prompt for scene in self.scenes))
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """These and the negative one; an empty one stands for none."""
+        return (*self.prompts, self.negative_prompt or "")
+
+    @property
     def first_frames(self) -> int:
         """Frames of the first prompt's scene."""
         assert self.frames is not None, "a clip has frames"
         return self.frames - sum(scene.frames for scene in self.scenes)
-
-    long_prompt: bool = False  # its prompts may be read in chunks
-    warnings: tuple[RequestWarning, ...] = ()  # what its sender should know
 
     @property
     def image_indices(self) -> range:
@@ -222,6 +231,13 @@ class RequestCheck:
                 raise RequestError(
                     f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
                     "frames",
+                )
+            size = (self.info.width, self.info.height)
+            if edit.size != size:
+                raise RequestError(
+                    f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips "
+                    f"of {size[0]}x{size[1]} only",
+                    "clip",
                 )
             frames = len(edit.frames)
         first = checked("frames", int, self.info.frames if frames is None else frames)
