@@ -2,6 +2,7 @@
 another size is asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +33,10 @@ def clip_tokenizer(stages: int = 2) -> KeyFrameTokenizer:
 
 
 def clip_pipeline(
-    slots: int = 3, *, stages: int = 2, side: int = 2, condition_length: int = 10
+    slots: int = 3, *, stages: int = 2, side: int = 2, condition_length: int = 10, **more: Any
 ) -> Pipeline:
-    """A model that draws so many slots at once, of ``side`` x ``side`` tokens."""
+    """A model that draws so many slots at once, of ``side`` x ``side`` tokens; ``more`` is for the
+    configuration of its backbone."""
     tokenizer = clip_tokenizer(stages)
     condition = TextCondition.learn([PROMPT, "two blue squares"], 300, condition_length)
     backbone = NativeTransformer(
@@ -48,6 +50,7 @@ def clip_pipeline(
             condition="text",
             vocabulary=condition.vocabulary,
             condition_length=condition_length,
+            **more,
         )
     )
     for parameter in backbone.parameters():  # else all logits are nearly alike
@@ -56,9 +59,9 @@ def clip_pipeline(
     return Pipeline(card, tokenizer, backbone.eval().requires_grad_(False), condition)
 
 
-def write_clip_model(folder: Path, slots: int = 3) -> Path:
+def write_clip_model(folder: Path, slots: int = 3, **more: Any) -> Path:
     """The folder of such a model."""
-    return save_pipeline(clip_pipeline(slots), folder)
+    return save_pipeline(clip_pipeline(slots, **more), folder)
 
 
 def noise_clip(frames: int, width: int = 8, height: int = 8, seed: int = 0) -> Clip:
