@@ -128,7 +128,7 @@ class ClassRenderer:
         """To the colour of each class, (..., height, width, classes)."""
         pixels = pictures.movedim(-3, -1)
         far = torch.cdist(pixels.flatten(0, -2), self.palette / 255)
-        return far.unflatten(0, pixels.shape[:-1])
+        return far.view(*pixels.shape[:-1], -1)
 
 
 class PlanesTask:
@@ -208,7 +208,8 @@ class PlanesTask:
 
     def _drawn(self, tokens: Tensor) -> Tensor:
         """Pictures (clips, slots, 3, side, side) of tokens (clips, slots, rows, columns)."""
-        return self.tokenizer.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        pictures = self.tokenizer.decode(tokens.flatten(0, 1))
+        return pictures.view(*tokens.shape[:2], *pictures.shape[1:])
 
     def measure(self, average: nn.Module) -> dict[str, float]:
         """On held-out clips, of the slots behind the known ones: the share of the second plane's
