@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from unmask.checkpoint import save_weights
 from unmask.config import check_bounds, save_json
 from unmask.errors import ConfigError
-from unmask.models.base import narrow
-from unmask.models.conditions import NoCondition
+from unmask.models.base import Condition, narrow
+from unmask.models.conditions import ConditionEncoder, NoCondition
+from unmask.models.folder import load_native
 from unmask.models.native import NativeConfig, NativeTransformer, Prefix
 from unmask.scenes.data import DataConfig, open_bank
 from unmask.scenes.moving.renderer import MovingRenderer
@@ -39,11 +40,12 @@ BATCHES = 8  # that figures are of
 @dataclass(frozen=True)
 class PlanesTraining:
     """A configuration file of ``unmask train planes``; clips have ``slots`` slots behind the first
-    frame. ``second`` is the weight of the second plane's loss, of 1 for both."""
+    frame. ``second`` is the weight of the second plane's loss, of 1 for both. ``model`` is for a
+    training that starts from nothing."""
 
-    model: TransformerSize
     data: DataConfig
     loop: LoopConfig
+    model: TransformerSize | None = None
     masks: MaskMix = field(default_factory=MaskMix)
     slots: int = 4
     second: float = 0.5
@@ -53,17 +55,18 @@ class PlanesTraining:
         check_moving(self.data, self.slots)
         if self.slots < KNOWN:
             raise ValueError(f"slots: {self.slots}; behind {KNOWN} known ones one must follow")
-        if self.model.condition != "none":
+        if self.model is not None and self.model.condition != "none":
             raise ValueError(f"model.condition: {self.model.condition!r}; it reads no text: 'none'")
 
 
 class TwoPlanes(nn.Module):
-    """A native transformer with a second embedding, and a second head."""
+    """A native transformer with a second embedding, and a second head. It is told the null of its
+    condition."""
 
-    def __init__(self, backbone: NativeTransformer) -> None:
+    def __init__(self, backbone: NativeTransformer, condition: ConditionEncoder) -> None:
         super().__init__()
         size = backbone.config
-        self.backbone = backbone
+        self.backbone, self.condition = backbone, condition
         self.second_embedding = nn.Embedding(size.codebook_size + 1, size.width)
         self.second_head = nn.Linear(size.width, size.codebook_size, bias=False)
         for parameter in (self.second_embedding.weight, self.second_head.weight):
@@ -73,7 +76,8 @@ class TwoPlanes(nn.Module):
         """The logits (clips, tokens, codebook) of both planes, for the ids (clips, tokens) of both,
         ``mask_id`` where masked."""
         backbone = self.backbone
-        prefix = narrow(backbone.encode(NoCondition()([""] * len(tokens))), Prefix)
+        null = Condition(*(part.to(tokens.device) for part in self.condition([""] * len(tokens))))
+        prefix = narrow(backbone.encode(null), Prefix)
         places = backbone.places()[: tokens.shape[1]]
         x = backbone.embed(tokens, places + self.second_embedding(second))
         states = backbone.states(x, prefix)[0]
@@ -132,9 +136,14 @@ class ClassRenderer:
 
 
 class PlanesTask:
-    """Guessing masked tokens of two planes, seen as a task of the loop."""
+    """Guessing masked tokens of two planes, seen as a task of the loop.
 
-    def __init__(self, config: PlanesTraining, tokenizer: Path, device: str) -> None:
+    ``start`` is the folder of a model of clips whose transformer training goes on with.
+    """
+
+    def __init__(
+        self, config: PlanesTraining, tokenizer: Path, start: Path | None, device: str
+    ) -> None:
         self.config, self.device = config, torch.device(device)
         self.tokenizer = load_tokenizer(tokenizer, device)
         side = config.data.scenes.size // self.tokenizer.patch
@@ -147,24 +156,37 @@ class PlanesTask:
         moving = MovingConfig(config.data.scenes, config.slots)
         self.classes = ClassRenderer(open_bank(config.data), moving, device)
         self.grid = (config.slots + 1, side, side)
-        size = config.model
         torch.manual_seed(config.loop.seed)
-        backbone = NativeTransformer(
-            NativeConfig(
-                width=size.width,
-                layers=size.layers,
-                heads=size.heads,
-                hidden=size.hidden,
-                grid=self.grid,
-                codebook_size=self.tokenizer.codebook_size,
-                condition="none",
-                vocabulary=NoCondition().vocabulary,
-                condition_length=1,
-                windows=size.windows,
-            )
-        )
+        backbone, condition = self._begun(start)
         self.mask_id = backbone.mask_id
-        self.module: nn.Module = TwoPlanes(backbone)
+        self.module: nn.Module = TwoPlanes(backbone, condition)
+
+    def _begun(self, start: Path | None) -> tuple[NativeTransformer, ConditionEncoder]:
+        size, codes = self.config.model, self.tokenizer.codebook_size
+        if (start is None) == (size is None):
+            raise ConfigError("model: give either this table, or --start with a model of clips")
+        if start is not None:
+            found, condition = load_native(start / "transformer")
+            if (found.grid, found.codebook_size) != (self.grid, codes):
+                raise ConfigError(
+                    f"{start}: draws a grid of {found.grid} in {found.codebook_size} codes; this "
+                    f"training has {self.grid} and {codes}"
+                )
+            return found.train().requires_grad_(True), condition
+        assert size is not None, "one of them is given"
+        config = NativeConfig(
+            width=size.width,
+            layers=size.layers,
+            heads=size.heads,
+            hidden=size.hidden,
+            grid=self.grid,
+            codebook_size=codes,
+            condition="none",
+            vocabulary=NoCondition().vocabulary,
+            condition_length=1,
+            windows=size.windows,
+        )
+        return NativeTransformer(config), NoCondition()
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         planes, _ = self._batch(self.source, index)
