@@ -126,6 +126,20 @@ def test_what_lies_between_pictures_and_clips_is_drawn(
     assert len(_drawn(monkeypatch, model, "interpolate", picture, picture, PROMPT)) == 9
 
 
+def test_pictures_stand_at_frames_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, model: Path, picture: Path, clip: Path, tmp_path: Path
+) -> None:
+    shown = np.asarray(Image.open(picture))
+    at = ("--at", f"0={picture}", "--at", f"8={clip}")  # of nine frames, so 16 is the last
+    drawn = _drawn(monkeypatch, model, "video", PROMPT, *at, "--frames", 17)
+    assert np.array_equal(drawn.frames[0], shown)
+    assert np.array_equal(drawn.frames[8:], read_clip_file(clip).frames)
+    hinted = write_clip_model(tmp_path / "hinted", hints=3)
+    drawn = _drawn(monkeypatch, hinted, "video", PROMPT, "--at", f"6={picture}")
+    assert len(drawn) == 9
+    assert np.array_equal(drawn.frames[6], shown)
+
+
 def test_a_clip_is_extended(monkeypatch: pytest.MonkeyPatch, model: Path, clip: Path) -> None:
     longer = _drawn(monkeypatch, model, "extend", clip, PROMPT, "--seconds", 1)
     assert len(longer) == 17
@@ -201,15 +215,28 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("video", PROMPT, "--then", "no time"), "give PROMPT:SECONDS"),
         (("video", PROMPT, "--then", "no time:0"), "then is 0"),
         (("video", PROMPT, "--then", ":1"), "the scenes is empty"),
+        (("video", PROMPT, "--at", "6"), "give FRAME=FILE"),
+        (("video", PROMPT, "--at", "-1=a.png"), "give FRAME=FILE"),
+        (("video", PROMPT, "--at", "6=none.png"), "none.png: No such file"),
+        (("video", PROMPT, "--at", "6=picture.png"), "only if frame 8, the next"),
+        (("video", PROMPT, "--at", "9=picture.png"), "a clip of 9 has 0 to 8"),
+        (("video", PROMPT, "--at", "0=picture.png", "--at", "0=clip.webp"), "given twice"),
+        (("video", PROMPT, "--at", "0=picture.png", "--then", "a:1"), "leave one of them out"),
         (("video", PROMPT, "-o", "o.bmp"), "choose one of"),
         (("video", PROMPT, "-o", "CLIP"), "it exists; --force"),
         (("video", PROMPT, "--sheet", "CLIP"), "it exists; --force"),
         (("video", PROMPT, "--sheet", "s.mp4"), "choose one of"),
         (("video", PROMPT, "-o", "-", "--n", 2), "standard output takes one clip"),
         (("video", PROMPT, "-o", "-", "--json"), "give one of them"),
+        (("video", PROMPT, "-o", "o.webp", "--sheet", "./o.webp"), "the clip goes there"),
+        (("video", PROMPT, "-o", "-", "--sheet", "-"), "the clip goes there"),
         (("generate", PROMPT, "--sheet", "s.png"), "a picture has no frames"),
         (("animate", "CLIP", PROMPT), "give a still picture"),
-        (("animate", "PICTURE", PROMPT, "--frames", 1), "the least is 1"),
+        (("animate", "PICTURE", PROMPT, "--frames", 1), "the least is 2"),
+        (("animate", "PICTURE", PROMPT, "--frames", 0), "frames is 0"),
+        (("extend", "CLIP", PROMPT, "--frames", 0), "frames is 0; the least is 1"),
+        (("extend", "CLIP", PROMPT, "--frames", 1, "--seconds", 1), "give one of them"),
+        (("interpolate", "PICTURE", "PICTURE", PROMPT, "--frames", 0), "between 1 and 481"),
         (("extend", "none.mp4", PROMPT), "none.mp4: No such file"),
         (("extend", "CLIP", PROMPT, "--frames", 10**12), "between 1 and 481"),
         (("interpolate", "CLIP", "CLIP", PROMPT), "there must be one at least"),
@@ -222,6 +249,8 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("inpaint", "CLIP", PROMPT, "--box", "0,0,4,4", "--feather", 2), "feather is 2"),
         (("inpaint", "PICTURE", PROMPT, "--box", "0,0,4,4"), "it is for clips"),
         (("inpaint", "PICTURE", PROMPT, "--mask", "CLIP"), "mask: it has 9 frames"),
+        (("inpaint", "CLIP", PROMPT, "--mask", "CLIP", "--mask-mode", "white"), "leave it auto"),
+        (("revise", "CLIP", PROMPT, "--mask-mode", "alpha"), "leave it auto"),
         (("outpaint", "CLIP", PROMPT), "give L,T,R,B"),
         (("outpaint", "CLIP", PROMPT, "--left", 4), "left is 4"),
         (("revise", "CLIP", PROMPT, "--scheduler", "halton"), "cannot revise"),
@@ -256,6 +285,38 @@ def test_a_folder_of_frames_is_written_over_by_force_alone(
     assert "it exists; --force" in capsys.readouterr().err
     assert called(monkeypatch, *common, "--frames", 5, "--force") == 0
     assert len(list(out.iterdir())) == 5
+
+
+def test_a_file_where_a_folder_of_frames_goes_is_found_before_drawing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "frames").touch()
+    monkeypatch.setattr(Pipeline, "load", None)
+    arguments = ("video", PROMPT, "--model", "x", "-o", tmp_path / "frames", "--force")
+    assert called(monkeypatch, *arguments) == 2
+    assert "frames: it is a file; name a folder" in capsys.readouterr().err
+
+
+def test_words_of_further_scenes_that_the_model_may_not_know_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    scene = ("--then", "a red ox:0.5", "-o", tmp_path / "o.webp")
+    assert called(monkeypatch, "video", PROMPT, *scene, "--model", model, "--frames", 5) == 0
+    assert "may not know: 'ox'" in capsys.readouterr().err
+
+
+def test_words_do_not_join_a_strip_on_standard_output(model: Path, tmp_path: Path) -> None:
+    command = ["video", PROMPT, "--frames", "5", "--sheet", "-", "--model", str(model)]
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *command, "-o", str(tmp_path / "o.webp"), "--seed", "1"],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    with Image.open(io.BytesIO(done.stdout)) as strip:
+        assert strip.size == (5 * 8, 8)
+    assert done.stdout.rstrip().endswith(b"IEND\xaeB`\x82")
+    assert b"seed 1" in done.stderr
 
 
 def test_a_model_of_pictures_draws_no_clips(
