@@ -26,8 +26,8 @@ WRONG = "invalid_api_key"
 # What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
 # the page, which holds no secret and must be there to ask for a key.
 FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
-# Where a key may also come as a password: A1111's clients, and browsers that open the document, know
-# no other way.
+# Where a key may also come as a password: A1111's clients know no other way, nor does a browser
+# that opens the document.
 BY_PASSWORD = re.compile(r"/sdapi/.*|/docs(/.*)?|/openapi\.json")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
