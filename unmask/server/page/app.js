@@ -40,9 +40,9 @@ export class Studio {
     const said = make("p", { class: "lead" }, "Asking the server …");
     this.work.replaceChildren(said);
     try {
-      const [models, document] = await Promise.all([get("v1/models"), get("openapi.json")]);
-      this.cards = models.data;
-      this.document = document;
+      // One after the other: without a key the browser itself would ask for a password at the second.
+      this.cards = (await get("v1/models")).data;
+      this.document = await get("openapi.json");
     } catch (error) {
       const words = error instanceof Error ? error.message : String(error);
       this.work.replaceChildren(make("div", { class: "notice" }, make("h2", {}, "The studio cannot begin"), make("p", {}, words),
