@@ -22,6 +22,7 @@ from unmask.server.http.server import Server
 from unmask.settings import Settings
 
 CHROMIUM = shutil.which("chromium")
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 
 WAIT_MS = 20_000  # for what a slow machine may take a while to do

@@ -182,6 +182,8 @@ def test_the_history_survives_a_reload_until_it_is_cleared(address: str, open_st
     studio.open("draw")
     thumbnails = studio.page.locator("#strip img")
     expect(thumbnails).to_have_count(1)
+    shown = thumbnails.first.evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert shown == SIDE
     thumbnails.first.click()
     expect(studio.steps).to_contain_text(f"Step {STEPS} of {STEPS}")
     studio.page.on("dialog", lambda dialog: dialog.accept())
@@ -316,6 +318,11 @@ def test_all_of_it_goes_by_keys(address: str, open_studio: Open) -> None:
     expect(paper).to_be_visible()  # once the file is read; before, it cannot have the focus
     paper.focus()
     page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Control+z")  # a line by keys is undone like any other
+    studio.view.get_by_role("button", name="Draw the edit").press("Enter")
+    expect(studio.report).to_contain_text("Nothing is painted")
+    paper.focus()
     page.keyboard.press("Space")
     studio.draw("Draw the edit")
 

@@ -158,6 +158,7 @@ export class Studio {
   }
 
   async _loadHistory() {
+    for (const image of this.strip.querySelectorAll("img")) URL.revokeObjectURL(image.src);
     this.strip.replaceChildren();
     const entries = await history.all().catch(() => []);
     for (const entry of entries) this._show(entry, false);
@@ -172,7 +173,7 @@ export class Studio {
   _show(entry, first) {
     const address = URL.createObjectURL(entry.blob);
     const words = String(entry.body.prompt || "a picture");
-    const open = make("button", { type: "button", title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64 }));
+    const open = make("button", { type: "button", title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64, decoding: "sync" }));
     const item = make("li", {}, open, make("button", { type: "button", class: "remove", "aria-label": `Remove: ${words}`, onclick: async () => {
       await history.remove(Number(entry.id));
       URL.revokeObjectURL(address);

@@ -227,9 +227,9 @@ export class EditView {
     }
   }
 
-  /** Where the brush is, for those who move it by keys. @param {CanvasRenderingContext2D} pen */
+  /** Where the brush is, and how large. @param {CanvasRenderingContext2D} pen */
   _pointer(pen) {
-    if (!this.brush || document.activeElement !== this.canvas || this.mode === "extend") return;
+    if (!this.brush || this.mode === "extend" || this.tool === "lasso") return;
     pen.lineWidth = this.brushSize / 12 + 0.3;
     for (const [colour, extra] of /** @type {[string, number][]} */ ([["#11121c", 0], ["#ffffff", pen.lineWidth]])) {
       pen.strokeStyle = colour;
@@ -264,8 +264,9 @@ export class EditView {
       this.paint();
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!down) return;
       const point = this._point(event), before = this.line[this.line.length - 1];
+      this.brush = point;
+      if (!down) return this.paint();
       this.line.push(point);
       if (this.tool !== "lasso") this.mask.stroke(before, point, this.brushSize, this.tool === "erase");
       this.paint();
@@ -280,8 +281,12 @@ export class EditView {
     canvas.addEventListener("pointerup", up);
     canvas.addEventListener("pointercancel", up);
     canvas.addEventListener("keydown", (event) => this._key(event));
-    canvas.addEventListener("blur", () => this.paint());
-    canvas.addEventListener("focus", () => this.paint());
+    for (const gone of ["pointerleave", "blur"]) {
+      canvas.addEventListener(gone, () => {
+        if (!down) this.brush = null;
+        this.paint();
+      });
+    }
     for (const side of SIDES) this._drag(side);
   }
 
@@ -295,7 +300,10 @@ export class EditView {
     const move = moves[event.key];
     if (move) {
       const next = { x: Math.min(Math.max(this.brush.x + move[0], 0), width), y: Math.min(Math.max(this.brush.y + move[1], 0), height) };
-      if (event.shiftKey) this.mask.stroke(this.brush, next, this.brushSize, this.tool === "erase");
+      if (event.shiftKey) {
+        this.mask.mark();
+        this.mask.stroke(this.brush, next, this.brushSize, this.tool === "erase");
+      }
       this.brush = next;
     } else if (event.key === " ") {
       this.mask.mark();
