@@ -1,11 +1,11 @@
 // The view that edits: a picture, a mask painted on it, a frame dragged beyond it, and what comes of it.
 
 import { Composer } from "./composer.js";
-import { blank, context, make, put, segments } from "./dom.js";
+import { context, make, put, segments } from "./dom.js";
 import { Report, request } from "./drawing.js";
 import { Fields, optionsOf } from "./fields.js";
 import { asFile } from "./files.js";
-import { Mask } from "./mask.js";
+import { Painter } from "./painter.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -45,11 +45,6 @@ export class EditView {
     this.source = null;
     /** @type {ImageBitmap | null} */
     this.beforeEdit = null;
-    this.mask = new Mask(1, 1);
-    /** @type {import("./mask.js").Tool} */
-    this.tool = "brush";
-    /** @type {import("./mask.js").Point[]} */
-    this.line = [];
     this.fields = new Fields([]);
     this.file = make("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "open-file", class: "unseen",
       onchange: () => this.file.files?.[0] && this.studio.take(this.file.files[0], "edit") });
@@ -57,16 +52,8 @@ export class EditView {
     this.says = make("p", { class: "hint" });
     this.own = make("div", { class: "fields" });
     put(this.composer.extra, this.modes.element, this.says, this.own);
-    this.size = make("input", { type: "range", min: "1", max: "100", value: "18", "aria-label": "Size of the brush" });
-    this.tools = segments("Tool", { brush: "Brush", erase: "Erase", lasso: "Lasso" }, "brush", (tool) => (this.tool = /** @type {any} */ (tool)));
-    const act = (/** @type {string} */ words, /** @type {() => void} */ does) => make("button", { type: "button", class: "quiet", onclick: () => {
-      does();
-      this.paint();
-    } }, words);
-    this.toolbar = make("div", { class: "row toolbar" }, this.tools.element, make("label", { class: "check" }, "Size", this.size),
-      act("Undo", () => this.mask.undo()), act("Redo", () => this.mask.redo()), act("Invert", () => this.mask.invert()), act("Clear", () => this.mask.clear()));
-    this.canvas = make("canvas", { class: "paper", tabIndex: 0, role: "application", "aria-roledescription": "canvas",
-      "aria-label": "The picture. Arrow keys move the brush, Space paints, Control and Z undoes." });
+    this.painter = new Painter(() => this.source !== null && this.mode !== "extend" && this.shown === "edit", () => this.paint());
+    this.canvas = this.painter.canvas;
     this.handles = /** @type {Record<Side, HTMLButtonElement>} */ (Object.fromEntries(SIDES.map((side) => [side,
       make("button", { type: "button", class: `handle ${side}`, "aria-label": `Extend the ${side}: drag, or use the arrow keys` })])));
     this.frame = make("div", { class: "frame" }, this.canvas, ...Object.values(this.handles));
@@ -74,11 +61,11 @@ export class EditView {
     this.views = segments("Show", { edit: "Edit", steps: "Steps", compare: "Before / after" }, "edit", (view) => this.look(/** @type {any} */ (view)));
     this.drop = make("label", { class: "dropzone", for: "open-file" }, make("strong", {}, "Drop a picture here"), make("span", {}, "paste one, or click to choose a file"));
     this.open_ = make("label", { class: "button quiet", for: "open-file" }, "Open …");
-    this.bench = make("div", { hidden: true }, make("div", { class: "row spread" }, this.views.element, this.open_), this.toolbar, this.frame,
+    this.bench = make("div", { hidden: true }, make("div", { class: "row spread" }, this.views.element, this.open_), this.painter.toolbar, this.frame,
       make("div", { class: "holder", hidden: true }, this.stage.element, this.timeline.element), this.compare);
     this.element = make("div", { class: "view" }, this.composer.element,
       make("section", { class: "work", "aria-label": "Picture" }, this.file, this.drop, this.bench, this.report.element, this.actions));
-    this._listen();
+    for (const side of SIDES) this._drag(side);
     this.choose("paint");
   }
 
@@ -92,7 +79,7 @@ export class EditView {
     this.own.replaceChildren(this.fields.element);
     this.says.textContent = says;
     this.frame.dataset.mode = mode;
-    this.toolbar.hidden = mode === "extend" || this.shown !== "edit";
+    this.painter.toolbar.hidden = mode === "extend" || this.shown !== "edit";
     for (const side of SIDES) {
       this.fields.fields.get(side)?.input.addEventListener("input", (event) => {
         if (event.isTrusted) this.extend(side, Number(/** @type {HTMLInputElement} */ (event.target).value) || 0, false);
@@ -117,7 +104,7 @@ export class EditView {
 
   _fresh() {
     if (!this.source) return;
-    this.mask = new Mask(this.source.picture.width, this.source.picture.height);
+    this.painter.clean(this.source.picture.width, this.source.picture.height);
     for (const side of SIDES) this.margins[side] = 0;
     this.fields.write({ ...this.fields.read(), ...(this.mode === "extend" ? this.margins : {}) });
     this.drop.hidden = true;
@@ -127,7 +114,7 @@ export class EditView {
   /** @param {"edit" | "steps" | "compare"} view */
   look(view) {
     this.shown = view;
-    this.toolbar.hidden = this.mode === "extend" || view !== "edit";
+    this.painter.toolbar.hidden = this.mode === "extend" || view !== "edit";
     this.frame.hidden = view === "steps";
     this.frame.dataset.view = view;
     /** @type {HTMLElement} */ (this.stage.element.parentElement).hidden = view !== "steps";
@@ -172,8 +159,7 @@ export class EditView {
     if (this.mode === "extend") this._beyond(pen, whole);
     pen.clearRect(whole.x, whole.y, picture.width, picture.height);
     pen.drawImage(picture, whole.x, whole.y);
-    if (this.mode !== "extend") this._tint(pen);
-    this._pointer(pen);
+    if (this.mode !== "extend") this.painter.paint(pen);
   }
 
   /**
@@ -208,114 +194,6 @@ export class EditView {
     }
   }
 
-  /** @param {CanvasRenderingContext2D} pen */
-  _tint(pen) {
-    const veil = blank(this.mask.canvas.width, this.mask.canvas.height), on = context(veil);
-    on.drawImage(this.mask.canvas, 0, 0);
-    on.globalCompositeOperation = "source-in";
-    on.fillStyle = "#2c2d4e"; // the colour of a masked cell
-    on.fillRect(0, 0, veil.width, veil.height);
-    pen.globalAlpha = 0.8;
-    pen.drawImage(veil, 0, 0);
-    pen.globalAlpha = 1;
-    if (this.line.length > 1 && this.tool === "lasso") {
-      pen.strokeStyle = "#f2b84b";
-      pen.lineWidth = Math.max(0.5, veil.width / 200);
-      pen.beginPath();
-      for (const { x, y } of this.line) pen.lineTo(x, y);
-      pen.stroke();
-    }
-  }
-
-  /** Where the brush is, and how large. @param {CanvasRenderingContext2D} pen */
-  _pointer(pen) {
-    if (!this.brush || this.mode === "extend" || this.tool === "lasso") return;
-    pen.lineWidth = this.brushSize / 12 + 0.3;
-    for (const [colour, extra] of /** @type {[string, number][]} */ ([["#11121c", 0], ["#ffffff", pen.lineWidth]])) {
-      pen.strokeStyle = colour;
-      pen.beginPath();
-      pen.arc(this.brush.x, this.brush.y, this.brushSize / 2 + extra, 0, 7);
-      pen.stroke();
-    }
-  }
-
-  /** In px of the picture. */
-  get brushSize() {
-    return Math.max(1, (Number(this.size.value) / 100) * (this.source?.picture.width ?? 1));
-  }
-
-  /** @param {PointerEvent} event @returns {import("./mask.js").Point} */
-  _point(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const scale = this.whole.width / box.width;
-    return { x: (event.clientX - box.left) * scale, y: (event.clientY - box.top) * scale };
-  }
-
-  _listen() {
-    const { canvas } = this;
-    let down = false;
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button || !this.source || this.mode === "extend" || this.shown !== "edit") return;
-      canvas.setPointerCapture(event.pointerId);
-      down = true;
-      this.mask.mark();
-      this.line = [this._point(event)];
-      if (this.tool !== "lasso") this.mask.stroke(this.line[0], this.line[0], this.brushSize, this.tool === "erase");
-      this.paint();
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const point = this._point(event), before = this.line[this.line.length - 1];
-      this.brush = point;
-      if (!down) return this.paint();
-      this.line.push(point);
-      if (this.tool !== "lasso") this.mask.stroke(before, point, this.brushSize, this.tool === "erase");
-      this.paint();
-    });
-    const up = () => {
-      if (!down) return;
-      down = false;
-      if (this.tool === "lasso" && this.line.length > 2) this.mask.fill(this.line);
-      this.line = [];
-      this.paint();
-    };
-    canvas.addEventListener("pointerup", up);
-    canvas.addEventListener("pointercancel", up);
-    canvas.addEventListener("keydown", (event) => this._key(event));
-    for (const gone of ["pointerleave", "blur"]) {
-      canvas.addEventListener(gone, () => {
-        if (!down) this.brush = null;
-        this.paint();
-      });
-    }
-    for (const side of SIDES) this._drag(side);
-  }
-
-  /** @param {KeyboardEvent} event */
-  _key(event) {
-    if (!this.source || this.mode === "extend" || this.shown !== "edit") return;
-    const { width, height } = this.source.picture;
-    this.brush ??= { x: width / 2, y: height / 2 };
-    const step = Math.max(1, this.brushSize / 2);
-    const moves = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] });
-    const move = moves[event.key];
-    if (move) {
-      const next = { x: Math.min(Math.max(this.brush.x + move[0], 0), width), y: Math.min(Math.max(this.brush.y + move[1], 0), height) };
-      if (event.shiftKey) {
-        this.mask.mark();
-        this.mask.stroke(this.brush, next, this.brushSize, this.tool === "erase");
-      }
-      this.brush = next;
-    } else if (event.key === " ") {
-      this.mask.mark();
-      this.mask.stroke(this.brush, this.brush, this.brushSize, this.tool === "erase");
-    } else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) {
-      if (event.shiftKey) this.mask.redo();
-      else this.mask.undo();
-    } else return;
-    event.preventDefault();
-    this.paint();
-  }
-
   /** @param {Side} side */
   _drag(side) {
     const handle = this.handles[side];
@@ -347,13 +225,13 @@ export class EditView {
       return;
     }
     const { path, needsMask } = MODES[this.mode];
-    if (needsMask && this.mask.isEmpty) {
+    if (needsMask && this.painter.mask.isEmpty) {
       this.report.fail(new Error("Nothing is painted yet, so nothing would change: paint over what shall be drawn anew."), [], () => this.draw());
       return;
     }
     const { picture, blob } = this.source;
     const given = this.fields.read();
-    if (this.mask.isEmpty && this.mode !== "paint" && this.mode !== "extend") delete given.feather; // it softens the edge of a mask
+    if (this.painter.mask.isEmpty && this.mode !== "paint" && this.mode !== "extend") delete given.feather; // it softens the edge of a mask
     const body = { ...this.composer.read(), ...given };
     /** @type {Record<string, Blob>} */
     const files = { image: blob };
@@ -362,8 +240,8 @@ export class EditView {
       const { left, right, top, bottom } = this.margins;
       size = [picture.width + left + right, picture.height + top + bottom];
       corner = { x: left, y: top };
-    } else if (!this.mask.isEmpty) {
-      files.mask = await asFile(this.mask.drawn());
+    } else if (!this.painter.mask.isEmpty) {
+      files.mask = await asFile(this.painter.mask.drawn());
       body.mask_mode = "white";
     }
     const work = new AbortController();
@@ -422,7 +300,5 @@ export class EditView {
     return { ...this.composer.fields.read(), ...this.fields.read(), prompt: this.composer.prompt.value, model: this.composer.model.value, mode: this.mode };
   }
 
-  /** @type {import("./mask.js").Point | null} */
-  brush = null;
   placed = { x: 0, y: 0 };
 }
