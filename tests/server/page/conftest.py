@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextlib.contextmanager
-def _serve(folder: Path, **options: object) -> Iterator[str]:
+def running(folder: Path, **options: object) -> Iterator[str]:
     """The address of a server of the bundled model."""
     given = {"model": "storybook-64", "port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
     settings = Settings.model_validate({**given, "state_dir": folder, **options})
@@ -67,7 +67,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server that most tests share."""
-    with _serve(tmp_path_factory.mktemp("state")) as address:
+    with running(tmp_path_factory.mktemp("state")) as address:
         yield address
 
 
@@ -76,7 +76,7 @@ def serve(tmp_path: Path) -> Serve:
     """Makes a server of one's own, from settings."""
 
     def make(**options: object) -> contextlib.AbstractContextManager[str]:
-        return _serve(tmp_path, **options)
+        return running(tmp_path, **options)
 
     return make
 

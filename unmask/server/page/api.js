@@ -1,18 +1,11 @@
 // The server: requests, its errors, and its streams of events. All addresses are relative, so that the page works behind
 // a proxy that puts a path before them.
 
-/** @typedef {{message: string, type?: string, param: string | null, code: string | null}} Detail */
-/** @typedef {Record<string, any>} Values */
-
 const KEY = "unmask-key";
 
 /** What the server refused, or that it did not answer (status 0). */
 export class ApiError extends Error {
-  /**
-   * @param {number} status
-   * @param {Detail} detail
-   * @param {number} retryAfter seconds; 0: not told
-   */
+  /** @param {number} status @param {Detail} detail @param {number} retryAfter seconds; 0: not told */
   constructor(status, detail, retryAfter = 0) {
     super(detail.message);
     this.status = status;
@@ -49,11 +42,7 @@ export function parse(text) {
   return JSON.parse(text.replace(/("seed"\s*:\s*)(\d{16,})/g, '$1"$2"'));
 }
 
-/**
- * The opposite: a seed that is text is written as a number.
- * @param {unknown} value
- * @param {number} [indent]
- */
+/** The opposite: a seed that is text is written as a number. @param {unknown} value @param {number} [indent] */
 export function stringify(value, indent) {
   return JSON.stringify(value, null, indent).replace(/("seed":\s*)"(\d+)"/g, "$1$2");
 }
@@ -96,11 +85,7 @@ async function refusalOf(answer) {
   }
 }
 
-/**
- * What a GET answers.
- * @param {string} path
- * @returns {Promise<any>}
- */
+/** What a GET answers. @param {string} path @returns {Promise<any>} */
 export async function get(path) {
   return parse(await (await send(path)).text());
 }
@@ -113,22 +98,30 @@ export async function get(path) {
  * @param {AbortSignal} signal
  * @param {(event: any) => void} onEvent
  */
-export async function draw(path, body, files, signal, onEvent) {
-  const answer = await send(path, { method: "POST", signal, ...encoded(body, files) });
+export function draw(path, body, files, signal, onEvent) {
+  return hear(path, { method: "POST", signal, ...encoded(body, files) }, signal, onEvent);
+}
+
+/**
+ * Hear of the events of an answer until it is complete.
+ * @param {string} path
+ * @param {RequestInit} init
+ * @param {AbortSignal} signal
+ * @param {(event: any) => void} onEvent
+ */
+export async function hear(path, init, signal, onEvent) {
+  const answer = await send(path, init);
   let finished = false;
   for await (const event of events(answer, signal)) {
-    if (event.error) throw new ApiError(event.error.code === "unavailable" ? 503 : 500, event.error);
+    const error = event.error ?? event.video?.error;
+    if (error) throw new ApiError(error.code === "unavailable" ? 503 : 500, error);
     finished = finished || event.type.endsWith(".completed");
     onEvent(event);
   }
   if (!finished) throw gone();
 }
 
-/**
- * @param {Values} body
- * @param {Record<string, Blob>} files
- * @returns {RequestInit}
- */
+/** @param {Values} body @param {Record<string, Blob>} files @returns {RequestInit} */
 function encoded(body, files) {
   if (!Object.keys(files).length) return { body: stringify(body), headers: { "content-type": "application/json" } };
   const form = new FormData();
@@ -137,11 +130,7 @@ function encoded(body, files) {
   return { body: form };
 }
 
-/**
- * The events of a stream.
- * @param {Response} answer
- * @param {AbortSignal} signal
- */
+/** The events of a stream. @param {Response} answer @param {AbortSignal} signal */
 async function* events(answer, signal) {
   if (!answer.body) return;
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -165,10 +154,7 @@ async function* events(answer, signal) {
   }
 }
 
-/**
- * The bytes that base 64 stands for.
- * @param {string} text
- */
+/** The bytes that base 64 stands for. @param {string} text */
 export function bytes(text) {
   return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 }

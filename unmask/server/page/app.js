@@ -1,6 +1,7 @@
 // The studio: asks the server what it can do, makes the views, and keeps the history.
 
 import { get, onKeyNeeded, send } from "./api.js";
+import { ClipsView, drawsClips } from "./clips.js";
 import { byId, make, put } from "./dom.js";
 import { DrawView } from "./draw.js";
 import { EditView } from "./edit.js";
@@ -8,13 +9,13 @@ import { fromLink, notes } from "./files.js";
 import * as history from "./history.js";
 import { RaceView } from "./race.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./history.js").Entry} Entry */
-
 const EXAMPLE = "a red apple to the left of a blue book"; // drawn for who comes for the first time
 const POLL_MS = 2000;
-// A view is a class and a line here. Clips get theirs when a model of clips is served.
-const VIEWS = /** @type {const} */ ({ draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView } });
+// A view is a class and a line here.
+const VIEWS = /** @type {Record<string, {title: string, kind: new (studio: Studio) => any, fits?: (card: Values) => boolean}>} */ ({
+  draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView },
+  clips: { title: "Clips", kind: ClipsView, fits: drawsClips },
+});
 
 /** What the views share. */
 export class Studio {
@@ -37,7 +38,7 @@ export class Studio {
   async start() {
     onKeyNeeded((reason) => this.askForKey(reason));
     this._listen();
-    const said = make("p", { class: "lead" }, "Asking the server …");
+    const said = make("p", "lead", "Asking the server …");
     this.work.replaceChildren(said);
     try {
       const [models, document] = await Promise.all([get("v1/models"), get("openapi.json")]);
@@ -45,8 +46,8 @@ export class Studio {
       this.document = document;
     } catch (error) {
       const words = error instanceof Error ? error.message : String(error);
-      this.work.replaceChildren(make("div", { class: "notice" }, make("h2", {}, "The studio cannot begin"), make("p", {}, words),
-        make("button", { type: "button", class: "primary", onclick: () => this.start() }, "Try again")));
+      this.work.replaceChildren(make("div", "notice", make("h2", {}, "The studio cannot begin"), make("p", {}, words),
+        make("button", { class: "primary", onclick: () => this.start() }, "Try again")));
       return;
     }
     this.work.replaceChildren();
@@ -67,17 +68,18 @@ export class Studio {
   _makeViews() {
     const holder = byId("tabs", HTMLDivElement);
     holder.replaceChildren();
-    for (const [name, { title, kind }] of Object.entries(VIEWS)) {
+    for (const [name, { title, kind, fits }] of Object.entries(VIEWS)) {
+      if (fits && !this.cards.some(fits)) continue;
       this.views[name] = new kind(this);
       const { element } = this.views[name];
       element.id = `view-${name}`;
       element.setAttribute("role", "tabpanel");
       element.setAttribute("aria-labelledby", `tab-${name}`);
-      this.tabs[name] = make("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": element.id, onclick: () => this.open(name) }, title);
+      this.tabs[name] = make("button", { role: "tab", id: `tab-${name}`, "aria-controls": element.id, onclick: () => this.open(name) }, title);
       put(holder, this.tabs[name]);
       put(this.work, element);
     }
-    const names = Object.keys(VIEWS);
+    const names = Object.keys(this.views);
     holder.onkeydown = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -103,21 +105,14 @@ export class Studio {
     return card.size && card.grid ? Number(card.size.split("x")[0]) / card.grid[card.grid.length - 1] : 0;
   }
 
-  /**
-   * A model's card, asked for again if it was not loaded.
-   * @param {string} id
-   */
+  /** A model's card, asked for again if it was not loaded. @param {string} id */
   async cardOf(id) {
     const at = this.cards.findIndex((card) => card.id === id);
     if (!this.cards[at].grid) this.cards[at] = await get(`v1/models/${id}`);
     return this.cards[at];
   }
 
-  /**
-   * Take a file that was dropped, pasted or opened: one of Unmask's brings its settings along.
-   * @param {File | Blob} file
-   * @param {string} view
-   */
+  /** Take a file that was dropped, pasted or opened: one of Unmask's brings its settings along. @param {File | Blob} file @param {string} view */
   async take(file, view) {
     const values = await notes(file).catch(() => null);
     /** @type {Entry} */
@@ -138,16 +133,16 @@ export class Studio {
     this.work.focus();
   }
 
-  /**
-   * Keep a result in the history.
-   * @param {import("./drawing.js").Order} order
-   * @param {import("./drawing.js").Result} result
-   * @returns {Promise<Entry>}
-   */
+  /** Keep a result in the history. @param {Order} order @param {Result} result @returns {Promise<Entry>} */
   async remember(order, result) {
     /** @type {Entry} */
     const entry = { when: Date.now(), path: order.path, files: Object.keys(order.files), body: order.body, values: result.values, blob: result.blob,
       base: order.files.image ?? null, corner: order.corner, trace: result.unmasking.pack() };
+    return this.keep(entry);
+  }
+
+  /** Keep what was drawn in the history. @param {Entry} entry */
+  async keep(entry) {
     try {
       await history.keep(entry);
       this._show(entry, true);
@@ -166,15 +161,12 @@ export class Studio {
     return entries;
   }
 
-  /**
-   * @param {Entry} entry
-   * @param {boolean} first
-   */
+  /** @param {Entry} entry @param {boolean} first */
   _show(entry, first) {
     const address = URL.createObjectURL(entry.blob);
     const words = String(entry.body.prompt || "a picture");
-    const open = make("button", { type: "button", title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64, decoding: "sync" }));
-    const item = make("li", {}, open, make("button", { type: "button", class: "remove", "aria-label": `Remove: ${words}`, onclick: async () => {
+    const open = make("button", { title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64, decoding: "sync" }));
+    const item = make("li", {}, open, make("button", { class: "remove", "aria-label": `Remove: ${words}`, onclick: async () => {
       await history.remove(Number(entry.id));
       URL.revokeObjectURL(address);
       item.remove();
@@ -187,20 +179,22 @@ export class Studio {
 
   /** @param {Entry} entry */
   _reopen(entry) {
-    const view = this.view === "edit" ? "edit" : "draw";
+    const view = entry.sheet ? "clips" : this.taker;
+    if (!this.views[view]) return; // a clip, and no model of clips is served any more
     this.open(view);
     this.views[view].open(entry);
+  }
+
+  /** The view that takes a picture now. */
+  get taker() {
+    return this.views[this.view].takes ? this.view : "draw";
   }
 
   _countHistory() {
     byId("history", HTMLElement).hidden = !this.strip.children.length;
   }
 
-  /**
-   * Show text to be copied.
-   * @param {string} title
-   * @param {string} text
-   */
+  /** Show text to be copied. @param {string} title @param {string} text */
   code(title, text) {
     byId("code-title", HTMLHeadingElement).textContent = title;
     const area = byId("code", HTMLTextAreaElement);
@@ -266,13 +260,13 @@ export class Studio {
     document.body.ondrop = (event) => {
       event.preventDefault();
       const file = event.dataTransfer?.files[0];
-      if (file) this.take(file, this.view === "edit" ? "edit" : "draw");
+      if (file) this.take(file, this.taker);
     };
     document.body.onpaste = (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find((other) => other.type.startsWith("image/"));
       if (!file) return;
       event.preventDefault();
-      this.take(file, this.view === "edit" ? "edit" : "draw");
+      this.take(file, this.taker);
     };
     window.addEventListener("hashchange", () => {
       const link = fromLink();
@@ -283,10 +277,7 @@ export class Studio {
   }
 }
 
-/**
- * What a request has to say to draw a picture again, of what its file tells.
- * @param {Values} values
- */
+/** What a request has to say to draw a picture again, of what its file tells. @param {Values} values */
 function settingsOf(values) {
   const { subjects: _, edit: __, size: ___, ...settings } = values;
   if (!settings.image_index) delete settings.image_index;

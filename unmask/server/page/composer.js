@@ -1,21 +1,18 @@
 // The composer: prompt, model, seed and options of a request, all made from what the server tells.
 
 import { dice } from "./drawing.js";
-import { fresh, make, put } from "./dom.js";
+import { fresh, make, put, quiet } from "./dom.js";
 import { Fields, optionsOf } from "./fields.js";
-
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./app.js").Studio} Studio */
 
 /** The form of a view. */
 export class Composer {
   /**
    * @param {Studio} studio
    * @param {string} path of the route whose schema it follows
-   * @param {{verb: string, only?: string[], without?: string[]}} about what the button says; options that are shown, or not
+   * @param {{verb: string, only?: string[], without?: string[], fits?: (card: Values) => boolean}} about what the button says; options that are shown, or not; the models
    * @param {() => void} onSubmit
    */
-  constructor(studio, path, { verb, only, without = [] }, onSubmit) {
+  constructor(studio, path, { verb, only, without = [], fits = () => true }, onSubmit) {
     this.studio = studio;
     this.path = path;
     this.only = only;
@@ -24,20 +21,20 @@ export class Composer {
     this.prompt = make("textarea", { id, rows: 3, name: "prompt", maxLength: 32000, "aria-describedby": `${id}-fault`, placeholder: "What shall be drawn?" });
     this.promptFault = make("p", { class: "fault", id: `${id}-fault`, hidden: true });
     this.model = make("select", { id: `${id}-model`, name: "model", onchange: () => this.build() });
-    this.about = make("p", { class: "hint" });
-    this.holder = make("div", { class: "fields" });
+    this.about = make("p", "hint");
+    this.holder = make("div", "fields");
     this.lock = make("input", { type: "checkbox" });
     this.button = make("button", { class: "primary", type: "submit" }, verb);
-    this.cancel = make("button", { type: "button", hidden: true }, "Cancel");
-    this.extra = make("div", { class: "fields" });
+    this.cancel = make("button", { hidden: true }, "Cancel");
+    this.extra = make("div", "fields");
     this.element = make("form", { class: "panel", noValidate: true },
-      make("div", { class: "ask" },
-        make("div", { class: "field" }, make("label", { for: id }, "Prompt"), this.prompt, this.promptFault),
-        make("div", { class: "row" }, this.button, this.cancel), this.extra),
-      make("div", { class: "settings" },
-        make("div", { class: "field" }, make("label", { for: `${id}-model` }, "Model"), this.model, this.about),
+      make("div", "ask",
+        make("div", "field", make("label", { for: id }, "Prompt"), this.prompt, this.promptFault),
+        make("div", "row", this.button, this.cancel), this.extra),
+      make("div", "settings",
+        make("div", "field", make("label", { for: `${id}-model` }, "Model"), this.model, this.about),
         this.holder));
-    for (const card of studio.cards) put(this.model, make("option", { value: card.id }, card.id));
+    for (const card of studio.cards.filter(fits)) put(this.model, make("option", { value: card.id }, card.id));
     this.prompt.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
@@ -68,8 +65,8 @@ export class Composer {
     const seed = this.fields.fields.get("seed");
     if (seed) {
       seed.input.addEventListener("change", (event) => (this.lock.checked = event.isTrusted ? Boolean(seed.input.value) : this.lock.checked));
-      put(seed.row, make("button", { type: "button", class: "quiet", title: "Another seed", "aria-label": "Another seed", onclick: () => this.roll() }, "⚄"),
-        make("label", { class: "check" }, this.lock, "keep"));
+      put(seed.row, quiet("⚄", () => this.roll(), "Another seed"),
+        make("label", "check", this.lock, "keep"));
     }
     this.fields.write(given);
   }
@@ -90,27 +87,51 @@ export class Composer {
     return body;
   }
 
+  /** What a link holds of it. */
+  settings() {
+    return { ...this.fields.read(), prompt: this.prompt.value, model: this.model.value };
+  }
+
   /** @param {Values} values what is not among them is left to the model */
   write(values) {
     if (typeof values.prompt === "string") this.prompt.value = values.prompt;
-    if (this.studio.cards.some((card) => card.id === values.model)) this.model.value = values.model;
+    if ([...this.model.options].some(({ value }) => value === values.model)) this.model.value = values.model;
     this.build();
     this.fields.write(values);
     this.lock.checked = values.seed !== undefined;
   }
 
-  /** @param {AbortController | null} work that can be cancelled */
-  busy(work) {
-    this.button.disabled = Boolean(work);
-    this.cancel.hidden = !work;
+  /**
+   * Do what can be cancelled, and tell what goes wrong.
+   * @param {import("./drawing.js").Report} report
+   * @param {(signal: AbortSignal) => Promise<void>} does
+   * @param {{retry: () => void, fields?: () => Fields[], failed?: () => void}} and where a fault may belong beside here
+   */
+  async run(report, does, { retry, fields = () => [], failed = () => {} }) {
+    const work = new AbortController(), all = () => [...fields(), this];
+    this.button.disabled = true;
+    this.cancel.hidden = false;
     this.cancel.onclick = () => {
-      work?.abort();
+      work.abort();
       this.prompt.focus();
     };
-    if (work) {
-      this.fields.clearFaults();
-      this._promptFault("");
+    for (const some of all()) some.clearFaults();
+    report.say("Sending …");
+    try {
+      await does(work.signal);
+    } catch (error) {
+      failed();
+      report.fail(error, all(), retry);
+      this.studio.notice(error);
+    } finally {
+      this.button.disabled = false;
+      this.cancel.hidden = true;
     }
+  }
+
+  clearFaults() {
+    this.fields.clearFaults();
+    this._promptFault("");
   }
 
   /** @param {string} words */
@@ -120,11 +141,7 @@ export class Composer {
     this.prompt.setAttribute("aria-invalid", String(Boolean(words)));
   }
 
-  /**
-   * Show what is wrong with a field of it. Whether it has that field.
-   * @param {string | null} name
-   * @param {string} words
-   */
+  /** Show what is wrong with a field of it. Whether it has that field. @param {string | null} name @param {string} words */
   fault(name, words) {
     if (name !== "prompt" && name !== "subjects") return this.fields.fault(name, words);
     this._promptFault(words);

@@ -1,18 +1,18 @@
 // Small helpers around the document. Text is only ever set as text: nothing here parses HTML.
 
-/** @typedef {string | Node | null | undefined | false} Child */
-
 /**
- * An element with properties (or attributes, where a name has a dash or is "role", "for", "list") and children.
+ * An element with properties (or attributes, where a name has a dash or is "role", "for", "list") and children; text
+ * instead of properties is its class. A button sends no form unless it says so.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
- * @param {Record<string, any>} [properties]
+ * @param {string | Values} [properties]
  * @param {...Child} children
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
+  const given = typeof properties === "string" ? { class: properties } : properties;
+  for (const [name, value] of Object.entries(tag === "button" ? { type: tag, ...given } : given)) {
     if (value === undefined || value === null) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name.includes("-") || ["role", "for", "list"].includes(name)) element.setAttribute(name, String(value));
@@ -22,13 +22,19 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/**
- * Add children, passing over those that are nothing.
- * @param {Element} parent
- * @param {...Child} children
- */
+/** Add children, passing over those that are nothing. @param {Element} parent @param {...Child} children */
 export function put(parent, ...children) {
   for (const child of children) if (child || child === "") parent.append(child);
+}
+
+/**
+ * A button that stands back.
+ * @param {string} words
+ * @param {() => void} onclick
+ * @param {string} [label] what it does, where its words do not say it
+ */
+export function quiet(words, onclick, label) {
+  return make("button", { class: "quiet", "aria-label": label, onclick }, words);
 }
 
 /**
@@ -56,11 +62,7 @@ export function context(canvas, read = false) {
   return found;
 }
 
-/**
- * A canvas that is not on the page.
- * @param {number} width
- * @param {number} height
- */
+/** A canvas that is not on the page. @param {number} width @param {number} height */
 export function blank(width, height) {
   return make("canvas", { width, height });
 }
@@ -68,6 +70,11 @@ export function blank(width, height) {
 /** Whether the person asked for less motion. */
 export function isStill() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
+/** Where an arrow key points, to the right and down. @param {string} key @returns {[number, number] | undefined} */
+export function arrow(key) {
+  return /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] })[key];
 }
 
 let lastNumber = 0;
@@ -90,7 +97,7 @@ export function segments(label, choices, chosen, onChange) {
   const name = fresh();
   /** @type {Record<string, HTMLInputElement>} */
   const inputs = {};
-  const element = make("fieldset", { class: "segments" }, make("legend", { class: "unseen" }, label));
+  const element = make("fieldset", "segments", make("legend", "unseen", label));
   for (const [value, text] of Object.entries(choices)) {
     inputs[value] = make("input", { type: "radio", name, value, checked: value === chosen, onchange: () => onChange(value) });
     put(element, make("label", {}, inputs[value], make("span", {}, text)));

@@ -10,11 +10,6 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { Unmasking } from "./trace.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./app.js").Studio} Studio */
-/** @typedef {import("./history.js").Entry} Entry */
-/** @typedef {import("./drawing.js").Order} Order */
-
 const PATH = "v1/images/generations";
 const EDITS = "v1/images/edits";
 
@@ -25,11 +20,11 @@ export class DrawView {
     this.composer = new Composer(studio, `/${PATH}`, { verb: "Draw" }, () => this.draw());
     this.report = new Report();
     this.timeline = new Timeline();
-    this.stages = make("div", { class: "stages" });
-    this.actions = make("div", { class: "actions" });
-    this.element = make("div", { class: "view" }, this.composer.element,
+    this.stages = make("div", "stages");
+    this.actions = make("div", "actions");
+    this.element = make("div", "view", this.composer.element,
       make("section", { class: "work", "aria-label": "Pictures" },
-        make("p", { class: "lead" }, "Every picture begins as masked cells. At each step the model guesses all of them at once and reveals some; ",
+        make("p", "lead", "Every picture begins as masked cells. At each step the model guesses all of them at once and reveals some; ",
           "a dot grows with how sure it is of its guess. Drag the slider to go back, click a cell to have it drawn again."),
         this.stages, this.timeline.element, this.report.element, this.actions));
     /** @type {(Entry | null)[]} */
@@ -63,11 +58,7 @@ export class DrawView {
     await this.run({ path: PATH, body, files: {}, size: null, base: null, corner: { x: 0, y: 0 } }, null, () => this.draw());
   }
 
-  /**
-   * Draw cells of a picture again.
-   * @param {number} index
-   * @param {number[]} places
-   */
+  /** Draw cells of a picture again. @param {number} index @param {number[]} places */
   async again(index, places) {
     const entry = this.entries[index];
     const shown = this.timeline.stages[index]?.unmasking;
@@ -83,19 +74,12 @@ export class DrawView {
     await this.run(order, index, () => this.again(index, places));
   }
 
-  /**
-   * @param {Order} order
-   * @param {number | null} only the stage that shows it; null: all are made anew
-   * @param {() => void} retry
-   */
+  /** @param {Order} order @param {number | null} only the stage that shows it; null: all are made anew @param {() => void} retry */
   async run(order, only, retry) {
-    const work = new AbortController();
-    this.composer.busy(work);
-    this.report.say("Sending …");
     /** @type {Unmasking[]} */
     let images = [];
-    try {
-      const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), work.signal, {
+    await this.composer.run(this.report, async (signal) => {
+      const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
         queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
         begun: (begun) => {
           images = begun;
@@ -121,13 +105,7 @@ export class DrawView {
       const passes = images.reduce((sum, image) => sum + image.passes, 0);
       this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.`);
       this.offer(only ?? 0);
-    } catch (error) {
-      this.timeline.finish();
-      this.report.fail(error, /** @type {any} */ ([this.composer]), retry);
-      this.studio.notice(error);
-    } finally {
-      this.composer.busy(null);
-    }
+    }, { retry, failed: () => this.timeline.finish() });
   }
 
   /** @param {number} index of the picture that can be saved and edited */
@@ -143,10 +121,7 @@ export class DrawView {
     put(this.actions, resultActions(this.studio, entry, "draw"));
   }
 
-  /**
-   * Show what a history keeps.
-   * @param {Entry} entry
-   */
+  /** Show what a history keeps. @param {Entry} entry */
   async open(entry) {
     const picture = await createImageBitmap(entry.blob);
     const base = entry.base ? await createImageBitmap(entry.base) : null;
@@ -166,15 +141,11 @@ export class DrawView {
 
   /** What a link to this view holds. */
   settings() {
-    return { ...this.composer.fields.read(), prompt: this.composer.prompt.value, model: this.composer.model.value };
+    return this.composer.settings();
   }
 }
 
-/**
- * A picture of which nothing is known but that it is there.
- * @param {ImageBitmap} picture
- * @param {Values} card
- */
+/** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
 function still(picture, card) {
   const [width] = String(card.size ?? `${picture.width}`).split("x").map(Number);
   const cell = card.grid ? width / card.grid[card.grid.length - 1] : picture.width;

@@ -4,25 +4,6 @@ import { ApiError, bytes, draw } from "./api.js";
 import { make, put } from "./dom.js";
 import { Unmasking } from "./trace.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./fields.js").Fields} Fields */
-/**
- * @typedef {object} Order
- * @property {string} path
- * @property {Values} body
- * @property {Record<string, Blob>} files
- * @property {[number, number] | null} size of the result; null: what the model draws
- * @property {import("./trace.js").Picture | null} base the picture that is drawn over
- * @property {{x: number, y: number}} corner where it lies in the result
- */
-/** @typedef {{blob: Blob, picture: ImageBitmap, unmasking: Unmasking, values: Values}} Result */
-/**
- * @typedef {object} Ear
- * @property {(ahead: number) => void} queued
- * @property {(images: Unmasking[]) => void} begun
- * @property {(unmasking: Unmasking) => void} changed
- */
-
 const PREVIEWS = 3; // the most that a stream has
 
 /**
@@ -99,11 +80,7 @@ export class Report {
     this.element.textContent = words;
   }
 
-  /**
-   * @param {unknown} error
-   * @param {Fields[]} fields those that the error may name one of
-   * @param {() => void} retry
-   */
+  /** @param {unknown} error @param {{fault: Fields["fault"]}[]} fields those that the error may name one of @param {() => void} retry */
   fail(error, fields, retry) {
     clearInterval(this.timer);
     const words = error instanceof Error ? error.message : String(error);
@@ -122,7 +99,7 @@ export class Report {
       0: "The server cannot be reached", 401: "A key is needed", 403: "This key may not draw", 413: "Too large", 429: "Too much at once",
       503: "The server is not ready", 504: "It took too long",
     });
-    const again = make("button", { type: "button", onclick: retry }, "Try again");
+    const again = make("button", { onclick: retry }, "Try again");
     put(this.element, make("strong", {}, heads[api?.status ?? -1] ?? "It did not work"), make("p", {}, words), again);
     let left = api?.retryAfter ?? 0;
     if (left > 0) {

@@ -1,7 +1,7 @@
 // The view that edits: a picture, a mask painted on it, a frame dragged beyond it, and what comes of it.
 
 import { Composer } from "./composer.js";
-import { context, make, put, segments } from "./dom.js";
+import { arrow, context, make, put, segments } from "./dom.js";
 import { Report, request } from "./drawing.js";
 import { Fields, optionsOf } from "./fields.js";
 import { asFile } from "./files.js";
@@ -10,23 +10,21 @@ import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./app.js").Studio} Studio */
-/** @typedef {import("./history.js").Entry} Entry */
-/** @typedef {"left" | "right" | "top" | "bottom"} Side */
-
 const EDITS = "v1/images/edits", OUTPAINT = "v1/images/outpaint";
 const SIDES = /** @type {Side[]} */ (["left", "right", "top", "bottom"]);
+const NONE = { left: 0, right: 0, top: 0, bottom: 0 };
 const NOT_HERE = ["n", "size", "quality", "strength", "share", "feather"];
 // What each way of editing sends beside what all have; the fields themselves are the server's.
-const MODES = /** @type {Record<string, {label: string, path: string, fields: string[], needsMask: boolean, says: string}>} */ ({
-  paint: { label: "Paint over", path: EDITS, fields: ["feather"], needsMask: true, says: "Paint what shall be drawn anew; the rest stays as it is, to the pixel." },
-  extend: { label: "Extend", path: OUTPAINT, fields: [...SIDES, "feather"], needsMask: false, says: "Drag the handles at the sides: what lies beyond the picture is drawn." },
-  vary: { label: "Vary", path: EDITS, fields: ["strength", "feather"], needsMask: false, says: "A share of the cells, chosen at random, is drawn anew; paint to bound where." },
-  revise: { label: "Revise", path: EDITS, fields: ["share", "feather"], needsMask: false, says: "The whole picture moves towards the prompt, step by step; paint to bound where." },
+const MODES = /** @type {Record<string, {label: string, path: string, fields: string[], says: string}>} */ ({
+  paint: { label: "Paint over", path: EDITS, fields: ["feather"], says: "Paint what shall be drawn anew; the rest stays as it is, to the pixel." },
+  extend: { label: "Extend", path: OUTPAINT, fields: [...SIDES, "feather"], says: "Drag the handles at the sides: what lies beyond the picture is drawn." },
+  vary: { label: "Vary", path: EDITS, fields: ["strength", "feather"], says: "A share of the cells, chosen at random, is drawn anew; paint to bound where." },
+  revise: { label: "Revise", path: EDITS, fields: ["share", "feather"], says: "The whole picture moves towards the prompt, step by step; paint to bound where." },
 });
 
 export class EditView {
+  takes = true; // pictures that are dropped
+
   /** @param {Studio} studio */
   constructor(studio) {
     this.studio = studio;
@@ -35,35 +33,35 @@ export class EditView {
     this.report = new Report();
     this.stage = new Stage("The edited picture");
     this.timeline = new Timeline();
-    this.actions = make("div", { class: "actions" });
+    this.actions = make("div", "actions");
     this.mode = "paint";
     /** @type {"edit" | "steps" | "compare"} */
     this.shown = "edit";
     /** @type {Record<Side, number>} */
-    this.margins = { left: 0, right: 0, top: 0, bottom: 0 };
+    this.margins = { ...NONE };
     /** @type {{blob: Blob, picture: ImageBitmap} | null} */
     this.source = null;
-    /** @type {ImageBitmap | null} */
+    /** @type {Picture | null} */
     this.beforeEdit = null;
     this.fields = new Fields([]);
     this.file = make("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "open-file", class: "unseen",
       onchange: () => this.file.files?.[0] && this.studio.take(this.file.files[0], "edit") });
     this.modes = segments("Kind of edit", Object.fromEntries(Object.entries(MODES).map(([name, { label }]) => [name, label])), "paint", (mode) => this.choose(mode));
-    this.says = make("p", { class: "hint" });
-    this.own = make("div", { class: "fields" });
+    this.says = make("p", "hint");
+    this.own = make("div", "fields");
     put(this.composer.extra, this.modes.element, this.says, this.own);
     this.painter = new Painter(() => this.source !== null && this.mode !== "extend" && this.shown === "edit", () => this.paint());
     this.canvas = this.painter.canvas;
     this.handles = /** @type {Record<Side, HTMLButtonElement>} */ (Object.fromEntries(SIDES.map((side) => [side,
-      make("button", { type: "button", class: `handle ${side}`, "aria-label": `Extend the ${side}: drag, or use the arrow keys` })])));
-    this.frame = make("div", { class: "frame" }, this.canvas, ...Object.values(this.handles));
+      make("button", { class: `handle ${side}`, "aria-label": `Extend the ${side}: drag, or use the arrow keys` })])));
+    this.frame = make("div", "frame", this.canvas, ...Object.values(this.handles));
     this.compare = make("input", { type: "range", min: "0", max: "100", value: "50", class: "compare", "aria-label": "Before and after", oninput: () => this.paint() });
     this.views = segments("Show", { edit: "Edit", steps: "Steps", compare: "Before / after" }, "edit", (view) => this.look(/** @type {any} */ (view)));
     this.drop = make("label", { class: "dropzone", for: "open-file" }, make("strong", {}, "Drop a picture here"), make("span", {}, "paste one, or click to choose a file"));
     this.open_ = make("label", { class: "button quiet", for: "open-file" }, "Open …");
-    this.bench = make("div", { hidden: true }, make("div", { class: "row spread" }, this.views.element, this.open_), this.painter.toolbar, this.frame,
+    this.bench = make("div", { hidden: true }, make("div", "row spread", this.views.element, this.open_), this.painter.toolbar, this.frame,
       make("div", { class: "holder", hidden: true }, this.stage.element, this.timeline.element), this.compare);
-    this.element = make("div", { class: "view" }, this.composer.element,
+    this.element = make("div", "view", this.composer.element,
       make("section", { class: "work", "aria-label": "Picture" }, this.file, this.drop, this.bench, this.report.element, this.actions));
     for (const side of SIDES) this._drag(side);
     this.choose("paint");
@@ -88,10 +86,7 @@ export class EditView {
     this.paint();
   }
 
-  /**
-   * Take a picture to be edited.
-   * @param {Blob} blob
-   */
+  /** Take a picture to be edited. @param {Blob} blob */
   async load(blob) {
     const picture = await createImageBitmap(blob);
     this.source = { blob, picture };
@@ -105,7 +100,7 @@ export class EditView {
   _fresh() {
     if (!this.source) return;
     this.painter.clean(this.source.picture.width, this.source.picture.height);
-    for (const side of SIDES) this.margins[side] = 0;
+    this.margins = { ...NONE };
     this.fields.write({ ...this.fields.read(), ...(this.mode === "extend" ? this.margins : {}) });
     this.drop.hidden = true;
     this.bench.hidden = false;
@@ -122,12 +117,7 @@ export class EditView {
     this.paint();
   }
 
-  /**
-   * Give the frame another margin.
-   * @param {Side} side
-   * @param {number} pixels
-   * @param {boolean} tells whether the field is to follow
-   */
+  /** Give the frame another margin. @param {Side} side @param {number} pixels @param {boolean} tells whether the field is to follow */
   extend(side, pixels, tells = true) {
     this.margins[side] = Math.max(0, Math.round(pixels));
     const field = this.fields.fields.get(side);
@@ -138,7 +128,7 @@ export class EditView {
   /** How large the frame is, in pixels of the picture. */
   get whole() {
     const { width, height } = this.source?.picture ?? { width: 1, height: 1 };
-    const { left, right, top, bottom } = this.mode === "extend" && this.shown === "edit" ? this.margins : { left: 0, right: 0, top: 0, bottom: 0 };
+    const { left, right, top, bottom } = this.mode === "extend" && this.shown === "edit" ? this.margins : NONE;
     return { x: left, y: top, width: width + left + right, height: height + top + bottom };
   }
 
@@ -162,11 +152,7 @@ export class EditView {
     if (this.mode !== "extend") this.painter.paint(pen);
   }
 
-  /**
-   * @param {CanvasRenderingContext2D} pen
-   * @param {ImageBitmap} picture
-   * @param {{width: number, height: number}} whole
-   */
+  /** @param {Pen} pen @param {ImageBitmap} picture @param {{width: number, height: number}} whole */
   _compare(pen, picture, whole) {
     pen.drawImage(picture, 0, 0);
     const before = this.beforeEdit;
@@ -183,7 +169,7 @@ export class EditView {
     pen.fillRect(x - whole.width / 400, 0, whole.width / 200, whole.height);
   }
 
-  /** Masked cells where the picture is to go on. @param {CanvasRenderingContext2D} pen @param {{width: number, height: number}} whole */
+  /** Masked cells where the picture is to go on. @param {Pen} pen @param {{width: number, height: number}} whole */
   _beyond(pen, whole) {
     const cell = this.studio.cellOf(this.composer.card) || 8;
     for (let y = 0; y < whole.height; y += cell) {
@@ -210,47 +196,38 @@ export class EditView {
       handle.addEventListener("pointercancel", end, { once: true });
     });
     handle.addEventListener("keydown", (event) => {
-      const outward = { left: "ArrowLeft", right: "ArrowRight", top: "ArrowUp", bottom: "ArrowDown" }[side];
-      const inward = { left: "ArrowRight", right: "ArrowLeft", top: "ArrowDown", bottom: "ArrowUp" }[side];
-      if (event.key !== outward && event.key !== inward) return;
+      const by = sign * (arrow(event.key)?.[across ? 0 : 1] ?? 0);
+      if (!by) return;
       event.preventDefault();
       const cell = this.studio.cellOf(this.composer.card) || 8;
-      this.extend(side, this.margins[side] + (event.key === outward ? cell : -cell));
+      this.extend(side, this.margins[side] + by * cell);
     });
   }
 
-  async draw() {
-    if (!this.source) {
-      this.report.fail(new Error("Open a picture first: drop one here, paste it, or take one of the history."), [], () => this.file.click());
-      return;
-    }
-    const { path, needsMask } = MODES[this.mode];
-    if (needsMask && this.painter.mask.isEmpty) {
-      this.report.fail(new Error("Nothing is painted yet, so nothing would change: paint over what shall be drawn anew."), [], () => this.draw());
-      return;
-    }
-    const { picture, blob } = this.source;
-    const given = this.fields.read();
-    if (this.painter.mask.isEmpty && this.mode !== "paint" && this.mode !== "extend") delete given.feather; // it softens the edge of a mask
+  /** The request that the form asks for. @returns {Promise<Order>} */
+  async _order() {
+    if (!this.source) throw new Error("Open a picture first: drop one here, paste it, or take one of the history.");
+    const { picture, blob } = this.source, extends_ = this.mode === "extend", { left, right, top, bottom } = extends_ ? this.margins : NONE;
+    const given = this.fields.read(), masked = this.mode === "paint" || !(extends_ || this.painter.mask.isEmpty);
+    if (!masked && !extends_) delete given.feather; // it softens the edge of a mask
     const body = { ...this.composer.read(), ...given };
     /** @type {Record<string, Blob>} */
     const files = { image: blob };
-    let size = /** @type {[number, number]} */ ([picture.width, picture.height]), corner = { x: 0, y: 0 };
-    if (this.mode === "extend") {
-      const { left, right, top, bottom } = this.margins;
-      size = [picture.width + left + right, picture.height + top + bottom];
-      corner = { x: left, y: top };
-    } else if (!this.painter.mask.isEmpty) {
-      files.mask = await asFile(this.painter.mask.drawn());
+    if (masked) {
+      files.mask = await asFile(this.painter.drawn());
       body.mask_mode = "white";
     }
-    const work = new AbortController();
-    this.composer.busy(work);
-    this.fields.clearFaults();
-    this.report.say("Sending …");
-    try {
-      const order = { path, body, files, size, base: picture, corner };
-      const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), work.signal, {
+    return { path: MODES[this.mode].path, body, files, base: picture, corner: { x: left, y: top }, size: [picture.width + left + right, picture.height + top + bottom] };
+  }
+
+  async draw() {
+    const failed = () => {
+      this.timeline.finish();
+      this.views.choose("edit");
+    };
+    await this.composer.run(this.report, async (signal) => {
+      const order = await this._order();
+      const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
         queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
         begun: ([image]) => {
           this.views.choose("steps");
@@ -265,20 +242,13 @@ export class EditView {
       });
       this.timeline.finish();
       const entry = await this.studio.remember(order, results[0]);
-      this.placed = corner;
+      this.placed = order.corner;
       this.source = { blob: results[0].blob, picture: results[0].picture };
-      this.beforeEdit = picture;
+      this.beforeEdit = order.base;
       this._fresh();
-      this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${body.seed}. It is the next picture now.`);
+      this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${order.body.seed}. It is the next picture now.`);
       this.actions.replaceChildren(resultActions(this.studio, entry, "edit"));
-    } catch (error) {
-      this.timeline.finish();
-      this.views.choose("edit");
-      this.report.fail(error, /** @type {any} */ ([this.fields, this.composer]), () => this.draw());
-      this.studio.notice(error);
-    } finally {
-      this.composer.busy(null);
-    }
+    }, { retry: () => this.draw(), fields: () => [this.fields], failed });
   }
 
   /** @param {Entry} entry */
@@ -297,7 +267,7 @@ export class EditView {
 
   /** What a link to this view holds; the picture itself is not in it. */
   settings() {
-    return { ...this.composer.fields.read(), ...this.fields.read(), prompt: this.composer.prompt.value, model: this.composer.model.value, mode: this.mode };
+    return { ...this.composer.settings(), ...this.fields.read(), mode: this.mode };
   }
 
   placed = { x: 0, y: 0 };

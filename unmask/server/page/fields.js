@@ -3,9 +3,6 @@
 
 import { fresh, make, put } from "./dom.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {{name: string, types: string[], meaning: string, schema: Values, owners: string[], bound: Values}} Option */
-
 // The page itself decides these, or shows them in places of their own.
 const OWN = ["prompt", "model", "stream", "partial_images", "trace", "response_format", "output_format", "output_compression",
   "background", "image", "mask", "mask_mode", "user", "safety_identifier", "num_inference_steps"];
@@ -61,7 +58,7 @@ class Field {
     this.error = make("p", { class: "fault", id: `${id}-fault`, hidden: true });
     const hint = make("p", { class: "hint", id: `${id}-hint` }, hintOf(option));
     this.input.setAttribute("aria-describedby", `${hint.id} ${this.error.id}`);
-    this.row = make("div", { class: "inline" }, this.input);
+    this.row = make("div", "inline", this.input);
     this.element = make("div", { class: this.input.type === "number" && option.bound.maximum > 1 ? "field half" : "field" }, make("label", { for: id }, title(option.name)), this.row, this.error, hint);
     if (option.bound.minimum !== undefined && option.bound.maximum <= 1 && option.types.includes("number")) this._slide();
     this.input.addEventListener("input", () => this.fault(""));
@@ -129,11 +126,7 @@ function hintOf({ meaning, bound, types }) {
   return `${words ? `${begin}.` : ""}${range}${types.includes("array") ? " A list, as in JSON." : ""}`;
 }
 
-/**
- * @param {Option} option
- * @param {string} id
- * @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement}
- */
+/** @param {Option} option @param {string} id @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} */
 function control({ name, types, bound }, id) {
   const shared = { id, name, spellcheck: false, autocomplete: "off" };
   const choices = bound.enum ?? (types.includes("boolean") ? ["true", "false"] : null);
@@ -156,7 +149,7 @@ export class Fields {
   constructor(options, only) {
     /** @type {Map<string, Field>} */
     this.fields = new Map();
-    this.element = make("div", { class: "fields" });
+    this.element = make("div", "fields");
     const shown = only ?? PLACED;
     const named = new Map(options.map((option) => [option.name, option]));
     for (const name of shown) {
@@ -169,17 +162,14 @@ export class Fields {
   /** @param {Option[]} options */
   _rest(options) {
     if (!options.length) return;
-    const inner = make("div", { class: "fields" });
+    const inner = make("div", "fields");
     put(this.element, make("details", {}, make("summary", {}, `All options (${options.length})`), inner));
     for (const option of options) this.add(option, inner);
     for (const field of this.fields.values()) field.input.addEventListener("change", () => this.sort());
     this.sort();
   }
 
-  /**
-   * @param {Option} option
-   * @param {Element} parent
-   */
+  /** @param {Option} option @param {Element} parent */
   add(option, parent) {
     const field = new Field(option);
     this.fields.set(option.name, field);
@@ -212,11 +202,7 @@ export class Fields {
     for (const [name, field] of this.fields) field.value = values[name];
   }
 
-  /**
-   * Show what is wrong with a field, and go there. Whether there is such a field.
-   * @param {string | null} name
-   * @param {string} message
-   */
+  /** Show what is wrong with a field, and go there. Whether there is such a field. @param {string | null} name @param {string} message */
   fault(name, message) {
     const field = this.fields.get(name === "num_inference_steps" ? "steps" : (name ?? ""));
     if (!field) return false;

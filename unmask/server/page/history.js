@@ -1,19 +1,5 @@
 // What was drawn here, kept by the browser (IndexedDB) until it is cleared.
 
-/**
- * @typedef {object} Entry
- * @property {number} [id]
- * @property {number} when
- * @property {string} path
- * @property {string[]} files the names of the pictures that were sent
- * @property {Record<string, any>} body what was asked, seed included
- * @property {Record<string, any>} values what the server says it was drawn from
- * @property {Blob} blob
- * @property {Blob | null} base
- * @property {{x: number, y: number}} [corner] where the base lies
- * @property {any} trace
- */
-
 const STORE = "pictures";
 export const MOST = 200; // older ones are let go
 
@@ -27,12 +13,7 @@ function open() {
   });
 }
 
-/**
- * @template T
- * @param {IDBTransactionMode} mode
- * @param {(store: IDBObjectStore) => IDBRequest<T>} act
- * @returns {Promise<T>}
- */
+/** @template T @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => IDBRequest<T>} act @returns {Promise<T>} */
 async function within(mode, act) {
   const database = await open();
   try {

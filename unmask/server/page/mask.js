@@ -4,15 +4,9 @@ import { blank, context } from "./dom.js";
 
 const MOST_UNDO = 40;
 
-/** @typedef {"brush" | "erase" | "lasso"} Tool */
-/** @typedef {{x: number, y: number}} Point in pixels of the picture */
-
 /** Where a picture may change; painted places are opaque. */
 export class Mask {
-  /**
-   * @param {number} width
-   * @param {number} height
-   */
+  /** @param {number} width @param {number} height */
   constructor(width, height) {
     this.canvas = blank(width, height);
     this.pen = context(this.canvas, true);
@@ -68,13 +62,7 @@ export class Mask {
     this._harden();
   }
 
-  /**
-   * A stroke of the brush between two points.
-   * @param {Point} from
-   * @param {Point} to
-   * @param {number} size in px
-   * @param {boolean} erases
-   */
+  /** A stroke of the brush between two points. @param {Point} from @param {Point} to @param {number} size in px @param {boolean} erases */
   stroke(from, to, size, erases) {
     const { pen } = this;
     pen.globalCompositeOperation = erases ? "destination-out" : "source-over";
@@ -99,10 +87,7 @@ export class Mask {
     this._harden();
   }
 
-  /**
-   * Select boxes.
-   * @param {{x: number, y: number, size: number}[]} boxes
-   */
+  /** Select boxes. @param {{x: number, y: number, size: number}[]} boxes */
   boxes(boxes) {
     this.pen.fillStyle = "#ffffff";
     for (const { x, y, size } of boxes) this.pen.fillRect(x, y, size, size);

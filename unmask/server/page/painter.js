@@ -1,21 +1,16 @@
 // Painting a mask over a picture with brush, eraser or lasso, by a pointer or by keys.
 
-import { blank, context, make, segments } from "./dom.js";
+import { arrow, blank, context, make, quiet, segments } from "./dom.js";
 import { Mask } from "./mask.js";
-
-/** @typedef {import("./mask.js").Point} Point */
 
 /** A canvas on which a mask is painted, and its tools. What lies under the mask is drawn by whoever owns it. */
 export class Painter {
-  /**
-   * @param {() => boolean} isOn whether it can be painted on now
-   * @param {() => void} onChange
-   */
+  /** @param {() => boolean} isOn whether it can be painted on now @param {() => void} onChange */
   constructor(isOn, onChange) {
     this.isOn = isOn;
     this.onChange = onChange;
     this.mask = new Mask(1, 1);
-    /** @type {import("./mask.js").Tool} */
+    /** @type {Tool} */
     this.tool = "brush";
     /** @type {Point[]} */
     this.line = [];
@@ -23,27 +18,29 @@ export class Painter {
     this.brush = null;
     this.size = make("input", { type: "range", min: "1", max: "100", value: "18", "aria-label": "Size of the brush" });
     const tools = segments("Tool", { brush: "Brush", erase: "Erase", lasso: "Lasso" }, "brush", (tool) => (this.tool = /** @type {any} */ (tool)));
-    const act = (/** @type {string} */ words, /** @type {() => void} */ does) => make("button", { type: "button", class: "quiet", onclick: () => {
+    const act = (/** @type {string} */ words, /** @type {() => void} */ does) => quiet(words, () => {
       does();
       onChange();
-    } }, words);
-    this.toolbar = make("div", { class: "row toolbar" }, tools.element, make("label", { class: "check" }, "Size", this.size),
+    });
+    this.toolbar = make("div", "row toolbar", tools.element, make("label", "check", "Size", this.size),
       act("Undo", () => this.mask.undo()), act("Redo", () => this.mask.redo()), act("Invert", () => this.mask.invert()), act("Clear", () => this.mask.clear()));
     this.canvas = make("canvas", { class: "paper", tabIndex: 0, role: "application", "aria-roledescription": "canvas",
       "aria-label": "The picture. Arrow keys move the brush, Space paints, Control and Z undoes." });
     this._listen();
   }
 
-  /**
-   * Begin with an empty mask.
-   * @param {number} width
-   * @param {number} height
-   */
+  /** Begin with an empty mask. @param {number} width @param {number} height */
   clean(width, height) {
     this.mask = new Mask(width, height);
   }
 
-  /** Draw the mask, and the brush. @param {CanvasRenderingContext2D} pen */
+  /** The mask as it is sent. */
+  drawn() {
+    if (this.mask.isEmpty) throw new Error("Nothing is painted yet, so nothing would change: paint over what shall be drawn anew.");
+    return this.mask.drawn();
+  }
+
+  /** Draw the mask, and the brush. @param {Pen} pen */
   paint(pen) {
     const veil = blank(this.mask.canvas.width, this.mask.canvas.height), on = context(veil);
     on.drawImage(this.mask.canvas, 0, 0);
@@ -57,7 +54,7 @@ export class Painter {
     else if (this.brush) this._ring(pen, this.brush);
   }
 
-  /** @param {CanvasRenderingContext2D} pen */
+  /** @param {Pen} pen */
   _rope(pen) {
     pen.strokeStyle = "#f2b84b";
     pen.lineWidth = Math.max(0.5, this.mask.canvas.width / 200);
@@ -66,9 +63,9 @@ export class Painter {
     pen.stroke();
   }
 
-  /** Where the brush is, and how large. @param {CanvasRenderingContext2D} pen @param {Point} at */
+  /** Where the brush is, and how large. @param {Pen} pen @param {Point} at */
   _ring(pen, { x, y }) {
-    pen.lineWidth = this.brushSize / 12 + 0.3;
+    pen.lineWidth = this.brushSize / 24 + 0.2;
     for (const [colour, extra] of /** @type {[string, number][]} */ ([["#11121c", 0], ["#ffffff", pen.lineWidth]])) {
       pen.strokeStyle = colour;
       pen.beginPath();
@@ -141,10 +138,9 @@ export class Painter {
     const { width, height } = this.mask.canvas;
     this.brush ??= { x: width / 2, y: height / 2 };
     const step = Math.max(1, this.brushSize / 2);
-    const moves = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] });
-    const move = moves[event.key];
+    const move = arrow(event.key);
     if (move) {
-      const next = { x: Math.min(Math.max(this.brush.x + move[0], 0), width), y: Math.min(Math.max(this.brush.y + move[1], 0), height) };
+      const next = { x: Math.min(Math.max(this.brush.x + move[0] * step, 0), width), y: Math.min(Math.max(this.brush.y + move[1] * step, 0), height) };
       if (event.shiftKey) {
         this.mask.mark();
         this._stroke(this.brush, next);

@@ -1,16 +1,13 @@
 // The race: one prompt and seed through several settings, side by side.
 
 import { Composer } from "./composer.js";
-import { make, put } from "./dom.js";
+import { make, put, quiet } from "./dom.js";
 import { Report, request } from "./drawing.js";
 import { Fields, optionsOf, title } from "./fields.js";
 import { asLink } from "./files.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { Unmasking } from "./trace.js";
-
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./app.js").Studio} Studio */
 
 const PATH = "v1/images/generations";
 const SHARED = ["seed", "negative_prompt"];
@@ -20,20 +17,17 @@ const FEWEST = 2, MOST = 6;
 
 /** One setting and what it draws. */
 class Lane {
-  /**
-   * @param {RaceView} race
-   * @param {Values} values
-   */
+  /** @param {RaceView} race @param {Values} values */
   constructor(race, values) {
     this.race = race;
     this.stage = new Stage("Lane");
-    this.figures = make("p", { class: "figures" });
+    this.figures = make("p", "figures");
     this.title = make("h2");
     this.more = make("select", { "aria-label": "Add an option to this lane", onchange: () => this.add(this.more.value) });
-    this.remove = make("button", { type: "button", class: "quiet", onclick: () => race.remove(this) }, "✕");
+    this.remove = quiet("✕", () => race.remove(this));
     this.options = race.options;
     this.fields = new Fields(this.options, [...new Set([...SHOWN, ...Object.keys(values)])]);
-    this.element = make("li", { class: "lane" }, make("div", { class: "row spread" }, this.title, this.remove), this.stage.element, this.figures,
+    this.element = make("li", "lane", make("div", "row spread", this.title, this.remove), this.stage.element, this.figures,
       this.fields.element, this.more);
     this.fields.write(values);
     this._offer();
@@ -76,14 +70,14 @@ export class RaceView {
     this.report = new Report();
     this.timeline = new Timeline();
     this.list = make("ul", { class: "lanes", "aria-label": "Lanes" });
-    this.more = make("button", { type: "button", onclick: () => this.add({}) }, "Add a lane");
-    this.link = make("button", { type: "button", class: "quiet", onclick: () => studio.code("Copy as link", asLink("race", this.settings())) }, "Link to this race");
+    this.more = make("button", { onclick: () => this.add({}) }, "Add a lane");
+    this.link = quiet("Link to this race", () => studio.code("Copy as link", asLink("race", this.settings())));
     /** @type {Lane[]} */
     this.lanes = [];
-    this.element = make("div", { class: "view" }, this.composer.element,
+    this.element = make("div", "view", this.composer.element,
       make("section", { class: "work wide", "aria-label": "Lanes" },
-        make("p", { class: "lead" }, "The same prompt and seed through several settings. Each lane is drawn alone, so its seconds are its own; then all are shown again, side by side and in step with the clock."),
-        this.timeline.element, this.report.element, this.list, make("div", { class: "row" }, this.more, this.link)));
+        make("p", "lead", "The same prompt and seed through several settings. Each lane is drawn alone, so its seconds are its own; then all are shown again, side by side and in step with the clock."),
+        this.timeline.element, this.report.element, this.list, make("div", "row", this.more, this.link)));
     const schedulers = /** @type {string[]} */ (this.composer.card.schedulers ?? []);
     const first = ["random", "confidence", "p2"].filter((name) => schedulers.includes(name));
     const chosen = first.length > 1 ? first : schedulers.slice(0, 3);
@@ -126,22 +120,20 @@ export class RaceView {
   }
 
   async run() {
-    const work = new AbortController();
     const body = this.composer.read();
-    this.composer.busy(work);
     this.timeline.stop();
     for (const lane of this.lanes) {
       lane.figures.textContent = "";
       lane.fields.clearFaults();
     }
     let running = this.lanes[0];
-    try {
+    await this.composer.run(this.report, async (signal) => {
       for (const [i, lane] of this.lanes.entries()) {
         running = lane;
         lane.element.setAttribute("aria-busy", "true");
         this.report.say(`Lane ${i + 1} of ${this.lanes.length} …`);
         const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, size: null, base: null, corner: { x: 0, y: 0 } };
-        const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), work.signal, {
+        const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
           queued: (ahead) => ahead && this.report.say(`Lane ${i + 1}: waiting, ${ahead} before it.`),
           begun: ([image]) => lane.stage.open(image),
           changed: (image) => lane.stage.at(image.last),
@@ -154,13 +146,7 @@ export class RaceView {
       this.timeline.follow(this.lanes.map((lane) => lane.stage), true);
       if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.timeline.leap();
       else this.timeline.start();
-    } catch (error) {
-      running.element.removeAttribute("aria-busy");
-      this.report.fail(error, /** @type {any} */ ([running.fields, this.composer]), () => this.run());
-      this.studio.notice(error);
-    } finally {
-      this.composer.busy(null);
-    }
+    }, { retry: () => this.run(), fields: () => [running.fields], failed: () => running.element.removeAttribute("aria-busy") });
   }
 
   /** @param {Values} settings */
@@ -175,10 +161,10 @@ export class RaceView {
 
   /** What a link to this race holds. */
   settings() {
-    return { ...this.composer.fields.read(), prompt: this.composer.prompt.value, model: this.composer.model.value, lanes: this.lanes.map((lane) => lane.fields.read()) };
+    return { ...this.composer.settings(), lanes: this.lanes.map((lane) => lane.fields.read()) };
   }
 
-  /** @param {import("./history.js").Entry} entry */
+  /** @param {Entry} entry */
   async open(entry) {
     this.composer.write(entry.body);
   }

@@ -1,9 +1,7 @@
 // The stage: a picture with its cells laid over it, at any step.
 
-import { context, isStill, make } from "./dom.js";
+import { arrow, context, isStill, make } from "./dom.js";
 import { FIXED, KEPT, MASKED, REVEALED, TAKEN_BACK, Unmasking } from "./trace.js";
-
-/** @typedef {"picture" | "cells" | "when" | "sure"} View */
 
 const POP_MS = 420; // over which a revealed cell comes in
 const SMALL = 160; // px: pictures up to this are drawn with hard pixels
@@ -31,8 +29,8 @@ export class Stage {
     this.picking = false;
     this.request = 0;
     this.canvas = make("canvas", { tabIndex: 0, role: "img", width: 1, height: 1, "aria-label": label });
-    this.words = make("p", { class: "cellwords" });
-    this.element = make("figure", { class: "stage" }, this.canvas, make("figcaption", {}, this.words));
+    this.words = make("p", "cellwords");
+    this.element = make("figure", "stage", this.canvas, make("figcaption", {}, this.words));
     if (onPick) {
       this.canvas.setAttribute("role", "application");
       this.canvas.setAttribute("aria-roledescription", "picture of cells");
@@ -101,14 +99,7 @@ export class Stage {
     if (moves && !isStill() && this.canvas.isConnected) this.paint();
   }
 
-  /**
-   * @param {CanvasRenderingContext2D} pen
-   * @param {Unmasking} shown
-   * @param {number} place
-   * @param {number} zoom
-   * @param {number} now
-   * @param {number} age
-   */
+  /** @param {Pen} pen @param {Unmasking} shown @param {number} place @param {number} zoom @param {number} now @param {number} age */
   _cell(pen, shown, place, zoom, now, age) {
     const row = Math.floor(place / shown.columns), column = place % shown.columns;
     const left = column * shown.cell, top = row * shown.cell;
@@ -150,11 +141,11 @@ export class Stage {
 
   /**
    * A masked cell shimmers; the dot in it grows with how sure the model is of what would come here.
-   * @param {CanvasRenderingContext2D} pen
+   * @param {Pen} pen
    * @param {number} place
    * @param {string} sign
    * @param {number} sure
-   * @param {{x: number, y: number, w: number, h: number}} box
+   * @param {Box} box
    * @param {number} now
    * @param {number} age
    */
@@ -178,12 +169,7 @@ export class Stage {
     }
   }
 
-  /**
-   * @param {CanvasRenderingContext2D} pen
-   * @param {Unmasking} shown
-   * @param {number} place
-   * @param {{x: number, y: number, w: number, h: number}} box
-   */
+  /** @param {Pen} pen @param {Unmasking} shown @param {number} place @param {Box} box */
   _heat(pen, shown, place, { x, y, w, h }) {
     const came = shown.cameAt(this.frame, place);
     if (!came || (this.view !== "when" && this.view !== "sure")) return;
@@ -202,10 +188,7 @@ export class Stage {
     pen.fillText(String(this.view === "when" ? came : Math.round(sure * 100)), x + w / 2, y + h / 2 + size * 0.06);
   }
 
-  /**
-   * The cell under a pointer.
-   * @param {PointerEvent} event
-   */
+  /** The cell under a pointer. @param {PointerEvent} event */
   _placeAt(event) {
     if (!this.unmasking) return -1;
     const box = this.canvas.getBoundingClientRect();
@@ -254,12 +237,11 @@ export class Stage {
   _key(event) {
     const shown = this.unmasking;
     if (!shown) return;
-    const moves = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] });
-    const move = moves[event.key];
+    const move = arrow(event.key);
     if (move) {
-      const at = Math.max(this.cursor, 0);
-      const row = Math.min(Math.max(Math.floor(at / shown.columns) + (this.cursor < 0 ? 0 : move[0]), 0), shown.rows - 1);
-      const column = Math.min(Math.max((at % shown.columns) + (this.cursor < 0 ? 0 : move[1]), 0), shown.columns - 1);
+      const at = Math.max(this.cursor, 0), [right, down] = this.cursor < 0 ? [0, 0] : move;
+      const row = Math.min(Math.max(Math.floor(at / shown.columns) + down, 0), shown.rows - 1);
+      const column = Math.min(Math.max((at % shown.columns) + right, 0), shown.columns - 1);
       this.cursor = row * shown.columns + column;
     } else if (event.key === " " && this.cursor >= 0) {
       if (!this.picked.delete(this.cursor)) this.picked.add(this.cursor);
@@ -295,11 +277,7 @@ export class Stage {
   }
 }
 
-/**
- * A colour between those of a scale.
- * @param {string[]} scale
- * @param {number} share
- */
+/** A colour between those of a scale. @param {string[]} scale @param {number} share */
 function mixed(scale, share) {
   const at = Math.min(Math.max(share, 0), 1) * (scale.length - 1);
   const low = Math.min(Math.floor(at), scale.length - 2);
@@ -318,5 +296,5 @@ export function legend(view) {
     pen.fillRect(x, 0, 1, 10);
   }
   const [low, high] = view === "when" ? ["first step", "last step"] : ["0 % sure", "100 % sure"];
-  return make("span", { class: "legend" }, low, bar, high);
+  return make("span", "legend", low, bar, high);
 }

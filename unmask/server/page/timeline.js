@@ -1,16 +1,41 @@
 // The timeline: goes back and forth through the steps of what one or several stages show.
 
-import { isStill, make, put, segments } from "./dom.js";
+import { isStill, make, put, quiet, segments } from "./dom.js";
 import { legend } from "./stage.js";
-
-/** @typedef {import("./stage.js").Stage} Stage */
 
 const PLAY_MS = 3200; // for all steps, if none is too quick or too slow to be followed
 const STEP_MS = [45, 260];
 
+/** Play, one back, one on, a slider, and words about where it is. */
+export class Controls {
+  /**
+   * @param {string} what is gone through: "Step", "Frame"
+   * @param {() => void} onPlay
+   * @param {(by: number) => void} onMove
+   * @param {(to: number) => void} onSlide
+   */
+  constructor(what, onPlay, onMove, onSlide) {
+    const one = `One ${what.toLowerCase()}`;
+    this.play = make("button", { class: "round", onclick: onPlay });
+    this.slider = make("input", { type: "range", min: "0", max: "0", step: "1", value: "0", "aria-label": what, oninput: () => onSlide(Number(this.slider.value)) });
+    this.words = make("output", "steps");
+    this.row = make("div", "row tight", this.play, quiet("‹", () => onMove(-1), `${one} back`), this.slider, quiet("›", () => onMove(1), `${one} on`));
+  }
+
+  /** @param {boolean} playing @param {number} at @param {number} end @param {string} words */
+  tell(playing, at, end, words) {
+    this.play.textContent = playing ? "❚❚" : "▶";
+    this.play.setAttribute("aria-label", playing ? "Pause" : "Play");
+    this.slider.max = String(end);
+    this.slider.value = String(at);
+    this.slider.setAttribute("aria-valuetext", words);
+    this.words.textContent = words;
+  }
+}
+
 /** Moves stages together. Time is counted in steps, or in the ms in which they came. */
 export class Timeline {
-  /** @param {(view: import("./stage.js").View) => void} [onView] */
+  /** @param {(view: View) => void} [onView] */
   constructor(onView = () => {}) {
     /** @type {Stage[]} */
     this.stages = [];
@@ -19,34 +44,25 @@ export class Timeline {
     this.playing = false;
     this.running = false; // more steps may come
     this.tick = 0;
-    this.play = make("button", { type: "button", class: "round", onclick: () => (this.playing ? this.stop() : this.start()) });
-    this.back = make("button", { type: "button", class: "quiet", "aria-label": "One step back", onclick: () => this.move(-1) }, "‹");
-    this.on = make("button", { type: "button", class: "quiet", "aria-label": "One step on", onclick: () => this.move(1) }, "›");
-    this.slider = make("input", { type: "range", min: "0", max: "0", step: "1", value: "0", "aria-label": "Step", oninput: () => this._slid() });
-    this.words = make("output", { class: "steps" });
+    this.controls = new Controls("Step", () => (this.playing ? this.stop() : this.start()), (by) => this.move(by), (to) => this._slid(to));
     this.legend = make("span");
     const views = { cells: "Cells", picture: "Picture", when: "When", sure: "How sure" };
     this.views = segments("Show", views, "cells", (view) => {
-      const chosen = /** @type {import("./stage.js").View} */ (view);
+      const chosen = /** @type {View} */ (view);
       for (const stage of this.stages) stage.look(chosen);
       this.view = chosen;
       this.legend.replaceChildren();
       put(this.legend, legend(chosen));
       onView(chosen);
     });
-    /** @type {import("./stage.js").View} */
+    /** @type {View} */
     this.view = "cells";
-    this.element = make("div", { class: "timeline" },
-      make("div", { class: "row tight" }, this.play, this.back, this.slider, this.on),
-      make("div", { class: "row spread" }, this.words, this.views.element), this.legend);
+    this.element = make("div", "timeline",
+      this.controls.row, make("div", "row spread", this.controls.words, this.views.element), this.legend);
     this._paint();
   }
 
-  /**
-   * Follow other stages from their beginning.
-   * @param {Stage[]} stages
-   * @param {boolean} byClock
-   */
+  /** Follow other stages from their beginning. @param {Stage[]} stages @param {boolean} byClock */
   follow(stages, byClock = false) {
     this.stages = stages;
     this.byClock = byClock;
@@ -121,8 +137,8 @@ export class Timeline {
     this._move();
   }
 
-  _slid() {
-    const time = Number(this.slider.value); // to stop paints the slider where it was
+  /** @param {number} time */
+  _slid(time) {
     this.stop();
     this.time = Math.min(time, this.end);
     this._move();
@@ -142,10 +158,6 @@ export class Timeline {
   }
 
   _paint() {
-    this.play.textContent = this.playing ? "❚❚" : "▶";
-    this.play.setAttribute("aria-label", this.playing ? "Pause" : "Play");
-    this.slider.max = String(Math.ceil(this.length));
-    this.slider.value = String(Math.floor(this.time));
     const [first] = this.stages;
     const unmasking = first?.unmasking;
     let words = "";
@@ -154,7 +166,6 @@ export class Timeline {
       const [shown, all] = unmasking.counts(Math.min(Math.floor(this.time), unmasking.last));
       words = `Step ${Math.min(Math.floor(this.time), this.end)} of ${this.length} · ${shown} of ${all} cells revealed`;
     }
-    this.words.textContent = words;
-    this.slider.setAttribute("aria-valuetext", words);
+    this.controls.tell(this.playing, Math.floor(this.time), Math.ceil(this.length), words);
   }
 }

@@ -4,9 +4,6 @@ import { bytes } from "./api.js";
 
 export const FIXED = "#", MASKED = ".", KEPT = "=", REVEALED = "+", TAKEN_BACK = "-";
 
-/** @typedef {{signs: string[], sure: Uint8Array, at: number, passes: number}} Frame a state of all cells, `at` in ms */
-/** @typedef {CanvasImageSource & {width: number, height: number}} Picture */
-
 /** The states of one image. Frame 0 is before the first step. */
 export class Unmasking {
   /**
@@ -44,11 +41,7 @@ export class Unmasking {
     return this.frames.reduce((sum, frame) => sum + frame.passes, 0);
   }
 
-  /**
-   * Take a trace event.
-   * @param {any} event
-   * @param {number} at ms since the request was sent
-   */
+  /** Take a trace event. @param {any} event @param {number} at ms since the request was sent */
   add(event, at) {
     const before = this.frames[this.last];
     const signs = before.signs.map((sign) => (sign === REVEALED ? KEPT : sign === TAKEN_BACK ? MASKED : sign));
@@ -80,10 +73,7 @@ export class Unmasking {
     this.pictures.sort((one, other) => one.frame - other.frame);
   }
 
-  /**
-   * The image is done.
-   * @param {Picture} picture
-   */
+  /** The image is done. @param {Picture} picture */
   finish(picture) {
     this.pictures.push({ frame: this.last, picture });
     this.finished = true;
@@ -108,32 +98,20 @@ export class Unmasking {
     return earlier ? earlier.picture : null;
   }
 
-  /**
-   * The frame in which a cell was last revealed, up to one; 0 if it was not.
-   * @param {number} frame
-   * @param {number} place
-   */
+  /** The frame in which a cell was last revealed, up to one; 0 if it was not. @param {number} frame @param {number} place */
   cameAt(frame, place) {
     for (let i = Math.min(frame, this.last); i > 0; i -= 1) if (this.frames[i].signs[place] === REVEALED) return i;
     return 0;
   }
 
-  /**
-   * How many cells are revealed, and how many are drawn at all.
-   * @param {number} frame
-   * @returns {[number, number]}
-   */
+  /** How many cells are revealed, and how many are drawn at all. @param {number} frame @returns {[number, number]} */
   counts(frame) {
     const drawn = this.frames[this.last].signs.filter((sign) => sign !== FIXED).length;
     const shown = this.frames[frame].signs.filter((sign) => sign === KEPT || sign === REVEALED).length;
     return [shown, drawn];
   }
 
-  /**
-   * A cell in words.
-   * @param {number} frame
-   * @param {number} place
-   */
+  /** A cell in words. @param {number} frame @param {number} place */
   tell(frame, place) {
     const where = `Row ${Math.floor(place / this.columns) + 1}, column ${(place % this.columns) + 1}`;
     const { signs, sure } = this.frames[frame];
@@ -151,12 +129,7 @@ export class Unmasking {
     return { width: this.width, height: this.height, cell: this.cell, planned: this.planned, windows: this.windows, frames };
   }
 
-  /**
-   * @param {any} packed
-   * @param {Picture} picture
-   * @param {Picture | null} base
-   * @param {{x: number, y: number}} [corner]
-   */
+  /** @param {any} packed @param {Picture} picture @param {Picture | null} base @param {{x: number, y: number}} [corner] */
   static unpack(packed, picture, base = null, corner = undefined) {
     const made = new Unmasking(packed.width, packed.height, packed.cell, base, corner);
     made.frames = packed.frames.map((/** @type {any} */ frame) => ({ ...frame, signs: [...frame.signs] }));
