@@ -25,13 +25,13 @@ export async function animated(frames, rate) {
   const [{ width, height }] = frames;
   const parts = [Uint8Array.from(SIGNATURE)];
   let number = 0;
-  for (const frame of frames) {
+  for (const [i, frame] of frames.entries()) {
     let begun = false;
     for (const [kind, data] of chunks(new DataView(await (await asFile(frame)).arrayBuffer()))) {
       if (kind === "IHDR" && !number) parts.push(chunk(kind, data), chunk("acTL", words(frames.length, 0)));
       if (kind !== "IDAT") continue;
       if (!begun) parts.push(chunk("fcTL", [...words(number++, width, height, 0, 0), 0, 1, ...words(rate).slice(2), 0, 0]));
-      parts.push(frame === frames[0] ? chunk(kind, data) : chunk("fdAT", [...words(number++), ...data]));
+      parts.push(i === 0 ? chunk(kind, data) : chunk("fdAT", [...words(number++), ...data]));
       begun = true;
     }
   }

@@ -81,7 +81,7 @@ export class ClipsView {
     const range = (/** @type {string} */ label, /** @type {() => void} */ oninput) => make("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": label, oninput });
     this.from = range("The first frame that is painted over", act);
     this.to = range("The last frame that is painted over", act);
-    this.span = make("output", "steps");
+    this.span = make("output", "hint");
     put(this.painter.toolbar, make("label", "check", "From", this.from), make("label", "check", "to", this.to), this.span);
     this.controls = new Controls("Frame", () => (this.tick ? this.stop() : this.start()), (by) => this.go(this.frame + by), (to) => this.go(to));
     this.loop = make("input", { type: "checkbox", checked: true });

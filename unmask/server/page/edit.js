@@ -9,6 +9,7 @@ import { Painter } from "./painter.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
+import { cellOf } from "./trace.js";
 
 const EDITS = "v1/images/edits", OUTPAINT = "v1/images/outpaint";
 const SIDES = /** @type {Side[]} */ (["left", "right", "top", "bottom"]);
@@ -171,7 +172,7 @@ export class EditView {
 
   /** Masked cells where the picture is to go on. @param {Pen} pen @param {{width: number, height: number}} whole */
   _beyond(pen, whole) {
-    const cell = this.studio.cellOf(this.composer.card) || 8;
+    const cell = cellOf(this.composer.card) || 8;
     for (let y = 0; y < whole.height; y += cell) {
       for (let x = 0; x < whole.width; x += cell) {
         pen.fillStyle = ((x + y) / cell) % 2 ? "#41436b" : "#4a4d7a";
@@ -199,7 +200,7 @@ export class EditView {
       const by = sign * (arrow(event.key)?.[across ? 0 : 1] ?? 0);
       if (!by) return;
       event.preventDefault();
-      const cell = this.studio.cellOf(this.composer.card) || 8;
+      const cell = cellOf(this.composer.card) || 8;
       this.extend(side, this.margins[side] + by * cell);
     });
   }

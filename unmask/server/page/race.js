@@ -1,13 +1,13 @@
 // The race: one prompt and seed through several settings, side by side.
 
 import { Composer } from "./composer.js";
-import { make, put, quiet } from "./dom.js";
+import { isStill, make, put, quiet } from "./dom.js";
 import { Report, request } from "./drawing.js";
 import { Fields, optionsOf, title } from "./fields.js";
 import { asLink } from "./files.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { Unmasking } from "./trace.js";
+import { blankOf } from "./trace.js";
 
 const PATH = "v1/images/generations";
 const SHARED = ["seed", "negative_prompt"];
@@ -93,11 +93,8 @@ export class RaceView {
   add(values) {
     if (this.lanes.length >= MOST) return;
     const lane = new Lane(this, values);
-    const { size, grid } = this.composer.card;
-    if (size && grid) {
-      const [width, height] = size.split("x").map(Number);
-      lane.stage.open(new Unmasking(width, height, width / grid[grid.length - 1]));
-    }
+    const image = blankOf(this.composer.card);
+    if (image) lane.stage.open(image);
     this.lanes.push(lane);
     put(this.list, lane.element);
     this._count();
@@ -144,7 +141,7 @@ export class RaceView {
       }
       this.report.say(`All ${this.lanes.length} lanes are drawn, with seed ${body.seed}.`);
       this.timeline.follow(this.lanes.map((lane) => lane.stage), true);
-      if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.timeline.leap();
+      if (isStill()) this.timeline.leap();
       else this.timeline.start();
     }, { retry: () => this.run(), fields: () => [running.fields], failed: () => running.element.removeAttribute("aria-busy") });
   }

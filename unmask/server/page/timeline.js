@@ -35,8 +35,7 @@ export class Controls {
 
 /** Moves stages together. Time is counted in steps, or in the ms in which they came. */
 export class Timeline {
-  /** @param {(view: View) => void} [onView] */
-  constructor(onView = () => {}) {
+  constructor() {
     /** @type {Stage[]} */
     this.stages = [];
     this.byClock = false;
@@ -53,7 +52,6 @@ export class Timeline {
       this.view = chosen;
       this.legend.replaceChildren();
       put(this.legend, legend(chosen));
-      onView(chosen);
     });
     /** @type {View} */
     this.view = "cells";
