@@ -15,12 +15,13 @@ from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
 from unmask.server.http.answer_schemas import ImagesAnswer
 from unmask.server.http.answers import stored_answer, with_images, with_urls
+from unmask.server.http.bodies import Upload
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.errors import error_response, fault_response
 from unmask.server.http.job_answers import JobAnswer, file_urls, job_answer
 from unmask.server.http.order import Order
 from unmask.server.http.orders import ImageKind, make_order
-from unmask.server.http.schemas import Body, ImageBody, Upload
+from unmask.server.http.schemas import Body, ImageBody
 from unmask.server.http.waiting import unless_gone
 from unmask.server.jobs.job import Job, NewJob
 from unmask.server.jobs.jobs import Jobs

@@ -10,6 +10,7 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
+from unmask.server.http.bodies import Upload
 from unmask.server.http.edits import (
     Picture,
     Reading,
@@ -26,7 +27,6 @@ from unmask.server.http.schemas import (
     GenerationBody,
     ImageBody,
     OutpaintBody,
-    Upload,
     VariationBody,
 )
 from unmask.settings import Settings
