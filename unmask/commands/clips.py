@@ -22,11 +22,9 @@ Frames = Annotated[int | None, typer.Option(help="How many frames it has, instea
 
 def _length(info: "ModelInfo", seconds: float | None, frames: int | None) -> int | None:
     """The frames that are asked for, None if that is left open."""
-    from unmask.pipeline import whole_slots
+    from unmask.pipeline import asked_frames
 
-    if seconds is not None and frames is not None:
-        raise RequestError("seconds and frames tell the same: give one of them", "frames")
-    return frames if seconds is None else 1 + whole_slots(seconds, info.clip_slot)
+    return asked_frames(seconds, frames, info.clip_slot)
 
 
 @commands.command()

@@ -17,6 +17,7 @@ from unmask.editing.clip_edits import (
     read_masks,
     restyle_clip,
     revise_clip,
+    select,
     still_clip,
 )
 from unmask.editing.drawing import EditedImage, PreparedEdit, Window, prepare
@@ -71,6 +72,7 @@ __all__ = [
     "restyle_clip",
     "revise",
     "revise_clip",
+    "select",
     "still_clip",
     "variation",
     "window_count",

@@ -1,7 +1,7 @@
 """A loaded model: from a request to pictures."""
 
 from unmask.editing.clip_edits import MAX_FRAMES
-from unmask.pipeline.clips import RATE, Scene, whole_slots
+from unmask.pipeline.clips import RATE, Scene, asked_frames, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
 from unmask.pipeline.model import Pipeline, read_card
 from unmask.pipeline.request import (
@@ -26,6 +26,7 @@ __all__ = [
     "PreparedRequest",
     "Scene",
     "Start",
+    "asked_frames",
     "read_card",
     "whole_slots",
 ]

@@ -38,6 +38,13 @@ def whole_slots(seconds: float, slot: int, param: str = "seconds") -> int:
     return max(1, round(RATE * seconds / slot)) * slot
 
 
+def asked_frames(seconds: float | None, frames: int | None, slot: int) -> int | None:
+    """The frames of a clip whose length may be asked for in either way; None if it is not."""
+    if seconds is not None and frames is not None:
+        raise RequestError("seconds and frames tell the same: give one of them", "frames")
+    return frames if seconds is None else 1 + whole_slots(seconds, slot)
+
+
 def check_scenes(scenes: Sequence[Scene], slot: int) -> None:
     """RequestError unless a clip may have these scenes after its first."""
     if not 1 <= len(scenes) <= MAX_SCENES:

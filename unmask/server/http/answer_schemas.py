@@ -75,7 +75,7 @@ class ImagesAnswer(BaseModel):
     )
 
 
-_resolved: dict[str, Any] = {
+RESOLVED: dict[str, Any] = {
     name: (
         option.type | None,
         Field(default=None, description=f"{option.meaning}; absent if it is idle"),
@@ -83,7 +83,7 @@ _resolved: dict[str, Any] = {
     for name, option in flat_options().items()
 }
 ImageAnswer = create_model(
-    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
+    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **RESOLVED
 )
 
 
@@ -124,7 +124,7 @@ class CompletedEvent(BaseModel):
 
 
 ImageEvent = create_model(
-    "ImageEvent", __base__=CompletedEvent, __doc__=CompletedEvent.__doc__, **_resolved
+    "ImageEvent", __base__=CompletedEvent, __doc__=CompletedEvent.__doc__, **RESOLVED
 )
 
 

@@ -28,7 +28,7 @@ from unmask.server.http.answer_schemas import (
     Timings,
 )
 from unmask.server.http.errors import error_body
-from unmask.server.http.order import Order
+from unmask.server.http.order import DrawingOrder, Order
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
 from unmask.server.jobs.job import Job
 
@@ -36,7 +36,12 @@ KEEPALIVE_SECONDS = 15.0
 
 
 async def submit(
-    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
+    engine: EngineFace,
+    order: DrawingOrder,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    previews: int = 0,
+    watched: bool = False,
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
@@ -44,8 +49,8 @@ async def submit(
         key=order.key,
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
-        previews=order.body.partial_images or 0,
-        watched=bool(order.body.trace),
+        previews=previews,
+        watched=watched,
         on_event=on_event,
     )
 
@@ -139,7 +144,10 @@ async def stream(engine: EngineFace, order: Order) -> EventStream:
     if order.body.trace:
         check_traced(order.weighed.cost)
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
-    work = asyncio.create_task(submit(engine, order, heard.put_nowait))
+    previews, watched = order.body.partial_images or 0, bool(order.body.trace)
+    work = asyncio.create_task(
+        submit(engine, order, heard.put_nowait, previews=previews, watched=watched)
+    )
     work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
         taken = await heard.get()  # an engine tells of 0 steps when it takes a request

@@ -131,6 +131,8 @@ class UploadReader(Generic[AnyBody]):
             field = "images" if name == "image" else name
             given = getattr(body, field, None)
             reference: Reference | None = given[0] if isinstance(given, list) else given
+            if reference is not None and name in files:
+                raise RequestError(_too_many(name), name)
             if reference is not None and reference.url is not None:
                 files[name] = _data(field, reference.url)
                 taken[field] = None

@@ -9,18 +9,18 @@ from unmask.encoding import Size, encode, scaled, size_text
 from unmask.pipeline import DrawRequest, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.http.answer_schemas import Usage
+from unmask.server.http.bodies import DrawingBody
 from unmask.server.http.schemas import ImageBody
 
 
 @dataclass(frozen=True)
-class Order:
+class DrawingOrder:
     """A resolved request, the body it came in, and who asks."""
 
-    body: ImageBody
+    body: DrawingBody
     weighed: WeighedRequest
     key: str
     timeout: float
-    size: Size  # of the images that come back: what is drawn is scaled to it
 
     @property
     def request(self) -> DrawRequest:
@@ -31,6 +31,14 @@ class Order:
     def model(self) -> ModelInfo:
         """The model that draws it."""
         return self.weighed.model.pipeline.info
+
+
+@dataclass(frozen=True)
+class Order(DrawingOrder):
+    """An order of images."""
+
+    body: ImageBody
+    size: Size  # of the images that come back: what is drawn is scaled to it
 
     @property
     def background(self) -> Literal["opaque", "transparent"]:

@@ -10,7 +10,7 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.bodies import Upload
+from unmask.server.http.bodies import DrawingBody, Upload
 from unmask.server.http.edits import (
     Picture,
     Reading,
@@ -31,9 +31,9 @@ from unmask.server.http.schemas import (
 )
 from unmask.settings import Settings
 
-# OpenAI's own names of image models, and what clients write for none: they send them when their
+# OpenAI's own names of models, and what clients write for none: they send them when their
 # user chose none.
-ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-")
+ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-", "sora-")
 NO_MODEL = ("", "None", "null")
 
 
@@ -60,7 +60,7 @@ async def make_order(
     """The order of the sender of that name, checked and weighed. RequestError, QueueFullError,
     UnavailableError."""
     body: ImageBody = upload.body
-    model = await engine.open(_model_name(body))
+    model = await engine.open(model_name(body))
     info, scales = model.pipeline.info, settings.size_policy == "scale"
     size, picture = (info.width, info.height), None
     if kind.read_picture is not None:
@@ -77,7 +77,7 @@ async def make_order(
     return Order(body, weighed, sender, settings.request_timeout_seconds, size)
 
 
-def _model_name(body: ImageBody) -> str | None:
+def model_name(body: DrawingBody) -> str | None:
     """The served model that is asked for; None: the default one."""
     name = body.model or ""
     return None if name in NO_MODEL or name.startswith(ALIASES) else name
@@ -89,17 +89,20 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         steps = min(STEPS[body.used_quality], model.info.max_steps)
     if edit is not None and edit.keeps_alpha:
         _check_transparency(body)
+    return resolve(body, model, n=body.n, image_index=body.image_index, edit=edit, steps=steps)
+
+
+def resolve(body: DrawingBody, model: pipeline.Pipeline, **more: Any) -> pipeline.DrawRequest:
+    """The request for what a body tells, and for ``more``. RequestError."""
+    options = {"steps": body.given_steps, **more}
     return model.request(
         body.prompt,
         negative_prompt=body.negative_prompt,
-        n=body.n,
         seed=body.seed,
-        image_index=body.image_index,
         size=body.width_height,
-        edit=edit,
         subjects=body.subjects,
         long_prompt=body.long_prompt,
-        **{**body.sampling, "steps": steps},
+        **{**body.sampling, **options},
     )
 
 
