@@ -1,7 +1,6 @@
 """From a request that was checked to its answer: one body, or events in OpenAI's shape."""
 
 import asyncio
-import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -13,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import parameters, size_text
+from unmask.encoding import base_64, parameters, size_text
 from unmask.pipeline import Generated
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
@@ -114,11 +113,6 @@ def with_urls(answer: ImagesAnswer, urls: Iterable[str]) -> ImagesAnswer:
 def stored_answer(job: Job) -> ImagesAnswer:
     """The answer of a completed job, without its images."""
     return ImageAnswer.model_validate(job.answer)
-
-
-def base_64(data: bytes) -> str:
-    """Bytes as JSON holds them."""
-    return base64.b64encode(data).decode()
 
 
 class EventStream(StreamingResponse):

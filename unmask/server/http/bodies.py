@@ -53,6 +53,7 @@ DATA_URL = "^data:[^,]*;base64,"  # the only kind that is read
 MAX_VALUES = 4096
 
 SIZE = "auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
+SHARE = {"exclusiveMinimum": 0, "maximum": 1}
 WORDS = {
     "maxItems": MAX_SUBJECTS,
     "items": {
@@ -214,6 +215,20 @@ class Reference(BaseModel):
     def url(self) -> str | None:
         """Where it is; None if that is not told by a URL."""
         raise NotImplementedError
+
+
+class ImageReference(Reference):
+    """A picture in JSON."""
+
+    image_url: str = Field(
+        description="data:image/png;base64,... ; other URLs are refused, for none is fetched",
+        json_schema_extra={"pattern": DATA_URL},
+    )
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.image_url
 
 
 AnyBody = TypeVar("AnyBody", bound=DrawingBody)

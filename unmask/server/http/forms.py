@@ -16,9 +16,9 @@ from starlette.exceptions import HTTPException
 
 from unmask.errors import RequestError, choices
 from unmask.server.http.bodies import (
-    DATA_URL,
     AnyBody,
     FileName,
+    ImageReference,
     Model,
     Reference,
     Upload,
@@ -54,20 +54,6 @@ class JsonReader(Generic[Model]):
         """What the document says of such bodies."""
         content = {JSON: {"schema": inlined(self.kind.model_json_schema())}}
         return {"requestBody": {"required": True, "content": content}}
-
-
-class ImageReference(Reference):
-    """A picture in JSON."""
-
-    image_url: str = Field(
-        description="data:image/png;base64,... ; other URLs are refused, for none is fetched",
-        json_schema_extra={"pattern": DATA_URL},
-    )
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return self.image_url
 
 
 class UploadReader(Generic[AnyBody]):
@@ -119,8 +105,12 @@ class UploadReader(Generic[AnyBody]):
         form = inlined(self.kind.model_json_schema())
         binary = {name: {"type": "string", "format": "binary"} for name in self.files}
         form["properties"] = form["properties"] | binary
-        form["required"] = [*form.get("required", []), *([self.needed] if self.needed else [])]
-        contents = {FORM: form, JSON: inlined(self._json_kind.model_json_schema())}
+        whole = inlined(self._json_kind.model_json_schema())
+        if self.needed is not None:
+            form["required"] = [*form.get("required", []), self.needed]
+        if self.needed in self.kind.model_fields:
+            whole["required"] = [*whole.get("required", []), self.needed]
+        contents = {FORM: form, JSON: whole}
         content = {media_type: {"schema": schema} for media_type, schema in contents.items()}
         return {"requestBody": {"required": True, "content": content}}
 

@@ -1,16 +1,21 @@
 """An order: what a sender asks for, checked, and how the answer must look."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
 from unmask.encoding import Size, encode, scaled, size_text
-from unmask.pipeline import DrawRequest, ModelInfo
+from unmask.pipeline import DrawRequest, ModelInfo, Pipeline
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.http.answer_schemas import Usage
 from unmask.server.http.bodies import DrawingBody
 from unmask.server.http.schemas import ImageBody
+
+# OpenAI's own names of models, and what clients write for none: they send them when their
+# user chose none.
+ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-", "sora-")
+NO_MODEL = ("", "None", "null")
 
 
 @dataclass(frozen=True)
@@ -75,3 +80,23 @@ class Order(DrawingOrder):
         if image.size != self.size:
             image = scaled(image, self.size)
         return encode(image, self.body.image_format, self.body.image_quality, text)
+
+
+def model_name(body: DrawingBody) -> str | None:
+    """The served model that is asked for; None: the default one."""
+    name = body.model or ""
+    return None if name in NO_MODEL or name.startswith(ALIASES) else name
+
+
+def resolve(body: DrawingBody, model: Pipeline, **more: Any) -> DrawRequest:
+    """The request for what a body tells, and for ``more``. RequestError."""
+    options = {"steps": body.given_steps, **more}
+    return model.request(
+        body.prompt,
+        negative_prompt=body.negative_prompt,
+        seed=body.seed,
+        size=body.width_height,
+        subjects=body.subjects,
+        long_prompt=body.long_prompt,
+        **{**body.sampling, **options},
+    )

@@ -10,7 +10,7 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.bodies import DrawingBody, Upload
+from unmask.server.http.bodies import Upload
 from unmask.server.http.edits import (
     Picture,
     Reading,
@@ -19,7 +19,7 @@ from unmask.server.http.edits import (
     make_outpaint,
     make_variation,
 )
-from unmask.server.http.order import Order
+from unmask.server.http.order import Order, model_name, resolve
 from unmask.server.http.schemas import (
     STEPS,
     Body,
@@ -30,11 +30,6 @@ from unmask.server.http.schemas import (
     VariationBody,
 )
 from unmask.settings import Settings
-
-# OpenAI's own names of models, and what clients write for none: they send them when their
-# user chose none.
-ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-", "sora-")
-NO_MODEL = ("", "None", "null")
 
 
 @dataclass(frozen=True)
@@ -77,12 +72,6 @@ async def make_order(
     return Order(body, weighed, sender, settings.request_timeout_seconds, size)
 
 
-def model_name(body: DrawingBody) -> str | None:
-    """The served model that is asked for; None: the default one."""
-    name = body.model or ""
-    return None if name in NO_MODEL or name.startswith(ALIASES) else name
-
-
 def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.DrawRequest:
     steps = body.given_steps
     if body.used_quality:
@@ -90,20 +79,6 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
     if edit is not None and edit.keeps_alpha:
         _check_transparency(body)
     return resolve(body, model, n=body.n, image_index=body.image_index, edit=edit, steps=steps)
-
-
-def resolve(body: DrawingBody, model: pipeline.Pipeline, **more: Any) -> pipeline.DrawRequest:
-    """The request for what a body tells, and for ``more``. RequestError."""
-    options = {"steps": body.given_steps, **more}
-    return model.request(
-        body.prompt,
-        negative_prompt=body.negative_prompt,
-        seed=body.seed,
-        size=body.width_height,
-        subjects=body.subjects,
-        long_prompt=body.long_prompt,
-        **{**body.sampling, **options},
-    )
 
 
 def _check_transparency(body: ImageBody) -> None:

@@ -8,14 +8,13 @@ from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER, MAX_PIX
 from unmask.encoding import ImageFormat
 from unmask.errors import RequestError
 from unmask.pipeline.request import MAX_IMAGE_INDEX, MAX_IMAGES, MAX_PROMPT_CHARACTERS
-from unmask.server.http.bodies import DrawingBody, Finite, Refused, told, with_sampling
+from unmask.server.http.bodies import SHARE, DrawingBody, Finite, Refused, told, with_sampling
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
 # Quality is a number of steps: the one thing a masked model spends more time on.
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 LEGACY = {"standard": "medium", "hd": "high"}
-SHARE = {"exclusiveMinimum": 0, "maximum": 1}
 FEATHER = {"minimum": 0, "maximum": MAX_FEATHER}
 SIDE = {"minimum": 0, "maximum": MAX_PIXELS}
 

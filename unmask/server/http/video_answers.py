@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
+from unmask.encoding import base_64
 from unmask.server.http.answer_schemas import RESOLVED, EditSummary
-from unmask.server.http.answers import base_64
 from unmask.server.http.errors import ErrorDetail
 from unmask.server.http.job_answers import fault_detail, whole
 from unmask.server.http.video_schemas import VideoFormat
@@ -37,7 +37,7 @@ class VideoAnswer(BaseModel):
     remixed_from_video_id: str | None = None
 
     frames: int
-    fps: float
+    fps: int
     seed: int
     output_format: VideoFormat
     edit: EditSummary | None = None

@@ -13,8 +13,7 @@ from unmask.errors import RequestError, UnavailableError
 from unmask.server.engine.costs import OpenedModel
 from unmask.server.engine.face import EngineFace
 from unmask.server.http.bodies import Upload
-from unmask.server.http.order import DrawingOrder
-from unmask.server.http.orders import model_name, resolve
+from unmask.server.http.order import DrawingOrder, model_name, resolve
 from unmask.server.http.video_edits import (
     VideoReading,
     Want,

@@ -148,6 +148,13 @@ def make_video_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> API
         data = await run_in_threadpool(order.file, drawn.clips[0])
         return Response(data, headers=headers, media_type=order.media_type)
 
+    _add_reading(router, videos, jobs)
+    return router
+
+
+def _add_reading(router: APIRouter, videos: "_Videos", jobs: Jobs) -> None:
+    """The routes of videos that there are."""
+
     @router.get("/v1/videos", response_model_exclude_none=True)
     async def list_videos(request: Request, query: Annotated[VideoQuery, Query()]) -> VideoList:
         """The videos of the sender."""
@@ -206,8 +213,6 @@ def make_video_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> API
         message = f"video {video_id} has no {variant}: it is {video_answer(job).status}"
         headers = None if job.has_ended else LATER
         return error_response(404, message, "video_not_ready", param="video", headers=headers)
-
-    return router
 
 
 class _Videos:

@@ -9,9 +9,16 @@ from unmask.editing import DEFAULT_SHARE, MaskMode
 from unmask.editing.clip_edits import MAX_FRAMES, Box
 from unmask.pipeline.clips import MAX_SCENES
 from unmask.pipeline.request import MAX_PROMPT_CHARACTERS
-from unmask.server.http.bodies import DATA_URL, DrawingBody, Finite, Reference, told, with_sampling
-from unmask.server.http.forms import ImageReference
-from unmask.server.http.schemas import SHARE
+from unmask.server.http.bodies import (
+    DATA_URL,
+    SHARE,
+    DrawingBody,
+    Finite,
+    ImageReference,
+    Reference,
+    told,
+    with_sampling,
+)
 
 VideoFormat = Literal["mp4", "webm", "webp", "gif", "apng"]
 SECONDS = r"[0-9]{1,10}(\.[0-9]{1,10})?"
