@@ -321,11 +321,14 @@ def test_a_failed_video_is_read_like_any_other(
     missing = client.get(f"{URL}/{video['id']}/content")
     fault(missing, 404, "video")
     assert "retry-after" not in missing.headers
-    during.clear()
+    gate = Gate()
+    during[:] = [lambda: gate([])]
     cancelled = create(client)
+    assert gate.entered.wait(SECONDS)
     client.delete(f"/v1/jobs/job_{cancelled['id'][6:]}")
+    gate.opened.set()
     found = ended(client, cancelled)
-    assert found["status"] == "completed" or found["error"]["code"] == "job_cancelled"
+    assert (found["status"], found["error"]["code"]) == ("failed", "job_cancelled")
 
 
 def test_events_tell_each_change_and_show_previews(
