@@ -20,13 +20,6 @@ Seconds = Annotated[
 Frames = Annotated[int | None, typer.Option(help="How many frames it has, instead of --seconds.")]
 
 
-def _length(info: "ModelInfo", seconds: float | None, frames: int | None) -> int | None:
-    """The frames that are asked for, None if that is left open."""
-    from unmask.pipeline import asked_frames
-
-    return asked_frames(seconds, frames, info.clip_slot)
-
-
 @commands.command()
 @draws
 def video(
@@ -44,9 +37,8 @@ def video(
     name."""
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames)
         scenes = [_scene(text, info.clip_slot) for text in then or []]
-        return {"frames": info.frames if length is None else length, "scenes": scenes}
+        return {"frames": info.length(seconds, frames), "scenes": scenes}
 
     drawing.draw_clips(prompts, wanted)
 
@@ -80,7 +72,11 @@ def animate(
     first = read_picture(picture)
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames) or info.frames or 1
+        length = info.length(seconds, frames)
+        if length < 2:
+            raise RequestError(
+                f"frames is {length}; the least is 2, the first of which is the picture", "frames"
+            )
         return {"edit": extend(clip_for(info, first), length - 1)}
 
     drawing.draw_clips([prompt], wanted)
@@ -104,9 +100,8 @@ def interpolate(
     assert end is not None, "there is a second"
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames) or info.frames or 1
         ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
-        return {"edit": editing.interpolate(*ends, length)}
+        return {"edit": editing.interpolate(*ends, info.length(seconds, frames))}
 
     drawing.draw_clips([prompt], wanted)
 
@@ -129,7 +124,7 @@ def extend(
     source = read_source(clip, "clip")
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, None if frames is None else 1 + frames) or info.frames or 1
-        return {"edit": editing.extend(clip_for(info, source, "clip"), length - 1)}
+        more = info.length(seconds, frames, begun=True)
+        return {"edit": editing.extend(clip_for(info, source, "clip"), more)}
 
     drawing.draw_clips([prompt], wanted)

@@ -25,17 +25,13 @@ def read_source(path: Path, param: str = "image") -> Source:
     from unmask.clips.limits import ClipLimits
     from unmask.clips.reading import read_picture_or_clip
     from unmask.editing import MAX_PIXELS
-    from unmask.images import ImageLimits
+    from unmask.images import ImageLimits, read_file
     from unmask.pipeline import RATE
 
     if path == STANDARD:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise RequestError(f"{path}: {error.strerror}", param) from None
+        data = read_file(path, param, MAX_FILE_BYTES)
     limits = ImageLimits(MAX_FILE_BYTES, MAX_PIXELS)
     return read_picture_or_clip(data, param, limits, ClipLimits(), RATE)
 

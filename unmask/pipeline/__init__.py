@@ -1,8 +1,9 @@
 """A loaded model: from a request to pictures."""
 
 from unmask.editing.clip_edits import MAX_FRAMES
-from unmask.pipeline.clips import RATE, Scene, asked_frames, whole_slots
+from unmask.pipeline.clips import RATE, Scene, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
+from unmask.pipeline.judging import PictureVerdict
 from unmask.pipeline.model import Pipeline, read_card
 from unmask.pipeline.request import (
     MAX_IMAGES,
@@ -11,6 +12,7 @@ from unmask.pipeline.request import (
     ModelInfo,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
+from unmask.pipeline.warnings import RequestWarning, UnknownWord
 
 __all__ = [
     "MAX_FRAMES",
@@ -22,11 +24,13 @@ __all__ = [
     "Drawn",
     "Generated",
     "ModelInfo",
+    "PictureVerdict",
     "Pipeline",
     "PreparedRequest",
+    "RequestWarning",
     "Scene",
     "Start",
-    "asked_frames",
+    "UnknownWord",
     "read_card",
     "whole_slots",
 ]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unmask.clips.clip import Clip
+from unmask.config import checked
 from unmask.editing.clip_drawing import ClipWindow, DrawnClip, TimeWindow
 from unmask.editing.clip_edits import MAX_FRAMES, check_frames
-from unmask.errors import RequestError
+from unmask.errors import RequestError, shown
 from unmask.pipeline.drawing import Drawing, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.plan import Plan
@@ -38,19 +39,16 @@ def whole_slots(seconds: float, slot: int, param: str = "seconds") -> int:
     return max(1, round(RATE * seconds / slot)) * slot
 
 
-def asked_frames(seconds: float | None, frames: int | None, slot: int) -> int | None:
-    """The frames of a clip whose length may be asked for in either way; None if it is not."""
-    if seconds is not None and frames is not None:
-        raise RequestError("seconds and frames tell the same: give one of them", "frames")
-    return frames if seconds is None else 1 + whole_slots(seconds, slot)
-
-
 def check_scenes(scenes: Sequence[Scene], slot: int) -> None:
     """RequestError unless a clip may have these scenes after its first."""
+    if not isinstance(scenes, list | tuple) or not all(isinstance(each, Scene) for each in scenes):
+        raise RequestError(f"scenes: expected a list of Scene, got {shown(scenes)}", "scenes")
     if not 1 <= len(scenes) <= MAX_SCENES:
         raise RequestError(f"scenes: {len(scenes)}; give 1 to {MAX_SCENES}", "scenes")
     for scene in scenes:
-        if scene.frames < slot:  # it might have no slot of its own, and so not be drawn
+        checked("scenes", str, scene.prompt)
+        # With fewer it might have no slot of its own, and so not be drawn.
+        if checked("scenes", int, scene.frames) < slot:
             raise RequestError(
                 f"scenes: one has {scene.frames} frames; the least is {slot}", "scenes"
             )

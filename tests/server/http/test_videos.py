@@ -36,7 +36,7 @@ from unmask.settings import load_settings
 
 URL, CLIPS = "/v1/videos", "tiny-clips"
 OTHER = "two blue squares"
-BODY = {"prompt": PROMPT, "seed": 3, "frames": 9, "output_format": "webp"}
+BODY: dict[str, Any] = {"prompt": PROMPT, "seed": 3, "frames": 9, "output_format": "webp"}
 Json = dict[str, Any]
 
 
@@ -83,7 +83,7 @@ def ended(client: TestClient, video: Json, **options: Any) -> Json:
     return found
 
 
-def create(client: TestClient, url: str = URL, **body: object) -> Json:
+def create(client: TestClient, url: str = URL, /, **body: Any) -> Json:
     answer = client.post(url, json=body or BODY)
     assert answer.status_code == 200, answer.text
     video: Json = answer.json()
@@ -103,11 +103,11 @@ def frames(client: TestClient, video: Json) -> NDArray[np.uint8]:
     return Clip.of_spritesheet(sheet, video["frames"], video["fps"]).frames
 
 
-def alone(clips: Pipeline, form: str = "webp", **options: Any) -> bytes:
+def alone(clips: Pipeline, **options: Any) -> bytes:
     """The file of a clip that the model draws by itself."""
     request = clips.request(PROMPT, **options)
     clip = clips.run(request).clips[0]
-    return replace(clip, comment=parameters(request, CLIPS)).encode(form)
+    return replace(clip, comment=parameters(request, CLIPS)).encode("webp")
 
 
 def data_url(data: bytes, kind: str = "video/webp") -> str:
@@ -136,7 +136,7 @@ def test_forms_and_texts_and_numbers_ask_for_the_same(client: TestClient, clips:
     fields = {"prompt": PROMPT, "seconds": "2", "seed": "3", "output_format": "webp"}
     assert client.post(URL, data=fields).status_code == 415  # not multipart
     multipart = {name: (None, value) for name, value in fields.items()}
-    of_form = client.post(URL, files=multipart)  # type: ignore[arg-type]
+    of_form = client.post(URL, files=multipart)
     assert of_form.status_code == 200, of_form.text
     other = create(client, prompt=PROMPT, seconds=2.0, seed=3, output_format="webp")
     assert of_form.json()["frames"] == other["frames"] == 17
@@ -203,7 +203,7 @@ def test_a_picture_begins_a_video_and_a_clip_goes_on(client: TestClient) -> None
     picture.save(file, "png")
     reference = {"input_reference": ("first.png", file.getvalue(), "image/png")}
     values = {"prompt": (None, PROMPT), "frames": (None, "9"), "seed": (None, "1")}
-    answer = client.post(URL, files={**values, **reference})  # type: ignore[arg-type]
+    answer = client.post(URL, files={**values, **reference})
     assert answer.status_code == 200, answer.text
     video = ended(client, answer.json())
     assert video["edit"]["kind"] == "extend"
@@ -228,14 +228,14 @@ def test_an_edit_keeps_what_it_does_not_select(client: TestClient) -> None:
     clip = noise_clip(9)
     fields = {"prompt": (None, OTHER), "seed": (None, "1"), "box": (None, "[0, 0, 4, 8]")}
     files = {"video": ("clip.webp", clip.encode("webp"), "image/webp")}
-    answer = client.post(f"{URL}/edits", files={**fields, **files})  # type: ignore[arg-type]
+    answer = client.post(f"{URL}/edits", files={**fields, **files})
     assert answer.status_code == 200, answer.text
     video = ended(client, answer.json())
     assert (video["edit"]["kind"], video["frames"]) == ("inpaint", 9)
     shown = frames(client, video)
     assert np.array_equal(shown[:, :, 4:], clip.frames[:, :, 4:])
     assert not np.array_equal(shown[:, :, :4], clip.frames[:, :, :4])
-    again = {"prompt": OTHER, "video": {"video_url": data_url(clip.encode("webp"))}}
+    again: Json = {"prompt": OTHER, "video": {"video_url": data_url(clip.encode("webp"))}}
     mask = Image.new("L", (8, 8))
     mask.paste(255, (0, 0, 4, 8))
     file = io.BytesIO()

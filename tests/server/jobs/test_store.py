@@ -1,10 +1,12 @@
 """Rows of jobs: claimed by one, ended once, shared between owners, kept within bounds."""
 
+import sqlite3
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.worlds.jobs import job_store, new_job
 from unmask.errors import ConfigError, NotFoundError, QueueFullError, ReusedKeyError
@@ -185,3 +187,12 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
         leftover.unlink()
     with pytest.raises(ConfigError, match="cannot be used"):
         open_database(tmp_path)
+
+
+def test_an_error_of_the_database_tells_no_prompt(tmp_path: Path) -> None:
+    store = job_store(tmp_path)
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.execute("DROP TABLE jobs")
+    with pytest.raises(OperationalError, match="no such table") as failure:
+        store.release("a secret cat", "me", 0, untried=True)
+    assert "a secret cat" not in str(failure.value)

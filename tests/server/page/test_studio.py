@@ -143,6 +143,12 @@ def test_a_picture_is_extended_by_its_handles(address: str, open_studio: Open) -
     picture = studio.picture()
     assert picture.size == (SIDE + right, SIDE)
     assert (array(picture)[:, :SIDE] == (90, 160, 220)).all()
+    # Cells of it can be drawn again like those of any picture.
+    studio.open("draw")
+    studio.page.locator("#strip li button").first.click()
+    expect(studio.report).to_contain_text("Seed")
+    studio.view.locator(".stage canvas").click()
+    expect(studio.report).to_contain_text("Drawn in")
 
 
 @pytest.mark.parametrize("mode", ["Vary", "Revise"])

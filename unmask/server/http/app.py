@@ -1,5 +1,6 @@
 """The application: routes, errors and the edge around one engine."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
+from unmask.cores import threads_for
 from unmask.errors import ConfigError
 from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
@@ -37,10 +39,18 @@ from unmask.server.telemetry.traces import is_traced, make_provider, trace
 from unmask.server.telemetry.watch import NoteRoute, Watch
 from unmask.settings import Settings, load_settings
 
+log = logging.getLogger(__name__)
+
 
 def make_engine(settings: Settings) -> Engine:
     """The engine that the settings ask for."""
     return Engine(EngineOptions.of(settings), StoredModels(settings.precision))
+
+
+def _use_threads(settings: Settings) -> None:
+    threads = threads_for(settings.cpu_workers, settings.threads)
+    torch.set_num_threads(threads.count)
+    log.info("%d threads a worker: %s", threads.count, threads.reason)
 
 
 def make_ring(settings: Settings) -> KeyRing:
@@ -69,6 +79,7 @@ def create_app(
     takes the place of the one in the settings. ConfigError if it must not run without keys.
     """
     settings = settings or load_settings()
+    _use_threads(settings)
     engine = engine or make_engine(settings)
     uploads = uploads or Uploads(settings.read_timeout_seconds)
     ring = make_ring(settings)
@@ -98,8 +109,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         engine.start()
         await jobs.start()
         yield

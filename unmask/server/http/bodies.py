@@ -145,6 +145,10 @@ class DrawingBody(BaseModel):
         description="read more text tokens than the model's text encoder takes, in chunks; as many "
         "as max_long_prompt_text_tokens in the model's card says",
     )
+    strict_prompt: bool | None = Field(
+        None,
+        description="refuse words that the model was not taught; else the answer has warnings",
+    )
     seed: int | None = Field(
         None,
         description=f"random if absent or {RANDOM_SEED}; the answer tells it",

@@ -107,7 +107,7 @@ class UploadReader(Generic[AnyBody]):
         form["properties"] = form["properties"] | binary
         whole = inlined(self._json_kind.model_json_schema())
         if self.needed is not None:
-            form["required"] = [*form.get("required", []), self.needed]
+            form["required"] = [self.needed, *form.get("required", [])]
         if self.needed in self.kind.model_fields:
             whole["required"] = [*whole.get("required", []), self.needed]
         contents = {FORM: form, JSON: whole}

@@ -78,6 +78,8 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         steps = min(STEPS[body.used_quality], model.info.max_steps)
     if edit is not None and edit.keeps_alpha:
         _check_transparency(body)
+    if body.judged:
+        model.info.check_judge()
     return resolve(body, model, n=body.n, image_index=body.image_index, edit=edit, steps=steps)
 
 

@@ -86,6 +86,11 @@ class ImageBody(DrawingBody):
         return 100 if self.output_compression is None else self.output_compression
 
     @property
+    def judged(self) -> bool:
+        """Whether the images are to be judged."""
+        return False
+
+    @property
     def used_quality(self) -> str | None:
         """The quality that decides the steps, in today's words; None if it does not decide."""
         if self.quality in (None, "auto") or self.given_steps is not None:
@@ -99,6 +104,15 @@ Body = TypeVar("Body", bound=ImageBody)
 @with_sampling
 class GenerationBody(ImageBody):
     """The body of POST /v1/images/generations. Absent and null both mean: the default."""
+
+    judge: bool | None = Field(
+        None, description="tell of each image whether it shows what the prompt asks for"
+    )
+
+    @property
+    def judged(self) -> bool:
+        """Whether the images are to be judged."""
+        return bool(self.judge)
 
 
 @with_sampling

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, create_model
 
 from unmask.encoding import base_64
-from unmask.server.http.answer_schemas import RESOLVED, EditSummary
+from unmask.server.http.answer_schemas import RESOLVED, EditSummary, RequestWarning
 from unmask.server.http.errors import ErrorDetail
 from unmask.server.http.job_answers import fault_detail, whole
 from unmask.server.http.video_schemas import VideoFormat
@@ -41,6 +41,7 @@ class VideoAnswer(BaseModel):
     seed: int
     output_format: VideoFormat
     edit: EditSummary | None = None
+    warnings: tuple[RequestWarning, ...] | None = None
     urls: dict[Variant, str] | None = Field(
         default=None, description="of a completed one: where its files are, without a key"
     )

@@ -9,7 +9,6 @@ from unmask.clips.reading import read_picture_or_clip
 from unmask.editing import (
     DEFAULT_SHARE,
     MAX_PIXELS,
-    ClipEdit,
     extend,
     fitted,
     fitted_masks,
@@ -21,7 +20,7 @@ from unmask.editing import (
 )
 from unmask.errors import RequestError
 from unmask.images import ImageLimits
-from unmask.pipeline import MAX_FRAMES, ModelInfo, Scene, asked_frames, whole_slots
+from unmask.pipeline import MAX_FRAMES, ModelInfo, Scene, whole_slots
 from unmask.server.http.bodies import AnyBody, FileName, Upload
 from unmask.server.http.video_schemas import (
     EditVideoBody,
@@ -69,8 +68,7 @@ Want = Callable[[Upload[Any], VideoReading], Wanted]
 def new_video(upload: Upload[SyncVideoBody], reading: VideoReading) -> Wanted:
     """What /v1/videos asks for."""
     body, info = upload.body, reading.info
-    frames = asked_frames(body.given_seconds, body.frames, info.clip_slot)
-    length: int = (info.frames or 1) if frames is None else frames
+    length = info.length(body.given_seconds, body.frames)
     if "input_reference" not in upload.files:
         scenes = [
             Scene(scene.prompt, whole_slots(float(scene.seconds), info.clip_slot, "scenes"))
@@ -99,22 +97,20 @@ def edited_video(upload: Upload[EditVideoBody], reading: VideoReading) -> Wanted
         masks = fitted_masks(masks, clip.size)
     if body.strength is not None and body.share is not None:
         raise RequestError("share: give it or a strength, not both", "share")
-    edit: ClipEdit
-    if body.strength is not None and masks is None:
-        edit = restyle_clip(clip, body.strength)
+    if body.strength is not None:
+        edit = restyle_clip(clip, body.strength, masks)
     elif body.share is not None or masks is None:
         edit = revise_clip(clip, DEFAULT_SHARE if body.share is None else body.share, masks)
     else:
-        edit = inpaint_clip(clip, masks, 1.0 if body.strength is None else body.strength)
+        edit = inpaint_clip(clip, masks)
     return {"edit": edit}
 
 
 def extended_video(upload: Upload[ExtendVideoBody], reading: VideoReading) -> Wanted:
     """What /v1/videos/extensions asks for."""
     body, info = upload.body, reading.info
-    more = None if body.frames is None else 1 + body.frames
-    length = asked_frames(body.given_seconds, more, info.clip_slot) or info.frames or 1
-    return {"edit": extend(reading.fitted(reading.clip(upload, "video")), length - 1)}
+    more = info.length(body.given_seconds, body.frames, begun=True)
+    return {"edit": extend(reading.fitted(reading.clip(upload, "video")), more)}
 
 
 def remixed_video(upload: Upload[RemixBody], reading: VideoReading) -> Wanted:

@@ -77,6 +77,7 @@ class VideoOrder(DrawingOrder):
             "seed": request.seed,
             "output_format": self.video_format,
             "edit": None if request.edit is None else request.edit.summary(),
+            "warnings": [warning.model_dump() for warning in self.warnings or ()] or None,
             **request.options.flat(),
         }
 

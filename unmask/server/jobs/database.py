@@ -1,7 +1,7 @@
 """The tables, and the one place that knows which database holds them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,24 @@ def open_database(folder: Path) -> Engine:
     """The database in a state folder, which is made if there is none. ConfigError if it cannot be,
     or is that of another version."""
     path = folder / FILE_NAME
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine, "connect", _set_up)
-        metadata.create_all(engine)
-        _check(engine, path)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except DBAPIError as error:
-        raise ConfigError(f"{path}: it cannot be used: {error.orig}") from None
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS},
+        hide_parameters=True,  # errors are logged, and prompts are not
+    )
+    event.listen(engine, "connect", _set_up)
+    with ExitStack() as undo:
+        undo.callback(engine.dispose)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            metadata.create_all(engine)
+            _check(engine, path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except DBAPIError as error:
+            raise ConfigError(f"{path}: it cannot be used: {error.orig}") from None
+        undo.pop_all()
     return engine
 
 

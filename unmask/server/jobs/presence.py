@@ -17,7 +17,11 @@ class Presence:
         self._folder, self._path = folder, folder / self.runner
         while True:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            except OSError:  # a file system may have no locks
+                self.close()
+                raise
             if self._path.exists():
                 break
             os.close(self._file)  # before it was locked, another took it for a dead one's

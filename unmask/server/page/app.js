@@ -98,11 +98,6 @@ export class Studio {
     this.views[name].paint?.();
   }
 
-  /** How many pixels a cell of a model has along a side; 0: not known yet. @param {Values} card */
-  cellOf(card) {
-    return card.size && card.grid ? Number(card.size.split("x")[0]) / card.grid[card.grid.length - 1] : 0;
-  }
-
   /**
    * A model's card, asked for again if it was not loaded.
    * @param {string} id

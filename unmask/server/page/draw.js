@@ -8,7 +8,7 @@ import { Mask } from "./mask.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { Unmasking } from "./trace.js";
+import { Unmasking, blankOf, cellOf } from "./trace.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./app.js").Studio} Studio */
@@ -39,10 +39,8 @@ export class DrawView {
 
   /** Show a grid of masked cells, as before the first step. */
   blank() {
-    const card = this.composer.card;
-    if (!card.size || !card.grid) return;
-    const [width, height] = card.size.split("x").map(Number);
-    this.show([new Unmasking(width, height, width / card.grid[card.grid.length - 1])]);
+    const image = blankOf(this.composer.card);
+    if (image) this.show([image]);
   }
 
   /** @param {Unmasking[]} images */
@@ -72,11 +70,11 @@ export class DrawView {
     const entry = this.entries[index];
     const shown = this.timeline.stages[index]?.unmasking;
     if (!entry || !shown?.picture || this.composer.button.disabled) return;
-    const { size: _, n: __, quality: ___, ...rest } = entry.body;
+    // What has no place in an edit of the whole picture goes.
+    const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
     const mask = new Mask(shown.width, shown.height);
     mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
     const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
-    const { strength: ____, share: _____, ...kept } = rest;
     const body = { ...kept, seed: dice(), mask_mode: "white" };
     /** @type {Order} */
     const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture, corner: { x: 0, y: 0 } };
@@ -176,10 +174,7 @@ export class DrawView {
  * @param {Values} card
  */
 function still(picture, card) {
-  const [width] = String(card.size ?? `${picture.width}`).split("x").map(Number);
-  const cell = card.grid ? width / card.grid[card.grid.length - 1] : picture.width;
-  const canvas = blank(1, 1);
-  const made = new Unmasking(picture.width, picture.height, cell, canvas);
+  const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
   made.finish(picture);
   return made;
 }

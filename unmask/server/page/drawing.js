@@ -2,7 +2,7 @@
 
 import { ApiError, bytes, draw } from "./api.js";
 import { make, put } from "./dom.js";
-import { Unmasking } from "./trace.js";
+import { Unmasking, cellOf } from "./trace.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./fields.js").Fields} Fields */
@@ -48,10 +48,8 @@ export async function request(order, card, signal, ear) {
     if (event.type.endsWith(".queued")) {
       ear.queued(event.ahead);
       const known = await card();
-      const size = known.size.split("x").map(Number);
-      const [width, height] = order.size ?? size;
-      const cell = size[0] / known.grid[known.grid.length - 1];
-      images = Array.from({ length: count }, () => new Unmasking(width, height, cell, order.base, order.corner));
+      const [width, height] = order.size ?? known.size.split("x").map(Number);
+      images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
       ear.begun(images);
       return;
     }

@@ -9,6 +9,7 @@ import { Mask } from "./mask.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
+import { cellOf } from "./trace.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./app.js").Studio} Studio */
@@ -199,7 +200,7 @@ export class EditView {
 
   /** Masked cells where the picture is to go on. @param {CanvasRenderingContext2D} pen @param {{width: number, height: number}} whole */
   _beyond(pen, whole) {
-    const cell = this.studio.cellOf(this.composer.card) || 8;
+    const cell = cellOf(this.composer.card) || 8;
     for (let y = 0; y < whole.height; y += cell) {
       for (let x = 0; x < whole.width; x += cell) {
         pen.fillStyle = ((x + y) / cell) % 2 ? "#41436b" : "#4a4d7a";
@@ -328,7 +329,7 @@ export class EditView {
       const inward = { left: "ArrowRight", right: "ArrowLeft", top: "ArrowDown", bottom: "ArrowUp" }[side];
       if (event.key !== outward && event.key !== inward) return;
       event.preventDefault();
-      const cell = this.studio.cellOf(this.composer.card) || 8;
+      const cell = cellOf(this.composer.card) || 8;
       this.extend(side, this.margins[side] + (event.key === outward ? cell : -cell));
     });
   }

@@ -1,13 +1,13 @@
 // The race: one prompt and seed through several settings, side by side.
 
 import { Composer } from "./composer.js";
-import { make, put } from "./dom.js";
+import { isStill, make, put } from "./dom.js";
 import { Report, request } from "./drawing.js";
 import { Fields, optionsOf, title } from "./fields.js";
 import { asLink } from "./files.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { Unmasking } from "./trace.js";
+import { blankOf } from "./trace.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./app.js").Studio} Studio */
@@ -60,7 +60,7 @@ class Lane {
     this.fields.element.setAttribute("aria-label", `Settings of lane ${number}`);
   }
 
-  /** @param {Unmasking} image @param {number} seconds */
+  /** @param {import("./trace.js").Unmasking} image @param {number} seconds */
   tell(image, seconds) {
     const sure = image.frames[image.last].sure.reduce((sum, level) => sum + level, 0) / image.frames[image.last].sure.length / 2.55;
     this.figures.textContent = `${seconds.toFixed(2)} s · ${image.passes.toFixed(1).replace(/\.0$/, "")} passes · ${image.last} steps · ${sure.toFixed(0)} % sure`;
@@ -99,11 +99,8 @@ export class RaceView {
   add(values) {
     if (this.lanes.length >= MOST) return;
     const lane = new Lane(this, values);
-    const { size, grid } = this.composer.card;
-    if (size && grid) {
-      const [width, height] = size.split("x").map(Number);
-      lane.stage.open(new Unmasking(width, height, width / grid[grid.length - 1]));
-    }
+    const image = blankOf(this.composer.card);
+    if (image) lane.stage.open(image);
     this.lanes.push(lane);
     put(this.list, lane.element);
     this._count();
@@ -152,7 +149,7 @@ export class RaceView {
       }
       this.report.say(`All ${this.lanes.length} lanes are drawn, with seed ${body.seed}.`);
       this.timeline.follow(this.lanes.map((lane) => lane.stage), true);
-      if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.timeline.leap();
+      if (isStill()) this.timeline.leap();
       else this.timeline.start();
     } catch (error) {
       running.element.removeAttribute("aria-busy");

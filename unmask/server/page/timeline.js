@@ -10,8 +10,7 @@ const STEP_MS = [45, 260];
 
 /** Moves stages together. Time is counted in steps, or in the ms in which they came. */
 export class Timeline {
-  /** @param {(view: import("./stage.js").View) => void} [onView] */
-  constructor(onView = () => {}) {
+  constructor() {
     /** @type {Stage[]} */
     this.stages = [];
     this.byClock = false;
@@ -32,7 +31,6 @@ export class Timeline {
       this.view = chosen;
       this.legend.replaceChildren();
       put(this.legend, legend(chosen));
-      onView(chosen);
     });
     /** @type {import("./stage.js").View} */
     this.view = "cells";

@@ -7,6 +7,22 @@ export const FIXED = "#", MASKED = ".", KEPT = "=", REVEALED = "+", TAKEN_BACK =
 /** @typedef {{signs: string[], sure: Uint8Array, at: number, passes: number}} Frame a state of all cells, `at` in ms */
 /** @typedef {CanvasImageSource & {width: number, height: number}} Picture */
 
+/** How many pixels a cell of a model has along a side; 0: not known yet. @param {import("./api.js").Values} card */
+export function cellOf(card) {
+  return card.size && card.grid ? Number(card.size.split("x")[0]) / card.grid[card.grid.length - 1] : 0;
+}
+
+/**
+ * What a model draws, as it is before the first step; null: not known yet.
+ * @param {import("./api.js").Values} card
+ */
+export function blankOf(card) {
+  const cell = cellOf(card);
+  if (!cell) return null;
+  const [width, height] = card.size.split("x").map(Number);
+  return new Unmasking(width, height, cell);
+}
+
 /** The states of one image. Frame 0 is before the first step. */
 export class Unmasking {
   /**
