@@ -1,23 +1,27 @@
 """A job as server-sent events: each change of it, until it has ended."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT
 from pydantic import BaseModel, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from unmask.errors import UnmaskError
-from unmask.server.http.errors import ErrorBody, error_body
+from unmask.server.http.errors import ErrorBody
 from unmask.server.http.forms import inlined
+from unmask.server.http.sse import (
+    KEEPALIVE_SECONDS,
+    STREAM_HEADERS,
+    STREAM_TYPE,
+    error_frame,
+    frame,
+)
 from unmask.server.jobs.job import Job
 from unmask.server.jobs.jobs import Jobs
 
-KEEPALIVE_SECONDS = 15.0
-ERROR = "error"
 Event = tuple[str, BaseModel]  # its name, and its data
 
 
@@ -30,11 +34,11 @@ def event_stream(data: Any, *names: str) -> dict[str, Any]:
         "type": "object",
         "required": ["event", "data"],
         "properties": {
-            "event": {"type": "string", "enum": [*names, ERROR]},
+            "event": {"type": "string", "enum": [*names, "error"]},
             "data": content,
         },
     }
-    return {"content": {"text/event-stream": {"schema": event}}}
+    return {"content": {STREAM_TYPE: {"schema": event}}}
 
 
 def job_events(
@@ -51,12 +55,12 @@ def job_events(
         try:
             while True:
                 if told:
-                    yield _frame(*tell(job))
+                    yield frame(*tell(job))
                 preview = None if show is None else jobs.preview(job)
                 if show is not None and preview is not None and preview.number >= shown:
                     shown = preview.number + 1
                     data = await run_in_threadpool(preview.encode)
-                    yield _frame(*show(job, preview.number, data))
+                    yield frame(*show(job, preview.number, data))
                 if job.has_ended:
                     break
                 before = job
@@ -69,12 +73,6 @@ def job_events(
                         yield KEEPALIVE_COMMENT
                 told = (job.status, job.progress) != (before.status, before.progress)
         except UnmaskError as error:
-            data = json.loads(bytes(error_body(error).body))
-            yield format_sse_event(event=ERROR, data_str=json.dumps(data))
+            yield error_frame(error)
 
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(frames(job), media_type="text/event-stream", headers=headers)
-
-
-def _frame(name: str, data: BaseModel) -> bytes:
-    return format_sse_event(event=name, data_str=data.model_dump_json(exclude_none=True))
+    return StreamingResponse(frames(job), media_type=STREAM_TYPE, headers=STREAM_HEADERS)

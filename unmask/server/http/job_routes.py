@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from unmask.errors import NotFoundError
 from unmask.server.http.door import sender_of
-from unmask.server.http.errors import ErrorBody
+from unmask.server.http.errors import ERRORS
+from unmask.server.http.forms import JsonReader
 from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
@@ -51,11 +52,12 @@ class WebhookBody(BaseModel):
     url: str = Field(max_length=LONGEST_URL, description="https, at a public address")
 
 
+WEBHOOK = JsonReader(WebhookBody)
+
+
 def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     """The routes of jobs; ``kinds`` know how their results are told."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
     def told(request: Request, job: Job) -> JobAnswer:
         if job.status != "completed":
@@ -67,8 +69,8 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     async def list_jobs(request: Request, query: Annotated[JobQuery, Query()]) -> JobList:
         """The jobs of the sender."""
         chosen = query.model_dump(exclude={"kind"})
-        kinds = None if query.kind is None else [query.kind]
-        page = await jobs.page(sender_of(request).name, kinds=kinds, **chosen)
+        only = None if query.kind is None else [query.kind]
+        page = await jobs.page(sender_of(request).name, kinds=only, **chosen)
         data = [told(request, job) for job in page.jobs]
         return JobList(
             data=data,
@@ -122,12 +124,12 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
 
 def make_webhook_router(jobs: Jobs) -> APIRouter:
     """The routes of what is called when a job has ended."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
-    @router.put("/v1/webhook")
-    async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
+    @router.put("/v1/webhook", openapi_extra=WEBHOOK.schema)
+    async def put_webhook(
+        request: Request, body: Annotated[WebhookBody, Depends(WEBHOOK)]
+    ) -> WebhookAnswer:
         """Call a URL whenever a job of the sender has ended. The secret that signs the calls is
         told here only, and is new each time."""
         hooks = await jobs.hooks()

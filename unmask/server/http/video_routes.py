@@ -17,7 +17,7 @@ from unmask.server.engine.face import EngineFace
 from unmask.server.http.answers import submit
 from unmask.server.http.bodies import Upload
 from unmask.server.http.door import meter_of, sender_of
-from unmask.server.http.errors import ErrorBody, error_response
+from unmask.server.http.errors import ERRORS, error_response
 from unmask.server.http.forms import JsonReader, UploadReader
 from unmask.server.http.job_answers import file_urls
 from unmask.server.http.job_events import event_stream, job_events
@@ -93,9 +93,7 @@ class VideoQuery(BaseModel):
 
 def make_video_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
     """The routes of videos, kept as jobs and drawn with the engine."""
-    router = APIRouter(
-        tags=["videos"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["videos"], responses=ERRORS)
     videos = _Videos(engine, settings, jobs)
 
     kept = partial(
@@ -179,6 +177,7 @@ def _add_reading(router: APIRouter, videos: "_Videos", jobs: Jobs) -> None:
     async def delete_video(request: Request, video_id: str) -> VideoDeleted:
         """Stop the work on a video, and forget it and its files."""
         job = await videos.find(request, video_id)
+        await jobs.cancel(job.owner, job.id)
         await jobs.remove(job.owner, job.id)
         return VideoDeleted(id=video_id)
 

@@ -143,12 +143,12 @@ class Jobs:
         return await self.find(owner, job_id)
 
     async def remove(self, owner: str, job_id: str) -> None:
-        """Forget a job and its files; one that has not ended is cancelled. NotFoundError."""
+        """Forget a job that has ended, and its files; another stays. NotFoundError."""
+        job = await self.find(owner, job_id)
         opened = await self._open()
-        job = await self.cancel(owner, job_id)
-        await run_in_threadpool(opened.store.remove, job.id)
-        await run_in_threadpool(opened.files.drop, job.id)
-        self._watches.tell(job.id)
+        if await run_in_threadpool(opened.store.remove, job.id):
+            await run_in_threadpool(opened.files.drop, job.id)
+            self._watches.tell(job.id)
 
     def preview(self, job: Job) -> Preview | None:
         """The last preview of a job that this process draws, if it has any."""
