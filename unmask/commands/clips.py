@@ -8,7 +8,7 @@ import typer
 from unmask.commands.drawing import Drawing, draws
 from unmask.commands.output import read_picture
 from unmask.commands.root import commands
-from unmask.commands.sources import clip_for, read_source, read_sources
+from unmask.commands.sources import Source, clip_for, read_source, read_sources
 from unmask.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,22 +18,6 @@ Seconds = Annotated[
     float | None, typer.Option(help="How long the clip is, to the nearest whole slot.")
 ]
 Frames = Annotated[int | None, typer.Option(help="How many frames it has, instead of --seconds.")]
-
-
-def _length(
-    info: "ModelInfo", seconds: float | None, frames: int | None, begun: bool = False
-) -> int:
-    """The frames that are asked for: if that is left open, as many as the model draws at once. The
-    one before all whole slots is left out if the clip has ``begun``."""
-    from unmask.pipeline import whole_slots
-
-    if seconds is not None and frames is not None:
-        raise RequestError("seconds and frames tell the same: give one of them", "frames")
-    if frames is not None:
-        return frames
-    assert info.frames is not None, "it is a model of clips"
-    further = info.frames - 1 if seconds is None else whole_slots(seconds, info.clip_slot)
-    return further if begun else 1 + further
 
 
 @commands.command()
@@ -46,17 +30,47 @@ def video(
         list[str] | None,
         typer.Option(help="A further scene with a prompt of its own.", metavar="PROMPT:SECONDS"),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A picture, or a clip that begins there, as frames of the clip; frame 0 is the "
+            "first.",
+            metavar="FRAME=FILE",
+        ),
+    ] = None,
     *,
     drawing: Drawing,
 ) -> None:
     """Draw a clip from PROMPT into a file. Several prompts make a file each, with a number in its
     name."""
+    from unmask.editing import pin
+
+    if at and then:
+        raise RequestError("at: it cannot be used with --then; leave one of them out", "at")
+    given = _pinned(at or [])
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = info.length(seconds, frames)
+        if given:
+            pictures = {frame: clip_for(info, source, "at") for frame, source in given.items()}
+            return {"edit": pin(pictures, length)}
         scenes = [_scene(text, info.clip_slot) for text in then or []]
-        return {"frames": _length(info, seconds, frames), "scenes": scenes}
+        return {"frames": length, "scenes": scenes}
 
     drawing.draw_clips(prompts, wanted)
+
+
+def _pinned(texts: list[str]) -> dict[int, Source]:
+    """The pictures and clips of FRAME=FILE, by their frame."""
+    given: dict[int, Source] = {}
+    for text in texts:
+        number, equals, path = text.partition("=")
+        if not (equals and path and number.strip().isdecimal()):
+            raise RequestError(f"at {text[:80]!r}: give FRAME=FILE, as 6=end.png", "at")
+        if int(number) in given:
+            raise RequestError(f"at: frame {int(number)} is given twice; once is enough", "at")
+        given[int(number)] = read_source(Path(path), "at")
+    return given
 
 
 def _scene(text: str, slot: int) -> "Scene":
@@ -88,7 +102,7 @@ def animate(
     first = read_picture(picture)
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames)
+        length = info.length(seconds, frames)
         if length < 2:
             raise RequestError(
                 f"frames is {length}; the least is 2, the first of which is the picture", "frames"
@@ -117,7 +131,7 @@ def interpolate(
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
         ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
-        return {"edit": editing.interpolate(*ends, _length(info, seconds, frames))}
+        return {"edit": editing.interpolate(*ends, info.length(seconds, frames))}
 
     drawing.draw_clips([prompt], wanted)
 
@@ -140,7 +154,7 @@ def extend(
     source = read_source(clip, "clip")
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        more = _length(info, seconds, frames, begun=True)
+        more = info.length(seconds, frames, begun=True)
         return {"edit": editing.extend(clip_for(info, source, "clip"), more)}
 
     drawing.draw_clips([prompt], wanted)

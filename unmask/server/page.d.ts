@@ -1,6 +1,7 @@
 // What the files of page/ call things; tsc reads it, and no browser.
 
 type Studio = import("./page/app.js").Studio;
+type Composer = import("./page/composer.js").Composer;
 type Fields = import("./page/fields.js").Fields;
 type Stage = import("./page/stage.js").Stage;
 type Unmasking = import("./page/trace.js").Unmasking;
@@ -31,6 +32,7 @@ type Order = {
   size: [number, number] | null; // of the result; null: what the model draws
   base: Picture | null; // what is drawn over
   corner: Point; // where it lies in the result
+  judge?: boolean; // whether the model's judge is asked
 };
 type Result = { blob: Blob; picture: ImageBitmap; unmasking: Unmasking; values: Values };
 

@@ -31,7 +31,7 @@ from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Progress, Ticket
 from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
-from unmask.store import default_model
+from unmask.store import served_models
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class EngineOptions:
     def of(cls, settings: Settings) -> "EngineOptions":
         """The options that the operator's settings ask for."""
         return cls(
-            models=tuple(dict.fromkeys([settings.model or default_model(), *settings.more_models])),
+            models=served_models(settings.model, settings.more_models),
             devices=(settings.device, *settings.more_devices),
             max_queue=settings.max_queue,
             max_wait_seconds=settings.max_wait_seconds,

@@ -1,19 +1,17 @@
 """From a request that was checked to its answer: one body, or events in OpenAI's shape."""
 
 import asyncio
-import base64
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import parameters, size_text
+from unmask.encoding import base_64, parameters, size_text
 from unmask.pipeline import Generated
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
@@ -27,16 +25,25 @@ from unmask.server.http.answer_schemas import (
     PreviewEvent,
     Timings,
 )
-from unmask.server.http.errors import error_body
-from unmask.server.http.order import Order
+from unmask.server.http.order import DrawingOrder, Order
+from unmask.server.http.sse import (
+    KEEPALIVE_SECONDS,
+    STREAM_HEADERS,
+    STREAM_TYPE,
+    error_frame,
+    frame,
+)
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
 from unmask.server.jobs.job import Job
 
-KEEPALIVE_SECONDS = 15.0
-
 
 async def submit(
-    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
+    engine: EngineFace,
+    order: DrawingOrder,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    previews: int = 0,
+    watched: bool = False,
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
@@ -44,8 +51,8 @@ async def submit(
         key=order.key,
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
-        previews=order.body.partial_images or 0,
-        watched=bool(order.body.trace),
+        previews=previews,
+        watched=watched,
         on_event=on_event,
     )
 
@@ -122,17 +129,11 @@ def stored_answer(job: Job) -> ImagesAnswer:
     return ImageAnswer.model_validate(job.answer)
 
 
-def base_64(data: bytes) -> str:
-    """Bytes as JSON holds them."""
-    return base64.b64encode(data).decode()
-
-
 class EventStream(StreamingResponse):
     """A stream of server-sent events, whose work is given up when its client leaves."""
 
     def __init__(self, events: AsyncIterator[bytes], work: "asyncio.Task[Generated]") -> None:
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+        super().__init__(events, media_type=STREAM_TYPE, headers=STREAM_HEADERS)
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +151,10 @@ async def stream(engine: EngineFace, order: Order) -> EventStream:
     if order.body.trace:
         check_traced(order.weighed.cost)
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
-    work = asyncio.create_task(submit(engine, order, heard.put_nowait))
+    previews, watched = order.body.partial_images or 0, bool(order.body.trace)
+    work = asyncio.create_task(
+        submit(engine, order, heard.put_nowait, previews=previews, watched=watched)
+    )
     work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
         taken = await heard.get()  # an engine tells of 0 steps when it takes a request
@@ -195,7 +199,7 @@ async def _events(
         for position, image in enumerate(work.result().images):
             yield await run_in_threadpool(_completed, kind, order, position, image)
     except Exception as error:
-        yield _frame("error", json.loads(bytes(error_body(error).body)))
+        yield error_frame(error)
 
 
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
@@ -239,8 +243,4 @@ def _common(name: str, order: Order, index: int) -> dict[str, Any]:
 
 
 def _event(event: PreviewEvent | CompletedEvent | QueuedEvent | TraceEvent) -> bytes:
-    return _frame(event.type, event.model_dump(exclude_none=True))
-
-
-def _frame(name: str, data: dict[str, Any]) -> bytes:
-    return format_sse_event(event=name, data_str=json.dumps(data))
+    return frame(event.type, event)

@@ -1,20 +1,17 @@
 """The routes of jobs, of the files that they leave, and of the webhook that tells of them."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from unmask.errors import NotFoundError, UnmaskError
+from unmask.errors import NotFoundError
 from unmask.server.http.door import sender_of
-from unmask.server.http.errors import ErrorBody, error_body
-from unmask.server.http.forms import inlined
+from unmask.server.http.errors import ERRORS
+from unmask.server.http.forms import JsonReader
 from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
@@ -23,25 +20,12 @@ from unmask.server.http.job_answers import (
     file_urls,
     job_answer,
 )
+from unmask.server.http.job_events import event_stream, job_events
 from unmask.server.jobs.job import Job, Status
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.webhooks import LONGEST_URL
 
-KEEPALIVE_SECONDS = 15.0
-EVENT: Any = JobAnswer | ErrorBody
-EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["job", "error"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization")),
-        },
-    },
-}
 RESULT_HEADERS = {
     "cache-control": "private, max-age=300",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -68,11 +52,12 @@ class WebhookBody(BaseModel):
     url: str = Field(max_length=LONGEST_URL, description="https, at a public address")
 
 
+WEBHOOK = JsonReader(WebhookBody)
+
+
 def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     """The routes of jobs; ``kinds`` know how their results are told."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
     def told(request: Request, job: Job) -> JobAnswer:
         if job.status != "completed":
@@ -83,7 +68,9 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get("/v1/jobs", response_model_exclude_none=True)
     async def list_jobs(request: Request, query: Annotated[JobQuery, Query()]) -> JobList:
         """The jobs of the sender."""
-        page = await jobs.page(sender_of(request).name, **query.model_dump())
+        chosen = query.model_dump(exclude={"kind"})
+        only = None if query.kind is None else [query.kind]
+        page = await jobs.page(sender_of(request).name, kinds=only, **chosen)
         data = [told(request, job) for job in page.jobs]
         return JobList(
             data=data,
@@ -109,29 +96,12 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get(
         "/v1/jobs/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}}},
+        responses={200: event_stream(JobAnswer, "job")},
     )
     async def events(request: Request, job_id: str) -> Response:
         """The job now, and after each change until it has ended, as server-sent events."""
         job = await jobs.find(sender_of(request).name, job_id)
-
-        async def frames(job: Job) -> AsyncIterator[bytes]:
-            try:
-                yield _frame("job", told(request, job))
-                while not job.has_ended:
-                    try:
-                        async with asyncio.timeout(KEEPALIVE_SECONDS):
-                            job = await jobs.next_change(job)
-                    except TimeoutError:
-                        yield KEEPALIVE_COMMENT
-                        continue
-                    yield _frame("job", told(request, job))
-            except UnmaskError as error:
-                data = json.loads(bytes(error_body(error).body))
-                yield format_sse_event(event="error", data_str=json.dumps(data))
-
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(frames(job), media_type="text/event-stream", headers=headers)
+        return job_events(jobs, job, lambda job: ("job", told(request, job)))
 
     @router.get(
         "/v1/results/{job_id}/{name}",
@@ -154,12 +124,12 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
 
 def make_webhook_router(jobs: Jobs) -> APIRouter:
     """The routes of what is called when a job has ended."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
-    @router.put("/v1/webhook")
-    async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
+    @router.put("/v1/webhook", openapi_extra=WEBHOOK.schema)
+    async def put_webhook(
+        request: Request, body: Annotated[WebhookBody, Depends(WEBHOOK)]
+    ) -> WebhookAnswer:
         """Call a URL whenever a job of the sender has ended. The secret that signs the calls is
         told here only, and is new each time."""
         hooks = await jobs.hooks()
@@ -183,7 +153,3 @@ def make_webhook_router(jobs: Jobs) -> APIRouter:
             raise NotFoundError("there is no webhook", "webhook")
 
     return router
-
-
-def _frame(name: str, answer: JobAnswer) -> bytes:
-    return format_sse_event(event=name, data_str=answer.model_dump_json(exclude_none=True))

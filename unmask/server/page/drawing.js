@@ -3,6 +3,7 @@
 import { ApiError, bytes, draw } from "./api.js";
 import { make, put } from "./dom.js";
 import { Unmasking, cellOf } from "./trace.js";
+import { warningList } from "./warnings.js";
 
 const PREVIEWS = 3; // the most that a stream has
 
@@ -15,7 +16,7 @@ const PREVIEWS = 3; // the most that a stream has
  * @returns {Promise<{results: Result[], seconds: number}>}
  */
 export async function request(order, card, signal, ear) {
-  const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS };
+  const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
   const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
   /** @type {Unmasking[]} */
   let images = [];
@@ -76,6 +77,11 @@ export class Report {
     clearInterval(this.timer);
     this.element.className = "report";
     this.element.textContent = words;
+  }
+
+  /** Add what the server warns of to what was said. @param {any} warnings @param {Composer} composer */
+  warn(warnings, composer) {
+    if (warnings?.length) put(this.element, warningList(warnings, composer));
   }
 
   /** @param {unknown} error @param {{fault: Fields["fault"]}[]} fields those that the error may name one of @param {() => void} retry */

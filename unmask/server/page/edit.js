@@ -248,6 +248,7 @@ export class EditView {
       this.beforeEdit = order.base;
       this._fresh();
       this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${order.body.seed}. It is the next picture now.`);
+      this.report.warn(results[0].values.warnings, this.composer);
       this.actions.replaceChildren(resultActions(this.studio, entry, "edit"));
     }, { retry: () => this.draw(), fields: () => [this.fields], failed });
   }
