@@ -2,11 +2,10 @@
 
 import { animated } from "./apng.js";
 import { ApiError, bytes, draw, hear, send } from "./api.js";
-import { Composer } from "./composer.js";
-import { blank, context, isStill, make, put, quiet, segments } from "./dom.js";
+import { blank, context, isStill, make, put, quiet } from "./dom.js";
 import { Report } from "./drawing.js";
-import { Fields, optionsOf } from "./fields.js";
 import { asFile, nameOf, save, VIDEOS } from "./files.js";
+import { ModesComposer } from "./modes.js";
 import { Painter } from "./painter.js";
 import { copies } from "./results.js";
 import { Controls } from "./timeline.js";
@@ -15,12 +14,12 @@ const EDITS = `${VIDEOS}/edits`;
 const PREVIEWS = 16; // the most that a clip's events have
 const WAIT_MS = 2000; // before a server that is gone is asked again
 const NOT_HERE = ["size", "fps", "previews"];
-const MODES = /** @type {Record<string, {label: string, verb: string, path: string, fields: string[], says: string}>} */ ({
+const MODES = {
   new: { label: "New", verb: "Draw", path: VIDEOS, fields: ["seconds"], says: "A clip from a prompt. It may begin and end with pictures of yours." },
   extend: { label: "Go on", verb: "Go on", path: `${VIDEOS}/extensions`, fields: ["seconds"], says: "So many seconds more; what is there stays." },
   paint: { label: "Paint over", verb: "Draw the edit", path: EDITS, fields: ["strength"], says: "Paint on a frame what shall be drawn anew, and say in which frames." },
   revise: { label: "Revise", verb: "Draw the edit", path: EDITS, fields: ["share"], says: "The whole clip moves towards the prompt, step by step." },
-});
+};
 
 /** A picture that the clip is to begin or end with. */
 class Well {
@@ -55,10 +54,10 @@ export class ClipsView {
   /** @param {Studio} studio */
   constructor(studio) {
     this.studio = studio;
-    this.composer = new Composer(studio, `/${VIDEOS}`, { verb: "Draw", without: [...NOT_HERE, "seconds"], fits: drawsClips }, () => this.draw());
+    const defaults = () => ({ seconds: this.composer.mode === "extend" ? 1 : 2, share: 0.5 }), about = { label: "What to draw", without: [...NOT_HERE, "seconds"], fits: drawsClips };
+    this.composer = new ModesComposer(studio, MODES, about, defaults, () => this.chosen(), () => this.draw());
     this.composer.prompt.placeholder = "What shall be seen, and how does it move? Such as: a red car moves to the right";
     this.report = new Report();
-    this.mode = "new";
     /** @type {{video: Values, sheet: ImageBitmap, width: number, height: number} | null} */
     this.clip = null;
     /** @type {ImageBitmap[]} the key frames, as they were on the way */
@@ -66,17 +65,13 @@ export class ClipsView {
     this.slots = 1;
     this.frame = 0;
     this.tick = 0;
-    this.fields = new Fields([]);
     const act = () => this.paint();
     this.first = new Well("First picture", act);
     this.last = new Well("Last picture", act);
-    this.modes = segments("What to draw", Object.fromEntries(Object.entries(MODES).map(([name, { label }]) => [name, label])), "new", (mode) => this.choose(mode));
-    this.says = make("p", "hint");
-    this.own = make("div", "fields");
     this.wells = make("div", "row", this.first.element, this.last.element);
-    put(this.composer.extra, this.modes.element, this.says, this.own, this.wells);
+    put(this.composer.extra, this.wells);
 
-    this.painter = new Painter(() => this.mode === "paint" && this.clip !== null && !this.tick, act);
+    this.painter = new Painter(() => this.composer.mode === "paint" && this.clip !== null && !this.tick, act);
     this.canvas = this.painter.canvas;
     const range = (/** @type {string} */ label, /** @type {() => void} */ oninput) => make("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": label, oninput });
     this.from = range("The first frame that is painted over", act);
@@ -96,21 +91,14 @@ export class ClipsView {
       make("section", { class: "work", "aria-label": "Clip" },
         make("p", "lead", "A clip is drawn in slots, each some frames long, all at once: the row below shows their key frames, grey where nothing is revealed yet."),
         this.painter.toolbar, this.screen, this.player, this.report.element, this.actions));
-    this.choose("new");
+    this.composer.choose("new");
   }
 
-  /** @param {string} mode */
-  choose(mode) {
-    const { path, fields, says, verb } = MODES[mode];
-    this.mode = mode;
-    const given = this.fields.read();
-    this.fields = new Fields(optionsOf(this.studio.document, `/${path}`, this.composer.card), fields);
-    this.fields.write({ seconds: mode === "extend" ? 1 : 2, share: 0.5, ...given });
-    this.own.replaceChildren(this.fields.element);
-    this.says.textContent = says;
+  /** Another thing to draw was chosen. */
+  chosen() {
+    const { mode } = this.composer;
     this.wells.hidden = mode !== "new";
     this.painter.toolbar.hidden = mode !== "paint";
-    this.composer.button.textContent = verb;
     this.canvas.setAttribute("role", mode === "paint" ? "application" : "img");
     if (mode === "paint") this.stop();
     this.paint();
@@ -185,7 +173,7 @@ export class ClipsView {
     if (this.partly) this._slot(pen, slot);
     else this._frame(pen, this.frame);
     const [from, to] = this._span();
-    if (this.mode === "paint" && !this.partly && !this.tick && this.frame >= from && this.frame <= to) {
+    if (this.composer.mode === "paint" && !this.partly && !this.tick && this.frame >= from && this.frame <= to) {
       pen.scale(scale, scale);
       this.painter.paint(pen);
     }
@@ -193,7 +181,7 @@ export class ClipsView {
     this.player.hidden = this.screen.hidden = false;
     const words = this.clip ? `Frame ${this.frame + 1} of ${this.count} · ${(this.frame / this.clip.video.fps).toFixed(2)} s` : `Slot ${slot + 1} of ${this.slots}`;
     this.controls.tell(this.tick > 0, this.frame, this.count - 1, words);
-    this.canvas.setAttribute("aria-label", this.mode === "paint" ? `${words}. Arrow keys move the brush, Space paints, Control and Z undoes.` : words);
+    this.canvas.setAttribute("aria-label", this.composer.mode === "paint" ? `${words}. Arrow keys move the brush, Space paints, Control and Z undoes.` : words);
     this.unmasking.hidden = !this.strips.length;
     this._slots(slot);
   }
@@ -222,18 +210,17 @@ export class ClipsView {
 
   /** The request that the form asks for. */
   async _order() {
-    const { path } = MODES[this.mode];
-    const body = /** @type {Values} */ ({ ...this.composer.read(), ...this.fields.read() });
+    const { route: path, mode } = this.composer, body = this.composer.read();
     /** @type {Record<string, Blob>} */
     const files = {};
-    if (this.mode === "new") {
+    if (mode === "new") {
       if (this.last.given) return this._between(body, this.last.given.picture);
       if (this.first.given) files.input_reference = this.first.given.blob;
       return { path, body, files };
     }
     if (!this.clip) throw new Error("There is no clip yet: draw one first, or take one of the history.");
     body.video = { id: this.clip.video.id };
-    if (this.mode === "paint") {
+    if (mode === "paint") {
       const drawn = this.painter.drawn(), none = filled(drawn.width, drawn.height, "black"), [from, to] = this._span();
       const masks = Array.from({ length: this.count }, (_, i) => (i >= from && i <= to ? drawn : none));
       files.mask = await animated(masks, Number(this.clip.video.fps));
@@ -260,7 +247,7 @@ export class ClipsView {
       this.way.max = "0";
       this.paint();
     };
-    await this.composer.run(this.report, (signal) => this._draw(signal), { retry: () => this.draw(), fields: () => [this.fields], failed });
+    await this.composer.run(this.report, (signal) => this._draw(signal), { retry: () => this.draw(), failed });
   }
 
   /** @param {AbortSignal} signal */
@@ -376,7 +363,7 @@ export class ClipsView {
   async open(entry) {
     if (!entry.sheet) {
       await (this.first.given ? this.last : this.first).take(entry.blob);
-      this.modes.choose("new");
+      this.composer.choice.choose("new");
       return;
     }
     this.composer.write({ ...entry.body, model: entry.values.model });
@@ -389,13 +376,11 @@ export class ClipsView {
   /** @param {Values} settings */
   write(settings) {
     this.composer.write(settings);
-    if (MODES[settings.mode]) this.modes.choose(settings.mode);
-    this.fields.write({ ...this.fields.read(), ...settings });
   }
 
   /** What a link to this view holds; no picture and no clip is in it. */
   settings() {
-    return { ...this.composer.settings(), ...this.fields.read(), mode: this.mode };
+    return this.composer.settings();
   }
 }
 

@@ -1,10 +1,9 @@
 // The view that edits: a picture, a mask painted on it, a frame dragged beyond it, and what comes of it.
 
-import { Composer } from "./composer.js";
-import { arrow, context, make, put, segments } from "./dom.js";
+import { arrow, context, make, segments } from "./dom.js";
 import { Report, request } from "./drawing.js";
-import { Fields, optionsOf } from "./fields.js";
 import { asFile } from "./files.js";
+import { ModesComposer } from "./modes.js";
 import { Painter } from "./painter.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
@@ -16,12 +15,13 @@ const SIDES = /** @type {Side[]} */ (["left", "right", "top", "bottom"]);
 const NONE = { left: 0, right: 0, top: 0, bottom: 0 };
 const NOT_HERE = ["n", "size", "quality", "strength", "share", "feather"];
 // What each way of editing sends beside what all have; the fields themselves are the server's.
-const MODES = /** @type {Record<string, {label: string, path: string, fields: string[], says: string}>} */ ({
-  paint: { label: "Paint over", path: EDITS, fields: ["feather"], says: "Paint what shall be drawn anew; the rest stays as it is, to the pixel." },
-  extend: { label: "Extend", path: OUTPAINT, fields: [...SIDES, "feather"], says: "Drag the handles at the sides: what lies beyond the picture is drawn." },
-  vary: { label: "Vary", path: EDITS, fields: ["strength", "feather"], says: "A share of the cells, chosen at random, is drawn anew; paint to bound where." },
-  revise: { label: "Revise", path: EDITS, fields: ["share", "feather"], says: "The whole picture moves towards the prompt, step by step; paint to bound where." },
-});
+const verb = "Draw the edit";
+const MODES = {
+  paint: { label: "Paint over", verb, path: EDITS, fields: ["feather"], says: "Paint what shall be drawn anew; the rest stays as it is, to the pixel." },
+  extend: { label: "Extend", verb, path: OUTPAINT, fields: [...SIDES, "feather"], says: "Drag the handles at the sides: what lies beyond the picture is drawn." },
+  vary: { label: "Vary", verb, path: EDITS, fields: ["strength", "feather"], says: "A share of the cells, chosen at random, is drawn anew; paint to bound where." },
+  revise: { label: "Revise", verb, path: EDITS, fields: ["share", "feather"], says: "The whole picture moves towards the prompt, step by step; paint to bound where." },
+};
 
 export class EditView {
   takes = true; // pictures that are dropped
@@ -29,13 +29,13 @@ export class EditView {
   /** @param {Studio} studio */
   constructor(studio) {
     this.studio = studio;
-    this.composer = new Composer(studio, `/${EDITS}`, { verb: "Draw the edit", without: NOT_HERE }, () => this.draw());
+    const defaults = () => ({ strength: 0.5, share: 0.5, ...(this.extends ? this.margins : {}) });
+    this.composer = new ModesComposer(studio, MODES, { label: "Kind of edit", without: NOT_HERE }, defaults, () => this.chosen(), () => this.draw());
     this.composer.prompt.placeholder = "What shall be there? It may be empty.";
     this.report = new Report();
     this.stage = new Stage("The edited picture");
     this.timeline = new Timeline();
     this.actions = make("div", "actions");
-    this.mode = "paint";
     /** @type {"edit" | "steps" | "compare"} */
     this.shown = "edit";
     /** @type {Record<Side, number>} */
@@ -44,14 +44,9 @@ export class EditView {
     this.source = null;
     /** @type {Picture | null} */
     this.beforeEdit = null;
-    this.fields = new Fields([]);
     this.file = make("input", { type: "file", accept: "image/png,image/jpeg,image/webp", id: "open-file", class: "unseen",
       onchange: () => this.file.files?.[0] && this.studio.take(this.file.files[0], "edit") });
-    this.modes = segments("Kind of edit", Object.fromEntries(Object.entries(MODES).map(([name, { label }]) => [name, label])), "paint", (mode) => this.choose(mode));
-    this.says = make("p", "hint");
-    this.own = make("div", "fields");
-    put(this.composer.extra, this.modes.element, this.says, this.own);
-    this.painter = new Painter(() => this.source !== null && this.mode !== "extend" && this.shown === "edit", () => this.paint());
+    this.painter = new Painter(() => this.source !== null && !this.extends && this.shown === "edit", () => this.paint());
     this.canvas = this.painter.canvas;
     this.handles = /** @type {Record<Side, HTMLButtonElement>} */ (Object.fromEntries(SIDES.map((side) => [side,
       make("button", { class: `handle ${side}`, "aria-label": `Extend the ${side}: drag, or use the arrow keys` })])));
@@ -65,22 +60,20 @@ export class EditView {
     this.element = make("div", "view", this.composer.element,
       make("section", { class: "work", "aria-label": "Picture" }, this.file, this.drop, this.bench, this.report.element, this.actions));
     for (const side of SIDES) this._drag(side);
-    this.choose("paint");
+    this.composer.choose("paint");
   }
 
-  /** @param {string} mode */
-  choose(mode) {
-    this.mode = mode;
-    const { path, fields, says } = MODES[mode];
-    const given = this.fields.read();
-    this.fields = new Fields(optionsOf(this.studio.document, `/${path}`, this.composer.card), fields);
-    this.fields.write({ strength: 0.5, share: 0.5, ...given, ...(mode === "extend" ? this.margins : {}) });
-    this.own.replaceChildren(this.fields.element);
-    this.says.textContent = says;
-    this.frame.dataset.mode = mode;
-    this.painter.toolbar.hidden = mode === "extend" || this.shown !== "edit";
+  /** Whether the frame is drawn beyond the picture. */
+  get extends() {
+    return this.composer.mode === "extend";
+  }
+
+  /** Another kind of edit was chosen. */
+  chosen() {
+    this.frame.dataset.mode = this.composer.mode;
+    this.painter.toolbar.hidden = this.extends || this.shown !== "edit";
     for (const side of SIDES) {
-      this.fields.fields.get(side)?.input.addEventListener("input", (event) => {
+      this.composer.own.fields.get(side)?.input.addEventListener("input", (event) => {
         if (event.isTrusted) this.extend(side, Number(/** @type {HTMLInputElement} */ (event.target).value) || 0, false);
       });
     }
@@ -102,7 +95,7 @@ export class EditView {
     if (!this.source) return;
     this.painter.clean(this.source.picture.width, this.source.picture.height);
     this.margins = { ...NONE };
-    this.fields.write({ ...this.fields.read(), ...(this.mode === "extend" ? this.margins : {}) });
+    this.composer.own.write({ ...this.composer.own.read(), ...this.margins });
     this.drop.hidden = true;
     this.bench.hidden = false;
   }
@@ -110,7 +103,7 @@ export class EditView {
   /** @param {"edit" | "steps" | "compare"} view */
   look(view) {
     this.shown = view;
-    this.painter.toolbar.hidden = this.mode === "extend" || view !== "edit";
+    this.painter.toolbar.hidden = this.extends || view !== "edit";
     this.frame.hidden = view === "steps";
     this.frame.dataset.view = view;
     /** @type {HTMLElement} */ (this.stage.element.parentElement).hidden = view !== "steps";
@@ -121,7 +114,7 @@ export class EditView {
   /** Give the frame another margin. @param {Side} side @param {number} pixels @param {boolean} tells whether the field is to follow */
   extend(side, pixels, tells = true) {
     this.margins[side] = Math.max(0, Math.round(pixels));
-    const field = this.fields.fields.get(side);
+    const field = this.composer.own.fields.get(side);
     if (tells && field) field.value = this.margins[side];
     this.paint();
   }
@@ -129,7 +122,7 @@ export class EditView {
   /** How large the frame is, in pixels of the picture. */
   get whole() {
     const { width, height } = this.source?.picture ?? { width: 1, height: 1 };
-    const { left, right, top, bottom } = this.mode === "extend" && this.shown === "edit" ? this.margins : NONE;
+    const { left, right, top, bottom } = this.extends && this.shown === "edit" ? this.margins : NONE;
     return { x: left, y: top, width: width + left + right, height: height + top + bottom };
   }
 
@@ -147,10 +140,10 @@ export class EditView {
       this._compare(pen, picture, whole);
       return;
     }
-    if (this.mode === "extend") this._beyond(pen, whole);
+    if (this.extends) this._beyond(pen, whole);
     pen.clearRect(whole.x, whole.y, picture.width, picture.height);
     pen.drawImage(picture, whole.x, whole.y);
-    if (this.mode !== "extend") this.painter.paint(pen);
+    if (!this.extends) this.painter.paint(pen);
   }
 
   /** @param {Pen} pen @param {ImageBitmap} picture @param {{width: number, height: number}} whole */
@@ -185,40 +178,37 @@ export class EditView {
   _drag(side) {
     const handle = this.handles[side];
     const across = side === "left" || side === "right", sign = side === "left" || side === "top" ? -1 : 1;
-    handle.addEventListener("pointerdown", (event) => {
+    handle.onpointerdown = (event) => {
       if (!this.source) return;
       handle.setPointerCapture(event.pointerId);
       const from = across ? event.clientX : event.clientY, had = this.margins[side];
       const scale = this.whole.width / this.canvas.getBoundingClientRect().width;
       const move = (/** @type {PointerEvent} */ moved) => this.extend(side, had + ((across ? moved.clientX : moved.clientY) - from) * sign * scale);
-      handle.addEventListener("pointermove", move);
-      const end = () => handle.removeEventListener("pointermove", move);
-      handle.addEventListener("pointerup", end, { once: true });
-      handle.addEventListener("pointercancel", end, { once: true });
-    });
-    handle.addEventListener("keydown", (event) => {
+      handle.onpointermove = move;
+      handle.onpointerup = handle.onpointercancel = () => (handle.onpointermove = null);
+    };
+    handle.onkeydown = (event) => {
       const by = sign * (arrow(event.key)?.[across ? 0 : 1] ?? 0);
       if (!by) return;
       event.preventDefault();
       const cell = cellOf(this.composer.card) || 8;
       this.extend(side, this.margins[side] + by * cell);
-    });
+    };
   }
 
   /** The request that the form asks for. @returns {Promise<Order>} */
   async _order() {
     if (!this.source) throw new Error("Open a picture first: drop one here, paste it, or take one of the history.");
-    const { picture, blob } = this.source, extends_ = this.mode === "extend", { left, right, top, bottom } = extends_ ? this.margins : NONE;
-    const given = this.fields.read(), masked = this.mode === "paint" || !(extends_ || this.painter.mask.isEmpty);
-    if (!masked && !extends_) delete given.feather; // it softens the edge of a mask
-    const body = { ...this.composer.read(), ...given };
+    const { picture, blob } = this.source, { left, right, top, bottom } = this.extends ? this.margins : NONE;
+    const body = this.composer.read(), masked = this.composer.mode === "paint" || !(this.extends || this.painter.mask.isEmpty);
+    if (!masked && !this.extends) delete body.feather; // it softens the edge of a mask
     /** @type {Record<string, Blob>} */
     const files = { image: blob };
     if (masked) {
       files.mask = await asFile(this.painter.drawn());
       body.mask_mode = "white";
     }
-    return { path: MODES[this.mode].path, body, files, base: picture, corner: { x: left, y: top }, size: [picture.width + left + right, picture.height + top + bottom] };
+    return { path: this.composer.route, body, files, base: picture, corner: { x: left, y: top }, size: [picture.width + left + right, picture.height + top + bottom] };
   }
 
   async draw() {
@@ -250,26 +240,24 @@ export class EditView {
       this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${order.body.seed}. It is the next picture now.`);
       this.report.warn(results[0].values.warnings, this.composer);
       this.actions.replaceChildren(resultActions(this.studio, entry, "edit"));
-    }, { retry: () => this.draw(), fields: () => [this.fields], failed });
+    }, { retry: () => this.draw(), failed });
   }
 
   /** @param {Entry} entry */
   async open(entry) {
-    await this.load(entry.blob);
     this.composer.write({ ...entry.body, seed: undefined });
+    await this.load(entry.blob);
     this.actions.replaceChildren(resultActions(this.studio, entry, "edit"));
   }
 
   /** @param {Values} settings */
   write(settings) {
     this.composer.write(settings);
-    if (typeof settings.mode === "string" && MODES[settings.mode]) this.modes.choose(settings.mode);
-    this.fields.write({ ...this.fields.read(), ...settings });
   }
 
   /** What a link to this view holds; the picture itself is not in it. */
   settings() {
-    return { ...this.composer.settings(), ...this.fields.read(), mode: this.mode };
+    return this.composer.settings();
   }
 
   placed = { x: 0, y: 0 };

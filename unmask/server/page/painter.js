@@ -94,7 +94,7 @@ export class Painter {
   _listen() {
     const { canvas } = this;
     let down = false;
-    canvas.addEventListener("pointerdown", (event) => {
+    canvas.onpointerdown = (event) => {
       if (event.button || !this.isOn()) return;
       canvas.setPointerCapture(event.pointerId);
       down = true;
@@ -102,8 +102,8 @@ export class Painter {
       this.line = [this._point(event)];
       if (this.tool !== "lasso") this._stroke(this.line[0], this.line[0]);
       this.onChange();
-    });
-    canvas.addEventListener("pointermove", (event) => {
+    };
+    canvas.onpointermove = (event) => {
       if (!this.isOn()) return;
       const point = this._point(event), before = this.line[this.line.length - 1];
       this.brush = point;
@@ -112,7 +112,7 @@ export class Painter {
         if (this.tool !== "lasso") this._stroke(before, point);
       }
       this.onChange();
-    });
+    };
     const up = () => {
       if (!down) return;
       down = false;
@@ -120,8 +120,8 @@ export class Painter {
       this.line = [];
       this.onChange();
     };
-    canvas.addEventListener("pointerup", up);
-    canvas.addEventListener("pointercancel", up);
+    canvas.onpointerup = up;
+    canvas.onpointercancel = up;
     for (const left of ["pointerleave", "blur"]) {
       canvas.addEventListener(left, () => {
         if (down || !this.brush) return;
@@ -129,7 +129,7 @@ export class Painter {
         this.onChange();
       });
     }
-    canvas.addEventListener("keydown", (event) => this._key(event));
+    canvas.onkeydown = (event) => this._key(event);
   }
 
   /** @param {KeyboardEvent} event */

@@ -200,37 +200,37 @@ export class Stage {
 
   _listen() {
     const { canvas } = this;
-    canvas.addEventListener("pointerdown", (event) => {
+    canvas.onpointerdown = (event) => {
       const place = this._placeAt(event);
       if (place < 0 || event.button) return;
       canvas.setPointerCapture(event.pointerId);
       this.picking = true;
       this.picked.add(place);
       this.paint();
-    });
-    canvas.addEventListener("pointermove", (event) => {
+    };
+    canvas.onpointermove = (event) => {
       const place = this._placeAt(event);
       if (this.picking && place >= 0) this.picked.add(place);
       if (event.pointerType === "mouse") this.cursor = place;
       this._tell();
       this.paint();
-    });
-    canvas.addEventListener("pointerup", () => this._pick());
-    canvas.addEventListener("pointercancel", () => {
+    };
+    canvas.onpointerup = () => this._pick();
+    canvas.onpointercancel = () => {
       this.picking = false;
       this.picked.clear();
       this.paint();
-    });
-    canvas.addEventListener("pointerleave", () => {
+    };
+    canvas.onpointerleave = () => {
       if (!this.picking) this.cursor = -1;
       this._tell();
       this.paint();
-    });
-    canvas.addEventListener("blur", () => {
+    };
+    canvas.onblur = () => {
       this.cursor = -1;
       this.paint();
-    });
-    canvas.addEventListener("keydown", (event) => this._key(event));
+    };
+    canvas.onkeydown = (event) => this._key(event);
   }
 
   /** @param {KeyboardEvent} event */
