@@ -26,13 +26,13 @@ type Option = { name: string; types: string[]; meaning: string; schema: Values; 
 type Frame = { signs: string[]; sure: Uint8Array; at: number /* ms */; passes: number };
 
 type Order = {
-  path: string;
-  body: Values;
-  files: Record<string, Blob>;
-  size: [number, number] | null; // of the result; null: what the model draws
-  base: Picture | null; // what is drawn over
-  corner: Point; // where it lies in the result
-  judge?: boolean; // whether the model's judge is asked
+	path: string;
+	body: Values;
+	files: Record<string, Blob>;
+	size: [number, number] | null; // of the result; null: what the model draws
+	base: Picture | null; // what is drawn over
+	corner: Point; // where it lies in the result
+	judge?: boolean; // whether the model's judge is asked
 };
 type Result = { blob: Blob; picture: ImageBitmap; unmasking: Unmasking; values: Values };
 
@@ -41,15 +41,15 @@ type Ear = { queued: (ahead: number) => void; begun: (images: Unmasking[]) => vo
 
 /** What the history keeps. */
 type Entry = {
-  id?: number;
-  when: number;
-  path: string;
-  files: string[]; // the names of what was sent
-  body: Values; // what was asked, seed included
-  values: Values; // what the server says it was drawn from
-  blob: Blob;
-  base: Blob | null;
-  corner?: Point; // where the base lies
-  trace: any;
-  sheet?: Blob; // of a clip: all its frames; the blob is one of them
+	id?: number;
+	when: number;
+	path: string;
+	files: string[]; // the names of what was sent
+	body: Values; // what was asked, seed included
+	values: Values; // what the server says it was drawn from
+	blob: Blob;
+	base: Blob | null;
+	corner?: Point; // where the base lies
+	trace: any;
+	sheet?: Blob; // of a clip: all its frames; the blob is one of them
 };

@@ -5,19 +5,19 @@ import { asCurl, asLink, asPython, download, nameOf } from "./files.js";
 
 /** Buttons that save it, edit it, and copy the request that it came from. @param {Studio} studio @param {Entry} entry @param {string} view */
 export function resultActions(studio, entry, view) {
-  const element = make("div", "row");
-  if (view !== "edit") put(element, make("button", { onclick: () => studio.edit(entry) }, "Edit it"));
-  put(element, make("span", "hint", "Save"));
-  for (const format of ["png", "webp", "jpeg"]) {
-    put(element, quiet(format.toUpperCase(), () => download(entry.blob, format, nameOf(entry.body)).catch((error) => studio.notice(error)), `Download as ${format}`));
-  }
-  put(element, ...copies(studio, entry, view));
-  return element;
+	const element = make("div", "row");
+	if (view !== "edit") put(element, make("button", { onclick: () => studio.edit(entry) }, "Edit it"));
+	put(element, make("span", "hint", "Save"));
+	for (const format of ["png", "webp", "jpeg"]) {
+		put(element, quiet(format.toUpperCase(), () => download(entry.blob, format, nameOf(entry.body)).catch((error) => studio.notice(error)), `Download as ${format}`));
+	}
+	put(element, ...copies(studio, entry, view));
+	return element;
 }
 
 /** Buttons that copy the request a result came from. @param {Studio} studio @param {Entry} entry @param {string} view */
 export function copies(studio, { path, body, files }, view) {
-  const ways = { curl: () => asCurl(path, body, files), Python: () => asPython(path, body, files), link: () => asLink(view, studio.views[view].settings()) };
-  return [make("span", "hint", "Copy as"), ...Object.entries(ways).map(([name, text]) =>
-    quiet(name, () => studio.code(`Copy as ${name}`, text()), `Copy as ${name}`))];
+	const ways = { curl: () => asCurl(path, body, files), Python: () => asPython(path, body, files), link: () => asLink(view, studio.views[view].settings()) };
+	return [make("span", "hint", "Copy as"), ...Object.entries(ways).map(([name, text]) =>
+		quiet(name, () => studio.code(`Copy as ${name}`, text()), `Copy as ${name}`))];
 }
