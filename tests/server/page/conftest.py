@@ -1,4 +1,4 @@
-"""A real server with the bundled model, and Debian's Chromium in front of it."""
+"""A real server with the bundled models, and Debian's Chromium in front of it."""
 
 import contextlib
 import shutil
@@ -38,8 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextlib.contextmanager
 def running(folder: Path, **options: object) -> Iterator[str]:
-    """The address of a server of the bundled model."""
-    given = {"model": "storybook-64", "port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
+    """The address of a server of the bundled models."""
+    given = {"port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
     settings = Settings.model_validate({**given, "state_dir": folder, **options})
     with log_as_it_was():
         server = Server(settings)

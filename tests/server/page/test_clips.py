@@ -1,28 +1,20 @@
 """The view of clips in a real browser, against a real server and the bundled models."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.server.page.conftest import Serve, running
+from tests.server.page.conftest import Serve
 from tests.server.page.test_studio import REFUSED, SIDE, plain_png, serious
 from tests.worlds.studio import Studio
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Studio]
 ASKED: dict[str, object] = {"prompt": "a red car moves to the right", "seconds": 1, "steps": 2}
-CLIPS = {"more_models": ["storybook-clips"]}
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of pictures and clips, whose model of clips is loaded when it is asked for."""
-    with running(tmp_path_factory.mktemp("state"), **CLIPS) as address:
-        yield address
 
 
 def drawn(open_studio: Open, address: str, **settings: object) -> Studio:
@@ -119,12 +111,12 @@ def test_a_clip_begins_and_ends_with_pictures(address: str, open_studio: Open) -
 
 def test_a_clip_outlives_the_server_and_can_be_cancelled(serve: Serve, open_studio: Open) -> None:
     asked = {**ASKED, "steps": 200}
-    with serve(**CLIPS) as address:
+    with serve() as address:
         studio = open_studio(address, asked, "clips", expects=(REFUSED,))
         studio.view.get_by_role("button", name="Draw", exact=True).click()
         expect(studio.report).to_contain_text("%")
     expect(studio.report).to_contain_text("keeps the clip")
-    with serve(port=int(address.rstrip("/").rpartition(":")[2]), **CLIPS):
+    with serve(port=int(address.rstrip("/").rpartition(":")[2])):
         expect(studio.report).to_contain_text("%")
         studio.view.get_by_role("button", name="Cancel").click()
         expect(studio.report).to_have_text("Cancelled.")

@@ -53,7 +53,9 @@ def saved(studio: Studio, downloads: Path) -> bytes:
         studio.page.wait_for_timeout(100)
 
 
-def test_firefox_draws_races_and_edits(address: str, open_studio: Open, downloads: Path) -> None:
+def test_firefox_draws_races_edits_and_plays(
+    address: str, open_studio: Open, downloads: Path
+) -> None:
     # That its console stays silent, and its policy is kept, is held by the fixture.
     studio = open_studio(address, {"scheduler": "halton", "seed": 1})
     studio.draw()
@@ -80,6 +82,17 @@ def test_firefox_draws_races_and_edits(address: str, open_studio: Open, download
     outside = np.ones((SIDE, SIDE), bool)
     outside[8:32] = False
     assert not changed[outside].any()
+
+    studio.open("clips")
+    studio.prompt.fill("a red car moves to the right")
+    studio.view.locator("[name=seconds]").fill("1")
+    studio.view.locator("[name=steps]").fill("2")
+    studio.draw(says="9 frames")
+    studio.view.get_by_role("button", name="One frame on").click()
+    expect(studio.steps.first).to_contain_text("Frame 2 of 9")
+    studio.view.get_by_role("radio", name="Paint over").check()
+    studio.stroke((0.3, 0.3), (0.6, 0.3))
+    studio.draw("Draw the edit", "9 frames")
 
 
 def test_firefox_reads_its_own_files_and_keeps_its_history(

@@ -369,7 +369,7 @@ def test_all_of_it_goes_by_keys(address: str, open_studio: Open) -> None:
     expect(studio.steps).to_contain_text("0 of 1 cells")
     page.get_by_role("tab", name="Draw").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("tab", name="Edit")).to_be_focused()
+    expect(page.get_by_role("tab", name="Clips")).to_be_focused()
     studio.open("edit")
     studio.drop(plain_png(), "a.png")
     paper = studio.view.locator(".paper")

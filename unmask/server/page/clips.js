@@ -260,6 +260,7 @@ export class ClipsView {
 		const sheet = await this._content(video.id, "spritesheet");
 		await this._show(video, sheet);
 		this.report.say(`${video.frames} frames, ${video.seconds} s long, drawn in ${seconds.toFixed(2)} s with seed ${video.seed}.`);
+		this.report.warn(video.warnings, this.composer);
 		const { path, body, files } = order;
 		this._offer(await this.studio.keep({ when: Date.now(), path, files: Object.keys(files), body, values: video, blob: await this._still(), base: null, trace: null, sheet }));
 		if (!isStill()) this.start();
