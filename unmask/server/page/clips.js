@@ -71,11 +71,11 @@ export class ClipsView {
 		this.wells = make("div", "row", this.first.element, this.last.element);
 		put(this.composer.extra, this.wells);
 
-		this.painter = new Painter(() => this.composer.mode === "paint" && this.clip !== null && !this.tick, act);
+		this.painter = new Painter(() => this.paints, act);
 		this.canvas = this.painter.canvas;
 		const range = (/** @type {string} */ label, /** @type {() => void} */ oninput) => make("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": label, oninput });
-		this.from = range("The first frame that is painted over", act);
-		this.to = range("The last frame that is painted over", act);
+		this.from = range("The first frame that is painted over", () => this.go(Number(this.from.value)));
+		this.to = range("The last frame that is painted over", () => this.go(Number(this.to.value)));
 		this.span = make("output", "hint");
 		put(this.painter.toolbar, make("label", "check", "From", this.from), make("label", "check", "to", this.to), this.span);
 		this.controls = new Controls("Frame", () => (this.tick ? this.stop() : this.start()), (by) => this.go(this.frame + by), (to) => this.go(to));
@@ -117,6 +117,12 @@ export class ClipsView {
 	/** Whether what is shown is on its way, or as it was then. */
 	get partly() {
 		return Number(this.way.value) < this.strips.length;
+	}
+
+	/** Whether the frame that is shown can be painted on. */
+	get paints() {
+		const [from, to] = this._span();
+		return this.composer.mode === "paint" && this.clip !== null && !this.partly && !this.tick && this.frame >= from && this.frame <= to;
 	}
 
 	/** @param {number} frame */
@@ -173,7 +179,7 @@ export class ClipsView {
 		if (this.partly) this._slot(pen, slot);
 		else this._frame(pen, this.frame);
 		const [from, to] = this._span();
-		if (this.composer.mode === "paint" && !this.partly && !this.tick && this.frame >= from && this.frame <= to) {
+		if (this.paints) {
 			pen.scale(scale, scale);
 			this.painter.paint(pen);
 		}
