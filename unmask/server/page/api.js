@@ -114,7 +114,7 @@ export async function hear(path, init, signal, onEvent) {
 	let finished = false;
 	for await (const event of events(answer, signal)) {
 		const error = event.error ?? event.video?.error;
-		if (error) throw new ApiError(error.code === "unavailable" ? 503 : 500, error);
+		if (error) throw new ApiError(event.error?.code === "unavailable" ? 503 : 500, error);
 		finished = finished || event.type.endsWith(".completed");
 		onEvent(event);
 	}

@@ -236,11 +236,12 @@ export class ClipsView {
 
 	/** A clip that ends with a picture is an edit of one that holds nothing else. @param {Values} body @param {ImageBitmap} end */
 	async _between(body, end) {
-		const { size, rate, slot } = await this.studio.cardOf(this.composer.card.id);
+		const { size, rate, slot, max_frames } = await this.studio.cardOf(this.composer.card.id);
 		if (!size) throw new Error("The model is not loaded yet: draw a clip without a last picture first.");
-		const { seconds, frames: asked, ...rest } = body;
+		const { seconds = 2, frames: asked, ...rest } = body;
 		const [width, height] = size.split("x").map(Number);
 		const count = asked ?? Math.round((seconds * rate) / slot) * slot + 1, first = this.first.given?.picture;
+		if (!(count > 2 && count <= max_frames)) throw new ApiError(400, { message: `It would have ${count} frames; between two pictures there can be 3 to ${max_frames}.`, param: "seconds", code: null });
 		const shown = [...Array(count - 1).fill(filled(width, height, "white", first ?? end)), filled(width, height, "white", end)];
 		const white = filled(width, height, "white"), black = filled(width, height, "black");
 		const masks = shown.map((_, i) => ((i === 0 && first) || i === count - 1 ? black : white));
@@ -248,9 +249,13 @@ export class ClipsView {
 	}
 
 	async draw() {
+		const { clip } = this;
 		const failed = () => {
 			this.strips = [];
 			this.way.max = "0";
+			this.clip = clip; // what was there before
+			if (clip) this.slots = clip.video.slots;
+			this.frame = 0;
 			this.paint();
 		};
 		await this.composer.run(this.report, (signal) => this._draw(signal), { retry: () => this.draw(), failed });
@@ -329,7 +334,7 @@ export class ClipsView {
 		const [width, height] = video.size.split("x").map(Number);
 		const sheet = await createImageBitmap(blob), { slot } = this.studio.cards.find(({ id }) => id === video.model) ?? {};
 		this.clip = { video, sheet, width, height };
-		this.slots = slot ? (video.frames - 1) / slot + 1 : this.slots;
+		this.slots = video.slots ??= slot ? (video.frames - 1) / slot + 1 : this.slots; // kept: the model may be unknown later
 		this.frame = 0;
 		this.way.max = this.way.value = String(this.strips.length);
 		this.painter.clean(width, height);
