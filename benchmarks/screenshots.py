@@ -43,7 +43,7 @@ def _open(page: Page, address: str, view: str, settings: dict[str, object]) -> L
 
 def _press(view: Locator, verb: str, says: str) -> None:
     view.get_by_role("button", name=verb, exact=True).click()
-    view.get_by_text(says).wait_for()
+    view.locator(".report").filter(has_text=says).wait_for()
 
 
 def _back(view: Locator, steps: int) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.server.page.conftest import FIREFOX
+from tests.server.page.test_clips import ASKED
 from tests.server.page.test_studio import SIDE, array, plain_png
 from tests.worlds.studio import Studio
 
@@ -53,9 +54,7 @@ def saved(studio: Studio, downloads: Path) -> bytes:
         studio.page.wait_for_timeout(100)
 
 
-def test_firefox_draws_races_edits_and_plays(
-    address: str, open_studio: Open, downloads: Path
-) -> None:
+def test_firefox_draws_races_and_edits(address: str, open_studio: Open, downloads: Path) -> None:
     # That its console stays silent, and its policy is kept, is held by the fixture.
     studio = open_studio(address, {"scheduler": "halton", "seed": 1})
     studio.draw()
@@ -83,10 +82,9 @@ def test_firefox_draws_races_edits_and_plays(
     outside[8:32] = False
     assert not changed[outside].any()
 
-    studio.open("clips")
-    studio.prompt.fill("a red car moves to the right")
-    studio.view.locator("[name=seconds]").fill("1")
-    studio.view.locator("[name=steps]").fill("2")
+
+def test_firefox_draws_clips_and_paints_over_them(address: str, open_studio: Open) -> None:
+    studio = open_studio(address, ASKED, "clips")
     studio.draw(says="9 frames")
     studio.view.get_by_role("button", name="One frame on").click()
     expect(studio.steps.first).to_contain_text("Frame 2 of 9")
