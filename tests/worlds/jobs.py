@@ -11,12 +11,14 @@ from pathlib import Path
 
 import httpx2
 
-from tests.worlds.server import SECONDS, FakePipeline, live_server
+from tests.worlds.clip_models import clip_pipeline
+from tests.worlds.server import MODEL, SECONDS, FakePipeline, live_server
 from unmask.server.jobs.database import open_database
 from unmask.server.jobs.job import NewJob
 from unmask.server.jobs.store import JobStore
 
 STEP_SECONDS = 0.01
+CLIPS = "tiny-clips"
 
 
 def job_store(folder: Path, lifetime: float = 3600.0, unended_bytes: int = 1 << 20) -> JobStore:
@@ -65,8 +67,9 @@ def _serve(folder: Path, port: "multiprocessing.connection.Connection") -> None:
     torch.set_num_threads(1)
     pipeline = FakePipeline()
     pipeline.fake.during = lambda prompts: time.sleep(STEP_SECONDS)
-    options = {"state_dir": folder, "jobs_at_once": 0, "running_jobs": 3}
-    with live_server(lambda key, device: pipeline, **options) as server:
+    models = {MODEL: pipeline, CLIPS: clip_pipeline()}
+    options = {"state_dir": folder, "jobs_at_once": 0, "running_jobs": 3, "more_models": [CLIPS]}
+    with live_server(lambda key, device: models[key], **options) as server:
         port.send(server.bound_port)
         while True:
             time.sleep(SECONDS)

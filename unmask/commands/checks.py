@@ -172,9 +172,9 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 
 
 def _named(settings: Settings) -> tuple[str, ...]:
-    from unmask.store import default_model
+    from unmask.store import served_models
 
-    return (settings.model or default_model(), *settings.more_models)
+    return served_models(settings.model, settings.more_models)
 
 
 def _local_models(settings: Settings) -> list[tuple[str, Path]]:

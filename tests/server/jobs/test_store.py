@@ -160,7 +160,7 @@ def test_pages_follow_one_another_in_either_order(store: JobStore) -> None:
     rising = store.page("ann", limit=2, after="job_1", order="asc")
     assert [job.id for job in rising.jobs] == ["job_2", "job_3"]
     assert [job.id for job in store.page("ann", status="cancelled").jobs] == ["job_0"]
-    assert store.page("ann", kind="video").jobs == ()
+    assert store.page("ann", kinds=["video"]).jobs == ()
 
 
 def test_jobs_that_are_not_done_leave_no_room_for_more(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
+from unmask.server.http.video_routes import make_video_router
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.keys.limits import Limiter, Limits
 from unmask.server.keys.senders import is_beyond
@@ -119,13 +120,15 @@ def create_app(
     app = FastAPI(
         title="Unmask",
         version=__version__,
-        description="Images from masked generative transformers, in the shape of OpenAI's API.",
+        description="Images and videos from masked generative transformers, in the shape of "
+        "OpenAI's API.",
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page fetches its script from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect is an answer outside the envelope
     )
     app.include_router(make_router(face, settings, jobs))
+    app.include_router(make_video_router(face, settings, jobs))
     app.include_router(make_page_router())
     app.include_router(make_job_router(jobs, kinds))
     app.include_router(make_webhook_router(jobs))

@@ -17,7 +17,7 @@ from unmask.errors import ConfigError, NotFoundError, UnavailableError
 from unmask.server.jobs.database import FILE_NAME, open_database
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
-from unmask.server.jobs.kinds import Kind
+from unmask.server.jobs.kinds import Kind, Preview
 from unmask.server.jobs.presence import Presence
 from unmask.server.jobs.runner import Runner, begin_apart
 from unmask.server.jobs.store import JobStore, not_found
@@ -150,9 +150,14 @@ class Jobs:
             await run_in_threadpool(opened.files.drop, job.id)
             self._watches.tell(job.id)
 
-    async def next_change(self, job: Job) -> Job:
-        """The job, when its status or progress is another. UnavailableError when the server stops,
-        NotFoundError when the job is removed."""
+    def preview(self, job: Job) -> Preview | None:
+        """The last preview of a job that this process draws, if it has any."""
+        return None if self._opened is None else self._opened.runner.preview(job.id)
+
+    async def next_change(self, job: Job, previews: int | None = None) -> Job:
+        """The job, when its status or progress is another, or when there is another preview than
+        the first so many. UnavailableError when the server stops, NotFoundError when the job is
+        removed."""
         while True:
             # Looked at before the row is read, a change in between would wake nobody.
             waiting = asyncio.ensure_future(self._watches.change(job.id))
@@ -160,11 +165,17 @@ class Jobs:
                 now = await self.find(None, job.id)
                 if (now.status, now.progress) != (job.status, job.progress):
                     return now
+                if previews is not None and self._has_more(job, previews):
+                    return now
                 if self.is_stopping():
                     raise UnavailableError("the server is stopping; the job goes on after it")
                 await waiting
             finally:
                 waiting.cancel()
+
+    def _has_more(self, job: Job, previews: int) -> bool:
+        preview = self.preview(job)
+        return preview is not None and preview.number >= previews
 
     async def end(self, job: Job) -> Job:
         """The job, when it has ended. Errors as of ``next_change``."""

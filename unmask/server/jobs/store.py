@@ -4,7 +4,7 @@ job that ended has ended, whoever else is at work on it."""
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -119,17 +119,17 @@ class JobStore:
         self,
         owner: str,
         *,
-        kind: str | None = None,
+        kinds: Collection[str] | None = None,
         status: Status | None = None,
         after: str | None = None,
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
     ) -> Page:
-        """Jobs of an owner, the newest first or last, those that follow ``after`` in that order.
-        NotFoundError for an ``after`` that is no job of the owner."""
+        """Jobs of an owner, of these kinds, the newest first or last, those that follow ``after``
+        in that order. NotFoundError for an ``after`` that is no job of the owner."""
         query = select(jobs).where(jobs.c.owner == owner)
-        if kind is not None:
-            query = query.where(jobs.c.kind == kind)
+        if kinds is not None:
+            query = query.where(jobs.c.kind.in_(kinds))
         if status is not None:
             query = query.where(jobs.c.status == status)
         if after is not None:
