@@ -27,6 +27,7 @@ SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 PREFIX = "UNMASK_"
+SECRETS = ("api_key", "database")
 LEAST_SECRET = 32  # characters; a key is hashed fast, so it must be too long to be guessed
 
 
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
         description="the folder of what outlives the process: keys and jobs; unset = "
         "`$XDG_STATE_HOME/unmask`, or `~/.local/state/unmask`",
     )
+    database: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="where jobs, keys and limits are, for several servers that share them: "
+        "`postgresql://USER:PASSWORD@HOST/NAME`; unset = a file in the state folder",
+    )
     api_key: SecretStr | None = Field(
         default=None,
         min_length=LEAST_SECRET,
@@ -285,7 +292,7 @@ def load_settings(**options: object) -> Settings:
             known = choices(name, Settings.model_fields)
             raise ConfigError(f"{_source(name, given)} is no setting: {known}") from None
         # A secret is not told, be it too short or on the wrong line.
-        value = "" if name == "api_key" else f" {shown(first['input'])}"
+        value = "" if name in SECRETS else f" {shown(first['input'])}"
         raise ConfigError(f"{_source(name, given)}{value}: {first['msg']}") from None
     except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
         field = re.search(r'field "(\w+)"', str(error))

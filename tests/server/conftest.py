@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine
 
+from tests.worlds.jobs import OpenEngine
+from tests.worlds.postgres import Cluster, cluster
 from tests.worlds.server import (
     CheckFault,
     FakePipeline,
@@ -18,6 +23,7 @@ from tests.worlds.server import (
     serving,
     wait_until,
 )
+from unmask.server.state.database import open_folder, open_url
 
 
 @pytest.fixture
@@ -80,3 +86,27 @@ def fault() -> CheckFault:
         return error
 
     return check
+
+
+@pytest.fixture(name="postgres", scope="session")
+def _postgres() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenEngine]:
+    """Opens a database of the test's own, as a process of its own would, in each kind."""
+    engines: list[Engine] = []
+    if request.param == "sqlite":
+        open_one: OpenEngine = partial(open_folder, tmp_path)
+    else:
+        open_one = partial(open_url, request.getfixturevalue("postgres").make())
+
+    def open_another() -> Engine:
+        engines.append(open_one())
+        return engines[-1]
+
+    yield open_another
+    for engine in engines:
+        engine.dispose()

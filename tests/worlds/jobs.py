@@ -10,17 +10,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx2
+from sqlalchemy import Engine
 
 from tests.worlds.server import SECONDS, FakePipeline, live_server
-from unmask.server.jobs.database import open_database
 from unmask.server.jobs.job import NewJob
 from unmask.server.jobs.store import JobStore
+
+OpenEngine = Callable[[], Engine]
 
 STEP_SECONDS = 0.01
 
 
-def job_store(folder: Path, lifetime: float = 3600.0, unended_bytes: int = 1 << 20) -> JobStore:
-    return JobStore(open_database(folder), lifetime, unended_bytes)
+def job_store(engine: Engine, lifetime: float = 3600.0, unended_bytes: int = 1 << 20) -> JobStore:
+    return JobStore(engine, lifetime, unended_bytes)
 
 
 def new_job(owner: str = "ann", key: str | None = None, digest: str = "", **form: object) -> NewJob:

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.worlds.jobs import KilledServer, job_store
-from unmask.server.jobs.database import FILE_NAME
+from tests.worlds.jobs import KilledServer
+from unmask.server.state.database import FILE_NAME, open_folder
 
 KILLS = int(os.environ.get("KILLS", "8"))
 URL = "/v1/images/generations"
@@ -47,7 +47,7 @@ def _ask_until(server: KilledServer, moment: float, number: int) -> tuple[dict[s
 @pytest.mark.slow
 def test_nothing_that_was_accepted_is_lost_and_nothing_ends_twice(tmp_path: Path) -> None:
     chance = random.Random(KILLS)
-    job_store(tmp_path).close()
+    open_folder(tmp_path).dispose()
     with sqlite3.connect(tmp_path / FILE_NAME) as database:
         database.executescript(TRIGGER)
     server, accepted, number = KilledServer(tmp_path), dict[str, str](), 0

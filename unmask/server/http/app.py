@@ -29,6 +29,7 @@ from unmask.server.keys.limits import Limiter, Limits
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.store import KeyFile, KeyRing
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
+from unmask.server.state.state import State
 from unmask.server.telemetry.engine import CountedEngine
 from unmask.server.telemetry.metrics import EngineView, Metrics
 from unmask.server.telemetry.routes import make_metrics_router
@@ -84,11 +85,15 @@ def create_app(
 
     provider = make_provider() if is_traced() else None
 
+    state = State(settings)
+    if settings.database is not None:
+        state.wait()
     limiter = Limiter()
     kinds = make_kinds(face, settings)
     jobs = Jobs(
         settings,
         kinds,
+        state,
         is_ready=lambda: engine.state is EngineState.READY,
         is_stopping=lambda: engine.state is EngineState.STOPPING,
         tell=fault_of,
@@ -104,6 +109,7 @@ def create_app(
         yield
         await engine.stop()
         await jobs.stop()  # after the engine, which has failed what it had: they give it back
+        await run_in_threadpool(state.close)
         if provider is not None:
             await run_in_threadpool(provider.shutdown)  # which sends what is left
 

@@ -14,16 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError
-from unmask.server.jobs.database import FILE_NAME, open_database
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
 from unmask.server.jobs.kinds import Kind
-from unmask.server.jobs.presence import Presence
 from unmask.server.jobs.runner import Runner
 from unmask.server.jobs.store import JobStore, not_found
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.jobs.watches import Watches
 from unmask.server.jobs.webhooks import Caller, Hooks
+from unmask.server.state.state import State
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ TIDY_SWEEPS = 720  # an hour
 
 
 class Jobs:
-    """The jobs of one state folder, drawn by this process. All of it is called from one event loop.
+    """The jobs of one state, drawn by this process too. All of it is called from one event loop.
 
     A folder that holds no jobs yet is not touched until the first is accepted.
     """
@@ -43,6 +42,7 @@ class Jobs:
         self,
         settings: Settings,
         kinds: Mapping[str, Kind],
+        state: State,
         *,
         is_ready: Callable[[], bool],
         is_stopping: Callable[[], bool],
@@ -52,10 +52,9 @@ class Jobs:
         """``is_ready``: whether jobs may be begun; ``is_stopping``: whether those who wait must go;
         ``tell`` puts an error into the words of an answer; ``hear_counts`` hears how many jobs of
         each owner have not ended."""
-        self._settings, self._kinds = settings, kinds
+        self._settings, self._kinds, self._state = settings, kinds, state
         self._is_ready, self.is_stopping, self._tell = is_ready, is_stopping, tell
         self._hear_counts = hear_counts
-        self._folder: Path = settings.state_folder
         self._watches = Watches()
         self._opening = asyncio.Lock()
         self._opened: _Opened | None = None
@@ -63,20 +62,18 @@ class Jobs:
 
     async def start(self) -> None:
         """Go on with the jobs that there are, if they can be read."""
-        if (self._folder / FILE_NAME).exists():
+        if self._state.is_there:
             with suppress(UnavailableError):
                 await self._open()
 
     async def stop(self) -> None:
-        """Give back what is not done, and let go of all files."""
+        """Give back what is not done."""
         if self._opened is None:
             return
         for task in self._upkeep:
             task.cancel()
         await asyncio.wait(self._upkeep)
         await self._opened.runner.stop()
-        self._opened.presence.close()
-        self._opened.store.close()
         self._opened = None
 
     async def earlier(self, owner: str, key: str | None, digest: str) -> Job | None:
@@ -199,30 +196,28 @@ class Jobs:
                     log.error("jobs cannot be kept: %s", error)
                     message = "jobs cannot be kept: see the log of the server"
                     raise UnavailableError(message) from None
-                await self._count()
                 self._opened.runner.start()
                 self._upkeep = [asyncio.create_task(self._keep_up(self._opened))]
                 if self._settings.webhooks:
                     caller = Caller(self._opened.hooks)
                     self._upkeep.append(asyncio.create_task(caller.run(CALL_SECONDS)))
+                await self._count()
         return self._opened
 
     def _make(self) -> "_Opened":
         settings, bound = self._settings, self._settings.store_bytes
         # It is tried again at each request: whatever a try opened must be closed if it fails.
         with ExitStack() as undo:
-            database = open_database(self._folder)
-            store = JobStore(database, settings.job_lifetime_seconds, bound // 2)
-            undo.callback(store.close)
-            presence = Presence(self._folder / "runners")
-            undo.callback(presence.close)
-            files = JobFiles(self._folder / "files")
-            sweeper = Sweeper(store, files, presence, bound)
+            state = self._state.open()
+            undo.callback(self._state.close)
+            store = JobStore(state.engine, settings.job_lifetime_seconds, bound // 2)
+            files = JobFiles(settings.state_folder / "files")
+            sweeper = Sweeper(store, files, state.presence, bound)
             sweeper.tidy()
             sweeper.sweep()
             undo.pop_all()
         runner = Runner(
-            presence.runner,
+            state.presence.runner,
             store,
             files,
             sweeper,
@@ -233,7 +228,7 @@ class Jobs:
             tell=self._tell,
             on_end=self._count,
         )
-        return _Opened(store, files, presence, sweeper, runner, Hooks(database))
+        return _Opened(store, files, sweeper, runner, Hooks(state.engine))
 
     async def _count(self) -> None:
         """Tell how many jobs each owner has that have not ended."""
@@ -255,11 +250,10 @@ class Jobs:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What works on a state folder."""
+    """What works on a state."""
 
     store: JobStore
     files: JobFiles
-    presence: Presence
     sweeper: Sweeper
     runner: Runner
     hooks: Hooks

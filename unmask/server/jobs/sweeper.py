@@ -9,8 +9,8 @@ from unmask.errors import DrawingError, NotFoundError
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Job
 from unmask.server.jobs.kinds import Result
-from unmask.server.jobs.presence import Presence
 from unmask.server.jobs.store import ROW_BYTES, JobStore
+from unmask.server.state.presence import Presence
 
 log = logging.getLogger(__name__)
 
