@@ -12,6 +12,7 @@ from unmask.checkpoint import (
     load_weights,
     save_weights,
     weights_file,
+    write_eight_bits,
 )
 from unmask.errors import ConfigError
 
@@ -51,6 +52,40 @@ def test_values_too_large_for_fp16_are_kept_whole(tmp_path: Path) -> None:
     save_weights(module, tmp_path / "w")
     load_weights(module, tmp_path / "w")
     assert (module.get_parameter("weight") == 1e6).all()
+
+
+def test_eight_bits_are_half_a_step_off_at_most_and_other_tensors_as_they_were(
+    tmp_path: Path,
+) -> None:
+    saved, loaded = nn.Conv2d(5, 7, 3), nn.Conv2d(5, 7, 3)
+    with torch.no_grad():
+        saved.weight[2] = 0
+        saved.weight[3] *= 1e-6
+    save_weights(saved, tmp_path / "w", half=False)
+    write_eight_bits(tmp_path / "w")
+    assert load_file(tmp_path / "w")["weight"].dtype == torch.int8
+    load_weights(loaded, tmp_path / "w")
+    steps = saved.weight.abs().amax((1, 2, 3), keepdim=True) / 127
+    assert ((saved.weight - loaded.weight).abs() <= 0.5001 * steps).all()
+    assert torch.equal(loaded.get_parameter("bias"), saved.get_parameter("bias"))
+    once = load_file(tmp_path / "w")
+    write_eight_bits(tmp_path / "w")
+    assert torch.equal(load_file(tmp_path / "w")["weight"], once["weight"])
+
+
+@pytest.mark.parametrize("scale", [torch.ones(3), torch.ones(2, 3), torch.tensor(1.0)])
+def test_scales_of_eight_bits_that_do_not_fit_are_named(
+    tmp_path: Path, scale: torch.Tensor
+) -> None:
+    changes = {"weight": torch.ones(2, 3, dtype=torch.int8), "weight.scale": scale}
+    with pytest.raises(ConfigError, match=r"weight\.scale is not one number a row of weight"):
+        load_weights(_make_module(), _make_file(tmp_path, **changes))
+
+
+def test_eight_bits_without_scales_are_no_weights(tmp_path: Path) -> None:
+    path = _make_file(tmp_path, weight=torch.ones(2, 3, dtype=torch.int8))
+    with pytest.raises(ConfigError, match="weight holds values that are not finite"):
+        load_weights(_make_module(), path)
 
 
 def test_saving_leaves_one_file(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 
 
+# Beside a matrix of eight bits: what one unit is worth in each of its rows, as fp32.
+SCALE = ".scale"
+
+
 def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
     """Write a module's state, floating point as fp16 if ``half`` and where its range suffices."""
     state = {}
@@ -30,6 +34,31 @@ def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
         kept = tensor.half() if half and tensor.is_floating_point() else tensor
         kept = kept if torch.isfinite(kept).all() else tensor
         state[name] = kept.detach().cpu().contiguous()
+    _write(state, path)
+
+
+def write_eight_bits(path: Path) -> None:
+    """Round the matrices of a weights file to 255 steps a row (the rest stays as it is); reading
+    gives fp32. ConfigError if it is no weights file, or a matrix is not finite."""
+    state = {}
+    for name, tensor in _read(path).items():
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            if not torch.isfinite(tensor).all():
+                raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
+            scale = tensor.float().flatten(1).abs().amax(1) / 127
+            places = tensor.float() / _along(scale, tensor)
+            state[name] = places.nan_to_num().round().to(torch.int8)  # a row of zeros has no scale
+            state[name + SCALE] = scale
+        else:
+            state[name] = tensor
+    _write(state, path)
+
+
+def _along(scale: Tensor, tensor: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (tensor.ndim - 1))
+
+
+def _write(state: dict[str, Tensor], path: Path) -> None:
     # A reader, or a run that is killed here, must never meet half a file.
     partial = path.with_suffix(".partial")
     partial.touch()
@@ -109,11 +138,21 @@ def _read(path: Path) -> dict[str, Tensor]:
             state |= _read(path.with_name(name))
         return state
     try:
-        return load_file(path)
+        return _whole(load_file(path), path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path}: not a complete safetensors file") from error
+
+
+def _whole(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state with its matrices of eight bits as fp32."""
+    for name in [name for name, tensor in state.items() if tensor.dtype == torch.int8]:
+        if (scale := state.pop(name + SCALE, None)) is not None:
+            if scale.shape != state[name].shape[:1]:
+                raise ConfigError(f"{path}: {name + SCALE} is not one number a row of {name}")
+            state[name] = state[name] * _along(scale, state[name])
+    return state
 
 
 def _weight_map(index: Path) -> dict[str, str]:

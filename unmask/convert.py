@@ -11,7 +11,6 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from unmask import config
 from unmask.checkpoint import fill_module, save_weights
+from unmask.drafts import new_folder
 from unmask.errors import ConfigError, RequestError
 from unmask.families.halton_maskgit import CLASS
 from unmask.models.conditions import LabelCondition
@@ -59,34 +59,25 @@ def convert_halton(transformer: Path, tokenizer: Path, out: Path, half: bool = F
     and the tensor that is not what it should be, RequestError says that ``out`` is taken or cannot
     be written.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise RequestError(f"out {out}: is there already; name a new folder", "out")
-    backbone, vq = _halton(transformer), _llamagen(tokenizer)
-    if backbone.codebook_size != vq.codebook_size:
-        raise ConfigError(
-            f"{transformer} knows {backbone.codebook_size} codes, but {tokenizer} has "
-            f"{vq.codebook_size}"
-        )
-    classes = backbone.config.classes
-    numbers = [str(number) for number in range(classes)]
-    labels = imagenet_labels()
-    condition = LabelCondition(labels if classes == len(labels) else numbers)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it, so that it comes into being by one rename.
-        with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-            draft = Path(scratch) / out.name
-            for name, module, narrow in (("transformer", backbone, half), ("tokenizer", vq, False)):
-                folder = draft / name
-                folder.mkdir(parents=True)
-                config.save_json(module.config, folder / "config.json")
-                save_weights(module, folder / "model.safetensors", narrow)
-            condition.save(draft)
-            index = json.dumps({"_class_name": CLASS}, indent=2)
-            (draft / "model_index.json").write_text(index + "\n", encoding="utf-8")
-            draft.rename(out)
-    except OSError as error:
-        raise RequestError(f"out {out}: {error.strerror}", "out") from error
+    with new_folder(out) as draft:
+        backbone, vq = _halton(transformer), _llamagen(tokenizer)
+        if backbone.codebook_size != vq.codebook_size:
+            raise ConfigError(
+                f"{transformer} knows {backbone.codebook_size} codes, but {tokenizer} has "
+                f"{vq.codebook_size}"
+            )
+        classes = backbone.config.classes
+        numbers = [str(number) for number in range(classes)]
+        labels = imagenet_labels()
+        condition = LabelCondition(labels if classes == len(labels) else numbers)
+        for name, module, narrow in (("transformer", backbone, half), ("tokenizer", vq, False)):
+            folder = draft / name
+            folder.mkdir(parents=True)
+            config.save_json(module.config, folder / "config.json")
+            save_weights(module, folder / "model.safetensors", narrow)
+        condition.save(draft)
+        index = json.dumps({"_class_name": CLASS}, indent=2)
+        (draft / "model_index.json").write_text(index + "\n", encoding="utf-8")
     return out
 
 

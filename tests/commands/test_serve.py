@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 
 SECONDS = 60  # no start or end here takes as long
@@ -85,6 +87,31 @@ def test_a_taken_port_ends_the_start_in_one_line(taken_port: int) -> None:
     assert said.startswith(f"unmask: cannot listen on 127.0.0.1, port {taken_port}: ")
     assert said.count("\n") == 1
     assert ended == 1
+
+
+def test_a_server_answers_while_it_starts_and_never_refuses_a_connection_after_that() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = _serve("--port", str(port), "--log-level", "critical", code=SLOW)
+    reasons: list[str] = []
+    try:
+        end = time.monotonic() + SECONDS
+        while len(reasons) < 2 and time.monotonic() < end:
+            try:
+                answer = httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=SECONDS)
+            except httpx2.ConnectError:
+                assert not reasons
+                time.sleep(0.01)
+                continue
+            assert answer.status_code == 503
+            reason = answer.json()["error"]["message"]
+            reasons += [reason] if reason not in reasons else []
+    finally:
+        process.kill()
+        process.communicate()
+    assert reasons[0] == "the server is starting"
+    assert "load" in reasons[1]
 
 
 def test_ctrl_c_while_the_model_loads_is_one_line_and_130() -> None:

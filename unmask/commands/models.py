@@ -36,6 +36,17 @@ def convert(
 
 
 @commands.command()
+def quantize(
+    source: Annotated[Path, typer.Argument(help="A model folder.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+) -> None:
+    """Write a model's weights as eight bits: half the size of bf16 on disk."""
+    from unmask.quantize import quantize as write
+
+    print(write(source, out))
+
+
+@commands.command()
 def train(
     what: Annotated[
         Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"],

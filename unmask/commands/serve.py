@@ -58,37 +58,24 @@ def serve(
         config=config,
         insecure=insecure or None,
     )
+    doorstep = None
     if settings.unix_socket is None:
-        asyncio.run(_check_address(settings.host, settings.port))
+        from unmask.server.http.doorstep import Doorstep, listening
+
+        doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
     else:
         check_socket(settings.unix_socket)
     _check_models(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
     try:
-        number = serve_until_signal(settings)
-    except SystemExit:  # it has said why: a port that was taken since it was tried, and the like
+        number = serve_until_signal(settings, doorstep)
+    except SystemExit:  # it has said why
         number = None
     if number == signal.SIGINT:
         print("unmask: interrupted", file=sys.stderr)
         _end_process(INTERRUPTED)
     _end_process(1 if number is None else 0)
-
-
-async def _check_address(host: str, port: int) -> None:
-    """UnavailableError unless the server could listen there: found before a model is loaded."""
-    loop = asyncio.get_running_loop()
-    try:
-        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-    except OSError as error:
-        # Of a failed bind asyncio's own words repeat the address; the system's do not.
-        number = error.errno or 0  # that of an unknown host is below 0, and no error of the system
-        reason = os.strerror(number) if number > 0 else error.strerror
-        raise UnavailableError(
-            f"cannot listen on {host}, port {port}: {reason}; choose others with --host and --port"
-        ) from None
-    server.close()
-    await server.wait_closed()
 
 
 def check_socket(path: str) -> None:

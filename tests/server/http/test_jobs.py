@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -25,7 +26,9 @@ from tests.worlds.server import (
     wait_until,
 )
 from tests.worlds.uploads import MASK, PNG
-from unmask.errors import DrawingError
+from unmask.errors import DrawingError, QueueFullError
+from unmask.server.jobs import runner
+from unmask.server.jobs.store import JobStore
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
@@ -159,6 +162,26 @@ def test_a_failed_job_is_read_like_any_other(
     assert job["error"]["code"] == "drawing_failed"
 
 
+def test_a_job_whose_end_cannot_be_written_at_once_ends_later(
+    client: TestClient, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail = JobStore.fail
+    broken = [True, True]
+
+    def fail_later(store: JobStore, *args: Any) -> bool:
+        if broken:
+            broken.pop()
+            raise OperationalError("", None, Exception("database is locked"))
+        return fail(store, *args)
+
+    monkeypatch.setattr(JobStore, "fail", fail_later)
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.01)
+    pipeline.fake.during = Mock(side_effect=DrawingError("it gave no numbers"))
+    done = ended(client, later(client))
+    assert (done["status"], done["error"]["code"]) == ("failed", "drawing_failed")
+    assert not broken
+
+
 def test_a_cancelled_job_stops_and_a_deleted_one_is_gone(
     client: TestClient, pipeline: FakePipeline, gate: Gate, fault: CheckFault
 ) -> None:
@@ -172,6 +195,23 @@ def test_a_cancelled_job_stops_and_a_deleted_one_is_gone(
     assert client.delete(path).json()["deleted"] is True
     assert fault(client.get(path), 404)["code"] == "job_not_found"
     assert pipeline.fake.batches == [["cat"]]  # one step was begun, and no other
+
+
+def test_jobs_of_others_are_not_in_the_line_of_the_first_request(
+    client: TestClient, pipeline: FakePipeline, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "unmask.requests")
+    pipeline.fake.during = gate
+    with ThreadPoolExecutor() as pool:
+        key = {"idempotency-key": "k"}
+        first = pool.submit(client.post, URL, json={**CAT, "steps": 12}, headers=key)
+        assert gate.entered.wait(SECONDS)
+        other = later(client, n=3, steps=1)
+        gate.opened.set()
+        assert ended(client, other)["status"] == "completed"
+        assert first.result().status_code == 200
+    lines = [vars(record) for record in caplog.records if record.name == "unmask.requests"]
+    assert [line["images"] for line in lines if "images" in line] == [1]
 
 
 def test_events_tell_each_change_until_the_end(
@@ -212,6 +252,27 @@ def test_a_full_store_takes_no_more(
         assert fault(sent[1], 429)["code"] == "queue_full"
         assert int(sent[1].headers["retry-after"]) > 0
         gate.opened.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OperationalError("", None, Exception("disk I/O error")), 503),
+        (OSError(28, "No space left on device"), 503),
+        (QueueFullError("it filled up meanwhile", 7), 429),
+    ],
+)
+def test_what_came_with_a_job_that_is_not_accepted_is_removed(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: CheckFault,
+    error: Exception,
+    status: int,
+) -> None:
+    files = {"image": ("a.png", PNG, "image/png")}
+    monkeypatch.setattr(JobStore, "add", Mock(side_effect=error))
+    fault(client.post("/v1/images/variations", files=files, headers=LATER), status)
+    assert list((load_settings().state_folder / "files").iterdir()) == []
 
 
 def test_a_job_counts_as_a_drawing_until_it_ends(
@@ -291,6 +352,24 @@ def test_a_folder_that_cannot_be_used_keeps_the_rest_going(
         wait_until(lambda: client.get("/readyz").status_code == 200)
         assert client.post(URL, json=CAT).status_code == 200
         fault(client.post(URL, json=CAT, headers=LATER), 503)
+
+
+def test_who_asks_for_jobs_where_there_are_none_makes_no_folder(
+    client: TestClient, fault: CheckFault
+) -> None:
+    assert client.get(JOBS).json()["data"] == []
+    missing = f"{JOBS}/job_1"
+    for answer in (
+        client.get(missing),
+        client.delete(missing),
+        client.get(f"{missing}/events"),
+        client.get("/v1/results/job_1/0.png", params={"token": "x"}),
+        client.get(JOBS, params={"after": "job_1"}),
+    ):
+        assert fault(answer, 404)["code"] == "job_not_found"
+    key = {"idempotency-key": "k"}
+    fault(client.post(URL, json={**CAT, "model": "no"}, headers=key), 404)
+    assert not load_settings().state_folder.exists()
 
 
 def test_a_store_that_cannot_be_opened_costs_nothing_however_often_it_is_asked_for(

@@ -148,6 +148,29 @@ def test_a_second_signal_ends_the_grace_and_everybody_is_told(
     assert time.monotonic() - began < 5
 
 
+def test_who_waits_for_a_job_is_told_whether_it_goes_on(pipeline: FakePipeline, gate: Gate) -> None:
+    pipeline.fake.during = gate
+    calls = Background()
+    with live_server(lambda *_: pipeline) as server:
+        ready(server)
+        url = f"http://127.0.0.1:{server.bound_port}{URL}"
+        with_url, with_key = {"response_format": "url"}, {"idempotency-key": "k"}
+        calls.call(partial(post, server, **with_url))
+        calls.call(
+            lambda: httpx2.post(url, json={"prompt": "cat"}, headers=with_key, timeout=SECONDS)
+        )
+        wait_until(lambda: server.engine.stats().admitted == 2)
+        server.handle_exit(signal.SIGTERM, None)
+        results = calls.join()
+        gate.opened.set()
+    assert [check_end(result) for result in results] == ["503", "503"]
+    told = [r.json()["error"]["message"] for r in results if isinstance(r, httpx2.Response)]
+    assert sorted(told) == [
+        "the server is stopping",
+        "the server is stopping; the job goes on after it",
+    ]
+
+
 @pytest.mark.slow
 def test_a_process_hears_signals_and_ends_in_time_in_the_middle_of_a_step() -> None:
     environment = {"UNMASK_SHUTDOWN_TIMEOUT_SECONDS": "2", "UNMASK_PORT": "0"}

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from tests.worlds.jobs import OpenEngine, job_store, new_job
 from unmask.errors import NotFoundError, QueueFullError, ReusedKeyError
@@ -170,3 +171,12 @@ def test_jobs_that_are_not_done_leave_no_room_for_more(open_engine: OpenEngine) 
     assert store.unended() == {"ann": 2}
     store.cancel("job_0")
     store.add(new_job(), "job_2")
+
+
+def test_an_error_of_the_database_tells_no_prompt(open_engine: OpenEngine) -> None:
+    engine = open_engine()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE jobs")
+    with pytest.raises(DBAPIError, match=r"no such table|does not exist") as failure:
+        job_store(engine).release("a secret cat", "me", 0, untried=True)
+    assert "a secret cat" not in str(failure.value)

@@ -65,9 +65,12 @@ def test_the_oldest_results_make_room_before_a_new_one_is_written(tmp_path: Path
 
 def test_a_result_that_never_fits_is_an_error_and_what_is_not_done_stays(tmp_path: Path) -> None:
     world = World(tmp_path)
+    world.draw("job_0")
     world.store.add(new_job(), "waits")
     with pytest.raises(DrawingError, match="no room"):
         world.draw("job_1", size=world.bound)
+    assert world.store.find("job_0").status == "completed"
+    assert "job_0" in world.on_disk()
     assert world.store.find("waits").status == "queued"
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from tests.worlds.server import FakePipeline, Gate, live_server, log_as_it_was, wait_until
 from tests.worlds.uploads import IMAGE, file, post
 from unmask.server.engine.engine import EngineState
-from unmask.server.telemetry.log import configure_log, make_formatter
+from unmask.server.telemetry.accounts import Account
+from unmask.server.telemetry.log import configure_log, log_request, make_formatter
 from unmask.settings import LogFormat, Settings
 
 SECRETS = {"prompt": "a secret cat"}
@@ -46,6 +47,26 @@ def test_a_line_has_what_was_drawn_and_how_long_it_took(
     parts = line["queue_seconds"] + line["draw_seconds"] + line["answer_seconds"]
     assert 0 < parts <= line["seconds"] + 0.001
     assert not hasattr(line, "key")
+
+
+def test_all_drawings_of_a_request_are_in_its_line(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "unmask")
+    client.post("/sdapi/v1/txt2img", json={"prompt": "cat", "batch_size": 3, "steps": 3})
+    line = requests(caplog)[-1]
+    assert (line["images"], line["tokens"]) == (3, 3 * 64)
+
+
+def test_a_zero_stands_in_the_line_and_what_is_not_known_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "unmask")
+    of_request = Account(drawn_at=2.0, draw_seconds=1.0, began=1.0)
+    log_request({"method": "GET", "path": "/"}, of_request, 200, False, 2.0)
+    [line] = requests(caplog)
+    assert (line["queue_seconds"], line["answer_seconds"], line["images"]) == (0.0, 0.0, 0)
+    assert not {"key", "address", "code", "model", "left"} & set(line)
 
 
 def test_the_lines_are_json_with_a_time() -> None:

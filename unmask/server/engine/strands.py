@@ -51,7 +51,7 @@ class Strand:
 
     def __init__(self, ticket: Ticket, image_index: int, group: Group, pair: Pair) -> None:
         self.ticket, self.image_index = ticket, image_index
-        self.group, self.pair, self.pair_shapes = group, pair, pair.both.row_shapes
+        self.group, self.pair = group, pair
         self.steps_done = 0
         self._shown = 0  # previews
         self._drawing = group.pipeline.drawing(ticket.weighed.prepared, image_index)
@@ -94,7 +94,7 @@ class Run:
     @property
     def kind(self) -> object:
         """Rows that agree in it can be stepped in one batch."""
-        return id(self.strand.group), self.start.plan.grid, self.strand.pair_shapes
+        return id(self.strand.group), self.start.plan.grid, self.pair.both.row_shapes
 
     @classmethod
     def of(cls, strand: Strand, start: Start) -> "Run":

@@ -11,11 +11,12 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from unmask.errors import RequestError
+from unmask.errors import RequestError, UnavailableError
 from unmask.server.engine.face import EngineFace
 from unmask.server.http.answer_schemas import ImagesAnswer
 from unmask.server.http.answers import stored_answer, with_images, with_urls
 from unmask.server.http.door import meter_of, sender_of
+from unmask.server.http.edge import STOPPING
 from unmask.server.http.errors import error_response, fault_response
 from unmask.server.http.job_answers import JobAnswer, file_urls, job_answer
 from unmask.server.http.order import Order
@@ -127,6 +128,8 @@ class Keeper:
             if isinstance(error, TimeoutError):
                 goes_on = f"; it goes on, as {job.id}" if wish.key else ""
                 raise TimeoutError(f"not done within {seconds:g} s{goes_on}") from None
+            if isinstance(error, UnavailableError) and wish.key is None:
+                raise UnavailableError(STOPPING) from None  # and the job does not go on after it
             raise
 
     async def _answer_of(self, request: Request, job: Job, wish: Wish) -> ImagesAnswer | Response:

@@ -16,13 +16,13 @@ import uvicorn
 from unmask.server.engine.engine import Engine
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.connections import Config
+from unmask.server.http.doorstep import BACKLOG, Doorstep
 from unmask.server.http.edge import Uploads
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 64  # so many connections may be accepted before any of them is counted
 OTHER_DESCRIPTORS = 64  # for files, pipes and listening sockets
 FLUSH_SECONDS = 1.0  # of the grace, for the last answers to be written
 
@@ -35,8 +35,10 @@ class Server(uvicorn.Server):
     gone when the grace is over at the latest. A second signal ends the grace.
     """
 
-    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: Settings, engine: Engine | None = None, doorstep: Doorstep | None = None
+    ) -> None:
+        self.settings, self.doorstep = settings, doorstep
         self.engine = engine or make_engine(settings)
         self.uploads = Uploads(settings.read_timeout_seconds)
         app = create_app(settings, self.engine, self.uploads)
@@ -69,7 +71,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the engine and listen."""
         self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
+        if sockets is not None and self.doorstep is not None:
+            self.doorstep.leave()
         await super().startup(sockets)
+        if sockets is not None:
+            self._log_started_message(sockets)  # which uvicorn leaves to who gave the sockets
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as the class says."""
@@ -145,12 +151,14 @@ class Server(uvicorn.Server):
         await asyncio.wait(waits)
 
 
-def serve(settings: Settings) -> int | None:
+def serve(settings: Settings, doorstep: Doorstep | None = None) -> int | None:
     """Serve until a signal comes, and return which; None if the server could not start. A thread of
-    the engine may still be at work: end the process without the interpreter's help."""
+    the engine may still be at work: end the process without the interpreter's help.
+
+    With a ``doorstep`` it takes over the sockets at which that one answers."""
     configure_log(settings)
-    server = Server(settings)
-    server.run()
+    server = Server(settings, doorstep=doorstep)
+    server.run(None if doorstep is None else doorstep.sockets)
     return server.exit_signal if server.started else None
 
 

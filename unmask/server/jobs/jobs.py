@@ -17,7 +17,7 @@ from unmask.errors import ConfigError, NotFoundError, UnavailableError
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
 from unmask.server.jobs.kinds import Kind
-from unmask.server.jobs.runner import Runner
+from unmask.server.jobs.runner import Runner, begin_apart
 from unmask.server.jobs.store import JobStore, not_found
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.jobs.watches import Watches
@@ -35,7 +35,8 @@ TIDY_SWEEPS = 720  # an hour
 class Jobs:
     """The jobs of one state, drawn by this process too. All of it is called from one event loop.
 
-    A folder that holds no jobs yet is not touched until the first is accepted.
+    A folder that holds no jobs yet is not touched until the first is accepted, or a webhook asked
+    for.
     """
 
     def __init__(
@@ -62,9 +63,8 @@ class Jobs:
 
     async def start(self) -> None:
         """Go on with the jobs that there are, if they can be read."""
-        if self._state.is_there:
-            with suppress(UnavailableError):
-                await self._open()
+        with suppress(UnavailableError):
+            await self._open_if_there()
 
     async def stop(self) -> None:
         """Give back what is not done."""
@@ -78,8 +78,10 @@ class Jobs:
 
     async def earlier(self, owner: str, key: str | None, digest: str) -> Job | None:
         """The job that a sender's key stands for, if there is one. ReusedKeyError."""
-        store = (await self._open()).store
-        return await run_in_threadpool(store.earlier, owner, key, digest)
+        opened = await self._open_if_there()
+        if opened is None:
+            return None
+        return await run_in_threadpool(opened.store.earlier, owner, key, digest)
 
     async def accept(self, new: NewJob, *, at_once: bool = False) -> Job:
         """Keep a request: when this returns, it outlives a kill and a loss of power. The job is the
@@ -93,8 +95,12 @@ class Jobs:
             await run_in_threadpool(opened.store.check_room, new)
             await run_in_threadpool(opened.files.keep_uploads, job_id, new.uploads)
             job = await run_in_threadpool(opened.store.add, new, job_id, claimed_by)
-        except OSError as error:
-            raise UnavailableError(f"the job cannot be kept: {error.strerror}") from None
+        except Exception as error:
+            await run_in_threadpool(opened.files.drop, job_id)
+            if not isinstance(error, OSError | DBAPIError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error.orig
+            raise UnavailableError(f"the job cannot be kept: {reason}") from None
         if job.id != job_id:
             await run_in_threadpool(opened.files.drop, job_id)
             return job
@@ -107,19 +113,25 @@ class Jobs:
 
     async def find(self, owner: str | None, job_id: str) -> Job:
         """A job of an owner, or anybody's if the owner is None. NotFoundError."""
-        opened = await self._open()
+        opened = await self._open_if_there()
+        if opened is None:
+            raise not_found(job_id)
         return await run_in_threadpool(opened.store.find, job_id, owner)
 
-    async def page(self, owner: str, **chosen: Any) -> Page:
+    async def page(self, owner: str, *, after: str | None = None, **chosen: Any) -> Page:
         """Jobs of an owner, as ``JobStore.page`` has it."""
-        opened = await self._open()
-        return await run_in_threadpool(lambda: opened.store.page(owner, **chosen))
+        opened = await self._open_if_there()
+        if opened is not None:
+            return await run_in_threadpool(lambda: opened.store.page(owner, after=after, **chosen))
+        if after is not None:
+            raise not_found(after)
+        return Page((), False)
 
     async def cancel(self, owner: str, job_id: str) -> Job:
         """End a job without a result: its work stops at the next step. A job that has ended stays
         as it is. NotFoundError."""
-        opened = await self._open()
         job = await self.find(owner, job_id)
+        opened = await self._open()
         if await run_in_threadpool(opened.store.cancel, job.id):
             opened.runner.give_up(job.id)
             await run_in_threadpool(opened.files.drop, job.id)
@@ -160,8 +172,8 @@ class Jobs:
     async def result(self, job_id: str, secret: str, name: str) -> tuple[Path, str]:
         """Where a result's file is, and its media type, for whoever knows its secret: nobody else
         learns whether it is there. NotFoundError."""
-        opened = await self._open()
         job = await self.find(None, job_id)
+        opened = await self._open()
         found = opened.files.result(job, name)
         if found is None or not secrets.compare_digest(job.secret.encode(), secret.encode()):
             raise not_found(job_id)
@@ -186,6 +198,12 @@ class Jobs:
             raise NotFoundError("this server calls no webhooks: UNMASK_WEBHOOKS", "webhook")
         return (await self._open()).hooks
 
+    async def _open_if_there(self) -> "_Opened | None":
+        """What works on the folder, if it holds jobs. UnavailableError."""
+        if self._opened is None and not self._state.is_there:
+            return None
+        return await self._open()
+
     async def _open(self) -> "_Opened":
         """What works on the folder, which is made if need be. UnavailableError if it cannot be."""
         async with self._opening:
@@ -197,10 +215,10 @@ class Jobs:
                     message = "jobs cannot be kept: see the log of the server"
                     raise UnavailableError(message) from None
                 self._opened.runner.start()
-                self._upkeep = [asyncio.create_task(self._keep_up(self._opened))]
+                self._upkeep = [begin_apart(self._keep_up(self._opened))]
                 if self._settings.webhooks:
                     caller = Caller(self._opened.hooks)
-                    self._upkeep.append(asyncio.create_task(caller.run(CALL_SECONDS)))
+                    self._upkeep.append(begin_apart(caller.run(CALL_SECONDS)))
                 await self._count()
         return self._opened
 

@@ -1,8 +1,9 @@
 """The runner: draws the jobs that wait, a few at a time, and sees to it that each of them ends."""
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin to look for jobs."""
-        self._loops = [asyncio.create_task(self._claim()), asyncio.create_task(self._note())]
+        self._loops = [begin_apart(self._claim()), begin_apart(self._note())]
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -140,7 +141,7 @@ class Runner:
             # It was cancelled, and has ended; or the process stops.
             await run_in_threadpool(store.release, job.id, self.name, 0.0, untried=True)
         except Exception as error:
-            await self._hear(job, error)
+            await self._hear_out(job, error)
         self._watches.tell(job.id)
         await self._on_end()
 
@@ -149,16 +150,24 @@ class Runner:
         uploads = await run_in_threadpool(self._files.uploads, job.id)
         return await self._kinds[job.kind].draw(job, uploads, run.report)
 
+    async def _hear_out(self, job: Job, error: Exception) -> None:
+        """Hear of an error until it is written down: else nobody would ever take the job up."""
+        while True:
+            try:
+                await self._hear(job, error)
+                return
+            except Exception:
+                log.exception("the end of job %s could not be noted", job.id)
+            await asyncio.sleep(RETRY_SECONDS)
+
     async def _hear(self, job: Job, error: Exception) -> None:
         """What becomes of a job whose drawing raised an error."""
         if isinstance(error, QueueFullError):
             args = (job.id, self.name, float(error.retry_after))
             await run_in_threadpool(self._store.release, *args, untried=True)
             return
-        if isinstance(error, UnavailableError) and (
-            self._stopping or not self._is_ready() or job.attempts < MOST_ATTEMPTS
-        ):
-            untried = self._stopping or not self._is_ready()
+        untried = self._stopping or not self._is_ready()
+        if isinstance(error, UnavailableError) and (untried or job.attempts < MOST_ATTEMPTS):
             args = (job.id, self.name, RETRY_SECONDS)
             await run_in_threadpool(self._store.release, *args, untried=untried)
             return
@@ -166,3 +175,9 @@ class Runner:
             log.error("job %s failed", job.id, exc_info=error)
         if await run_in_threadpool(self._store.fail, job.id, self.name, self._tell(error)):
             await run_in_threadpool(self._files.drop, job.id)
+
+
+def begin_apart(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Work that goes on for ever, in a context of its own: what it does for others must not be put
+    down to the request that happens to begin it."""
+    return asyncio.create_task(work, context=contextvars.Context())

@@ -261,11 +261,10 @@ class JobStore:
         with self._engine.connect() as connection:
             return {row.owner: row.unended for row in connection.execute(query)}
 
-    def bytes(self) -> int:
-        """That all jobs take."""
+    def bytes(self, *, unended: bool = False) -> int:
+        """That all jobs take, or those that have not ended."""
         with self._engine.connect() as connection:
-            query = select(func.coalesce(func.sum(jobs.c.bytes), 0))
-            return int(connection.execute(query).scalar_one())
+            return _bytes(connection, unended)
 
     def removable(self, *, expired: bool) -> list[tuple[str, int]]:
         """Ids and bytes of jobs that have ended, those that end first come first: of those whose
@@ -278,8 +277,7 @@ class JobStore:
             return [(job_id, size) for job_id, size in rows]
 
     def _check_room(self, connection: Connection, new: NewJob) -> None:
-        query = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(jobs.c.status.in_(UNENDED))
-        if connection.execute(query).scalar_one() + taken(new) > self._unended_bytes:
+        if _bytes(connection, unended=True) + taken(new) > self._unended_bytes:
             raise QueueFullError("the store is full of jobs that are not done", FULL_SECONDS)
 
     def _change(self, where: Any, values: Mapping[str, Any]) -> bool:
@@ -320,6 +318,13 @@ class JobStore:
 def taken(new: NewJob) -> int:
     """The bytes that a job takes until it ends."""
     return ROW_BYTES + len(json.dumps(new.form)) + sum(map(len, new.uploads.values()))
+
+
+def _bytes(connection: Connection, unended: bool) -> int:
+    query = select(func.coalesce(func.sum(jobs.c.bytes), 0))
+    if unended:
+        query = query.where(jobs.c.status.in_(UNENDED))
+    return int(connection.execute(query).scalar_one())
 
 
 def not_found(job_id: str) -> NotFoundError:

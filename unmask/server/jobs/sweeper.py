@@ -75,14 +75,14 @@ class Sweeper:
                 self._files.drop(job_id)
 
     def _make_room(self, needed: int) -> None:
-        """Remove jobs until there is room for so many bytes more. DrawingError if there cannot
-        be."""
+        """Remove jobs until there is room for so many bytes more. DrawingError if there cannot be;
+        then none is removed."""
+        if needed and self._store.bytes(unended=True) + needed > self._max_bytes:
+            raise DrawingError(f"the store has no room for a result of {needed} bytes")
         excess = self._store.bytes() + needed - self._max_bytes
         while excess > 0:
             oldest = self._store.removable(expired=False)
             if not oldest:
-                if needed:
-                    raise DrawingError(f"the store has no room for a result of {needed} bytes")
                 return
             for job_id, size in oldest:
                 if excess <= 0:

@@ -1,6 +1,7 @@
 """The one place that knows which database holds the tables, and in what they differ."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.dml import ReturningInsert
 
 from unmask.errors import ConfigError, UnavailableError
@@ -49,7 +49,11 @@ def open_folder(folder: Path) -> Engine:
         path.touch(mode=0o600)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": BUSY_SECONDS},
+        hide_parameters=True,  # errors are logged, and prompts are not
+    )
     event.listen(engine, "connect", _set_up)
     try:
         return _prepare(engine, str(path))
@@ -125,7 +129,7 @@ def _postgres(url: URL) -> Engine:
     try:
         engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
-            poolclass=QueuePool,
+            hide_parameters=True,
             pool_size=4,
             max_overflow=MOST_CONNECTIONS - 4,
             pool_pre_ping=True,  # the database may have been started anew
@@ -164,9 +168,12 @@ def _prepare(engine: Engine, name: str) -> Engine:
 
 def _translate(context: ExceptionContext) -> None:
     """What has nothing to do with what was asked for is an UnavailableError."""
-    if isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError):
-        log.warning("the database: %s", context.original_exception)
-        raise UnavailableError("the database cannot be reached") from context.sqlalchemy_exception
+    error, original = context.sqlalchemy_exception, context.original_exception
+    # SQLite has one class for what is wrong outside, and for wrong statements.
+    is_ours = getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    if isinstance(error, OperationalError | InterfaceError) and not is_ours:
+        log.warning("the database: %s", original)
+        raise UnavailableError("the database cannot be reached") from error
 
 
 def _set_up(connection: Any, _: object) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Account:
-    """Written by whoever finds out, each field once; empty where nobody did."""
+    """Written by whoever finds out; empty where nobody did. A request may have several drawings
+    made: their images and tokens are counted together, and the seconds are of the one that ended
+    last."""
 
     key: str = ""  # the name of the key that was verified
     route: str = ""  # its path as the document has it

@@ -23,9 +23,11 @@ class CountedEngine(EngineAround):
         of_request.model = weighed.model.pipeline.info.name
         generated = await super().submit(weighed, **wishes)
         of_request.drawn_at = time.perf_counter()
-        of_request.images, of_request.tokens = len(generated.drawn), weighed.cost.drawn_tokens
+        images, tokens = len(generated.drawn), weighed.cost.drawn_tokens
+        of_request.images += images
+        of_request.tokens += tokens
         of_request.draw_seconds = generated.seconds
         of_request.queue_seconds = max(of_request.drawn_at - began - generated.seconds, 0.0)
         key = wishes.get("key", "")
-        self._metrics.drew(of_request.model, key, of_request.images, of_request.tokens)
+        self._metrics.drew(of_request.model, key, images, tokens)
         return generated

@@ -83,7 +83,7 @@ def log_request(scope: Scope, account: Account, status: int, left: bool, end: fl
             "draw_seconds": round(account.draw_seconds, 4),
             "answer_seconds": round(end - account.drawn_at, 4),
         }
-    kept = {name: value for name, value in told.items() if value not in ("", False)}
+    kept = {name: value for name, value in told.items() if value != "" and value is not False}
     requests.info("request", extra=kept)
 
 
