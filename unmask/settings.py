@@ -189,7 +189,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="how many drawings a sender may ask for in a minute; 0 = no bound. This and "
-        "the next four hold for every key that has no such limit of its own",
+        "the others of the kind hold for every key that has no such limit of its own",
     )
     requests_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
     tokens_per_minute: int = Field(
@@ -198,6 +198,11 @@ class Settings(BaseSettings):
         description="how many picture tokens a sender may have drawn in a minute; 0 = no bound",
     )
     tokens_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
+    limits: Literal["memory", "database"] | None = Field(
+        default=None,
+        description="where limits are counted: in the `memory` of each process, or in the "
+        "`database`, together for all who share it; unset = where `UNMASK_DATABASE` is set, there",
+    )
     jobs_at_once: int = Field(
         default=32,
         ge=0,
@@ -227,6 +232,12 @@ class Settings(BaseSettings):
         default=False,
         description="let senders name a URL that is called when a job of theirs has ended",
     )
+
+    @property
+    def limits_are_shared(self) -> bool:
+        """Whether limits are counted in the database."""
+        chosen = self.limits or ("memory" if self.database is None else "database")
+        return chosen == "database"
 
     @property
     def state_folder(self) -> Path:

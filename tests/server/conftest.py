@@ -1,13 +1,15 @@
 """What the tests of the engine and of HTTP share; the fakes themselves are in tests.worlds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from tests.worlds.jobs import OpenEngine
@@ -24,6 +26,8 @@ from tests.worlds.server import (
     wait_until,
 )
 from unmask.server.state.database import open_folder, open_url
+from unmask.server.state.state import State
+from unmask.settings import Settings
 
 
 @pytest.fixture
@@ -95,13 +99,22 @@ def _postgres() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenEngine]:
-    """Opens a database of the test's own, as a process of its own would, in each kind."""
-    engines: list[Engine] = []
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The settings of servers that share a database of the test's own, in each kind."""
     if request.param == "sqlite":
-        open_one: OpenEngine = partial(open_folder, tmp_path)
+        return {"state_dir": tmp_path / "shared", "limits": "database"}
+    address = request.getfixturevalue("postgres").make()
+    return {"state_dir": tmp_path / "shared", "database": SecretStr(address)}
+
+
+@pytest.fixture
+def open_engine(shared: dict[str, Any]) -> Iterator[OpenEngine]:
+    """Opens the database, as a process of its own would."""
+    engines: list[Engine] = []
+    if "database" in shared:
+        open_one: OpenEngine = partial(open_url, shared["database"].get_secret_value())
     else:
-        open_one = partial(open_url, request.getfixturevalue("postgres").make())
+        open_one = partial(open_folder, shared["state_dir"])
 
     def open_another() -> Engine:
         engines.append(open_one())
@@ -110,3 +123,17 @@ def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open
     yield open_another
     for engine in engines:
         engine.dispose()
+
+
+@pytest.fixture
+def open_state(shared: dict[str, Any]) -> Iterator[Callable[[], State]]:
+    """Opens the state, as a process of its own would."""
+    states: list[State] = []
+
+    def open_another() -> State:
+        states.append(State(Settings(**shared)))
+        return states[-1]
+
+    yield open_another
+    for state in states:
+        state.close()

@@ -1,14 +1,21 @@
 """Commands about keys: add, list, revoke. A server that runs takes notice at once."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unmask.commands.root import commands
-from unmask.errors import ConfigError, choices
+from unmask.errors import ConfigError, UnavailableError, choices
+
+if TYPE_CHECKING:
+    from unmask.server.keys.store import KeyFile
+    from unmask.server.keys.table import KeyTable
 
 keys = typer.Typer(
-    help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR].",
+    help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR] or the "
+    "database [UNMASK_DATABASE].",
     no_args_is_help=True,
 )
 commands.add_typer(keys, name="keys")
@@ -31,8 +38,6 @@ def add(
 ) -> None:
     """Make a key and show it, this once: only its hash is kept."""
     from unmask.server.keys.limits import Limits
-    from unmask.server.keys.store import KeyFile
-    from unmask.settings import load_settings
 
     bounds: dict[str, int] = {}
     for text in limit or []:
@@ -42,17 +47,16 @@ def add(
         if not (number.isascii() and number.isdigit()):
             raise ConfigError(f"limit {text!r}: give {bound}=NUMBER, 0 or more")
         bounds[bound] = int(number)
-    file = KeyFile(load_settings().state_folder)
-    print(file.add(name, scope.split(","), Limits(**bounds)))
+    with _keys() as source:
+        print(source.add(name, scope.split(","), Limits(**bounds)))
 
 
 @keys.command(name="list")
 def show() -> None:
     """List the keys: names, scopes, limits of their own, and when they were made."""
-    from unmask.server.keys.store import KeyFile
-    from unmask.settings import load_settings
-
-    for key in KeyFile(load_settings().state_folder).read():
+    with _keys() as source:
+        found = source.read()
+    for key in found:
         bounds = key.limits.model_dump(exclude_none=True)
         told = " ".join(f"{name}={bound}" for name, bound in bounds.items())
         scopes = ",".join(sorted(key.scopes))
@@ -62,7 +66,27 @@ def show() -> None:
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="As the list has it.")]) -> None:
     """Forget a key: nobody gets in with it any more."""
+    with _keys() as source:
+        source.revoke(name)
+
+
+@contextmanager
+def _keys() -> "Iterator[KeyFile | KeyTable]":
+    """Where the keys are."""
     from unmask.server.keys.store import KeyFile
+    from unmask.server.keys.table import KeyTable
+    from unmask.server.state.database import VARIABLE, cause, open_url
     from unmask.settings import load_settings
 
-    KeyFile(load_settings().state_folder).revoke(name)
+    settings = load_settings()
+    if settings.database is None:
+        yield KeyFile(settings.state_folder)
+        return
+    try:
+        engine = open_url(settings.database.get_secret_value())
+    except UnavailableError as error:
+        raise ConfigError(f"{VARIABLE}: it cannot be reached: {cause(error)}") from None
+    try:
+        yield KeyTable(lambda: engine)
+    finally:
+        engine.dispose()

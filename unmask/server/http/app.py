@@ -9,7 +9,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
-from unmask.errors import ConfigError
 from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.face import EngineFace
@@ -24,12 +23,10 @@ from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
+from unmask.server.http.shared import Shared
 from unmask.server.jobs.jobs import Jobs
-from unmask.server.keys.limits import Limiter, Limits
-from unmask.server.keys.senders import is_beyond
-from unmask.server.keys.store import KeyFile, KeyRing
+from unmask.server.keys.limits import Limits
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
-from unmask.server.state.state import State
 from unmask.server.telemetry.engine import CountedEngine
 from unmask.server.telemetry.metrics import EngineView, Metrics
 from unmask.server.telemetry.routes import make_metrics_router
@@ -41,19 +38,6 @@ from unmask.settings import Settings, load_settings
 def make_engine(settings: Settings) -> Engine:
     """The engine that the settings ask for."""
     return Engine(EngineOptions.of(settings), StoredModels(settings.precision))
-
-
-def make_ring(settings: Settings) -> KeyRing:
-    """The keys of the server. ConfigError if it needs some and there are none."""
-    secret = settings.api_key.get_secret_value() if settings.api_key else None
-    ring = KeyRing(KeyFile(settings.state_folder), secret)
-    beyond = settings.unix_socket is None and is_beyond(settings.host, if_named=True)
-    if beyond and not ring.keys and not settings.insecure:
-        raise ConfigError(
-            f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
-            "make one with unmask keys add NAME, or serve whoever asks with --insecure"
-        )
-    return ring
 
 
 def create_app(
@@ -71,13 +55,13 @@ def create_app(
     settings = settings or load_settings()
     engine = engine or make_engine(settings)
     uploads = uploads or Uploads(settings.read_timeout_seconds)
-    ring = make_ring(settings)
+    shared = Shared(settings)
     if moderation is None and settings.moderation is not None:
         moderation = read_moderation(settings.moderation)
     options = engine.options
     metrics = Metrics(
         EngineView(engine.stats, options.max_queue, options.max_rows),
-        lambda: [key.name for key in ring.keys],
+        lambda: [key.name for key in shared.ring.keys],
     )
     face: EngineFace = CountedEngine(engine, metrics)
     if moderation is not None:
@@ -85,19 +69,15 @@ def create_app(
 
     provider = make_provider() if is_traced() else None
 
-    state = State(settings)
-    if settings.database is not None:
-        state.wait()
-    limiter = Limiter()
     kinds = make_kinds(face, settings)
     jobs = Jobs(
         settings,
         kinds,
-        state,
+        shared.state,
         is_ready=lambda: engine.state is EngineState.READY,
         is_stopping=lambda: engine.state is EngineState.STOPPING,
         tell=fault_of,
-        hear_counts=limiter.count_jobs,
+        hear_counts=shared.places.count_jobs,
     )
 
     @asynccontextmanager
@@ -105,11 +85,12 @@ def create_app(
         if settings.threads:
             torch.set_num_threads(settings.threads)
         engine.start()
+        shared.start()
         await jobs.start()
         yield
         await engine.stop()
         await jobs.stop()  # after the engine, which has failed what it had: they give it back
-        await run_in_threadpool(state.close)
+        await shared.stop()
         if provider is not None:
             await run_in_threadpool(provider.shutdown)  # which sends what is left
 
@@ -135,7 +116,11 @@ def create_app(
     app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(
-        Door, ring=ring, limiter=limiter, defaults=Limits.of(settings), insecure=settings.insecure
+        Door,
+        ring=shared.ring,
+        limiter=shared.limiter,
+        defaults=Limits.of(settings),
+        insecure=settings.insecure,
     )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)

@@ -110,7 +110,7 @@ class Keeper:
             await meter_of(request).spend_tokens(order.weighed.cost.drawn_tokens)
             new = _new_job(kind, upload, order, wish.key, digest)
             job = await self.jobs.accept(new, at_once=not wish.later)
-        meter_of(request).close()  # from here on the job has the place
+        await meter_of(request).close()  # from here on the job has the place
         if wish.later:
             return accepted(request, job)
         return await self._answer_of(request, await self._wait(request, job, wish), wish)

@@ -26,11 +26,6 @@ class OpenedState:
     engine: Engine
     presence: Presence
 
-    @property
-    def runner(self) -> str:
-        """The name of this server among those who share the state."""
-        return self.presence.runner
-
 
 class State:
     """What the settings say about where state is. A folder that holds none yet is not touched until
@@ -45,7 +40,8 @@ class State:
     def is_there(self) -> bool:
         """Whether there may be something to go on with."""
         folder = self._settings.state_folder
-        return self._settings.database is not None or (folder / FILE_NAME).exists()
+        shared = self._settings.database is not None or self._settings.limits_are_shared
+        return shared or (folder / FILE_NAME).exists()
 
     def open(self) -> OpenedState:
         """The state; its tables are made or taken forward if need be. Blocks. ConfigError,
