@@ -8,11 +8,14 @@ READY := $(VENV)/.ready
 
 NPM := build/npm/node_modules
 
-.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean
+RELEASE := build/release
+
+.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean \
+	image-test release release-test licences sbom
 .DEFAULT_GOAL := help
 
 help: ## say what the verbs do
-	@sed -n 's/^\([a-z]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
 
 serve: $(READY) ## run the server on port 8000 with the bundled model
 	$(BIN)/unmask serve
@@ -62,6 +65,31 @@ browser: ## get what tests want of elsewhere: Chromium (Debian); axe-core, types
 
 screenshots: $(READY) ## take the pictures of the page for docs/images (needs Chromium)
 	$(BIN)/python -m benchmarks.screenshots
+
+image-test: $(READY) ## build the image without a daemon, run it, and hold it to what is said of it
+	deploy/image_test.sh
+
+release: $(READY) ## build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+# An environment of its own holds what the wheel alone brings, and the server's extra.
+release-test: release ## install the wheel into a fresh environment, serve and draw with it
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^torch==' constraints.txt)" "$$(echo dist/*.whl)[server]" -c constraints.txt
+	RELEASED_UNMASK=$(CURDIR)/$(RELEASE)/bin/unmask $(BIN)/python -m pytest -q tests/test_release.py
+
+$(RELEASE)/bin/unmask:
+	$(MAKE) release-test
+
+licences: $(RELEASE)/bin/unmask ## list what a released server is made of, with versions and licences
+	@$(BIN)/pip-licenses --python=$(RELEASE)/bin/python --from=mixed --order=license
+
+sbom: $(RELEASE)/bin/unmask ## write the same for machines: CycloneDX, into dist/sbom.json
+	$(BIN)/cyclonedx-py environment $(RELEASE)/bin/python --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.json
 
 train: $(READY) ## train the small models into runs/small; DATA=path names the sprite archive
 	@test -n "$(DATA)" || { \

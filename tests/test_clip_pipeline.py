@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from tests.worlds.native import PROMPT, native_pipeline
 from tests.worlds.server import FakeSource, until
 from unmask.clips.clip import Clip
 from unmask.editing import outpaint, variation
-from unmask.editing.clip_drawing import DrawnClip
+from unmask.editing.clip_drawing import ClipWindow, DrawnClip
 from unmask.editing.clip_edits import (
     ClipEdit,
     boxes_through,
@@ -30,6 +32,7 @@ from unmask.errors import ModerationError, RequestError
 from unmask.models.subjects import find_subjects
 from unmask.pipeline import MAX_FRAMES, DrawRequest, Generated, Pipeline, Scene, whole_slots
 from unmask.pipeline.prompts import subject_positions
+from unmask.sampling.backbone import RowTensors
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.reuse import REUSE_POLICIES
@@ -65,7 +68,7 @@ EDITS: dict[str, Callable[[], ClipEdit]] = {
     "inpaint": lambda: inpaint_clip(noise_clip(9), _corner(noise_clip(9))),
     "outpaint": lambda: outpaint_clip(noise_clip(9), _corner(noise_clip(9))),
     "restyle": lambda: restyle_clip(noise_clip(9), 0.4),
-    "restyle a part": lambda: inpaint_clip(noise_clip(9), _corner(noise_clip(9)), 0.4),
+    "restyle a part": lambda: restyle_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
     "revise": lambda: revise_clip(noise_clip(9), 0.4),
     "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
 }
@@ -120,25 +123,25 @@ def test_frames_that_are_cut_away_change_nothing(pipeline: Pipeline) -> None:
 def test_a_longer_clip_goes_on_from_tokens_that_stay(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[tuple[torch.Tensor, torch.Tensor]] = []
+    begun: list[tuple[torch.Tensor, ...]] = []
     finish = DrawnClip.finish
 
     def spied(self: DrawnClip, window: object, tokens: torch.Tensor) -> None:
         finish(self, window, tokens)  # type: ignore[arg-type]
-        begun.append((window.unknown.view(-1, 2, 2), self.tokens.clone()))  # type: ignore[attr-defined]
+        assert isinstance(window, ClipWindow)
+        begun.append(tuple(each.view(-1, 2, 2) for each in (window.unknown, window.tokens, tokens)))
 
     monkeypatch.setattr(DrawnClip, "finish", spied)
     clip = pipeline.generate(PROMPT, frames=1 + 4 * SLOT, seed=3)
     assert len(clip) == 17
-    assert [unknown.flatten(1).all(1).tolist() for unknown, _ in begun] == [
+    assert [unknown.flatten(1).all(1).tolist() for unknown, _, _ in begun] == [
         [True] * 3,
         [False, False, True],
         [False, False, True],
     ]
-    states = [tokens for _, tokens in begun]
-    for number, state in enumerate(states[1:], 1):
-        assert torch.equal(state[: 2 + number], states[-1][: 2 + number])
-        assert torch.equal(state[: 2 + number], states[number - 1][: 2 + number])
+    for (_, _, drawn), (_, given, after) in pairwise(begun):
+        assert torch.equal(given[:2], drawn[1:])
+        assert torch.equal(after[:2], drawn[1:])
     assert np.array_equal(clip.frames[:9], pipeline.generate(PROMPT, frames=9, seed=3).frames)
 
 
@@ -150,6 +153,28 @@ def test_each_scene_has_its_prompt(pipeline: Pipeline) -> None:
     assert len(clip) == 13
     assert np.array_equal(clip.frames[:5], other.frames[:5])
     assert not np.array_equal(clip.frames[5:], other.frames[5:])
+
+
+def test_a_clip_reads_all_its_prompts_in_as_many_chunks_as_the_longest(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pipeline.request(PROMPT, frames=5, scenes=[Scene(OTHER, 8)], seed=1)
+    long = replace(request, long_prompt=True)
+    chunks: list[int] = []
+    read = pipeline.encode_prompts
+    monkeypatch.setattr(pipeline.condition, "chunks", {PROMPT: 1, OTHER: 3, "": 1}.__getitem__)
+
+    def counted(prompts: list[str], count: int) -> RowTensors:
+        chunks.append(count)
+        return read(prompts)
+
+    monkeypatch.setattr(pipeline, "encode_prompts", counted)
+    for each in (request, long):
+        pipeline.encode([each])
+        drawing = pipeline.drawing(pipeline.prepare(each), 0)
+        (first,) = drawing.start()
+        drawing.finish(first, first.tokens.clamp_max(11))
+    assert chunks == [1, 1, 3, 3]
 
 
 def test_a_scene_is_drawn_by_its_own_objects(pipeline: Pipeline) -> None:
@@ -279,6 +304,10 @@ def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, Any]) 
         ({"frames": 5, "scenes": [Scene(PROMPT, 3)]}, "scenes", "the least is 4"),
         ({"frames": 5, "scenes": [Scene(" ", 4)]}, "scenes", "is empty"),
         ({"frames": 5, "scenes": [Scene(PROMPT, 4)] * 17}, "scenes", "give 1 to 16"),
+        ({"frames": 5, "scenes": [{"prompt": PROMPT, "frames": 4}]}, "scenes", "a list of Scene"),
+        ({"frames": 5, "scenes": PROMPT}, "scenes", "a list of Scene, got"),
+        ({"frames": 5, "scenes": [Scene(PROMPT, "4")]}, "scenes", "expected int, got '4'"),  # type: ignore[arg-type]
+        ({"frames": 5, "scenes": [Scene(7, 4)]}, "scenes", "expected str, got 7"),  # type: ignore[arg-type]
         ({"frames": 400, "scenes": [Scene(PROMPT, 100)]}, "frames", "frames is 500"),
         ({"frames": 5, "n": 2}, "n", "n is 2"),
         ({"frames": 9, "edit": extend(noise_clip(1), 8)}, "frames", "leave frames"),

@@ -1,5 +1,7 @@
 import json
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from tests.worlds.native import PROMPT, write_native
 from unmask.box import available_models
 from unmask.card import ModelCard
 from unmask.editing import inpaint, outpaint, revise, variation
-from unmask.errors import ConfigError, NotFoundError, RequestError
+from unmask.errors import ConfigError, NotFoundError, RequestError, UnknownWordsError
 from unmask.models.base import Condition
 from unmask.models.native import NativeTransformer, Prefix
 from unmask.pipeline import Generated, Pipeline, read_card
+from unmask.pipeline.warnings import UnknownWord
 from unmask.sampling.schedulers import SCHEDULERS
 
 
@@ -56,6 +59,22 @@ def test_an_image_of_a_seed_can_be_drawn_alone(pipeline: Pipeline) -> None:
     edit = variation(_picture(8, 8), 0.5)
     edits = _bytes(pipeline.generate("", seed=3, n=3, edit=edit))
     assert _bytes(pipeline.generate("", seed=3, image_index=2, edit=edit)) == edits[2:]
+
+
+def test_what_one_copy_has_prepared_another_draws(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that prepared it may live on another device."""
+    one, other = Pipeline.load(folder), Pipeline.load(folder)
+    prepared = one.prepare(one.request(PROMPT, edit=outpaint(_picture(8, 8), right=12), seed=1))
+    for part in ("encode", "decode"):
+        monkeypatch.setattr(one.tokenizer, part, None)
+    drawing = other.drawing(prepared, 0)
+    waiting = drawing.start()
+    while waiting:
+        start = waiting.pop()
+        waiting += drawing.finish(start, start.tokens.clamp_max(11))
+    assert isinstance(drawing.image, Image.Image)
 
 
 def test_a_list_of_prompts_draws_each_as_if_alone(pipeline: Pipeline) -> None:
@@ -338,9 +357,21 @@ def test_what_cannot_be_loaded_is_told(arguments: dict[str, Any], told: str) -> 
     assert caught.value.param == next(iter(arguments))
 
 
-def test_words_that_the_model_may_not_know_are_told(pipeline: Pipeline) -> None:
-    assert pipeline.unknown_words(PROMPT) == ()
-    assert pipeline.unknown_words(f"{PROMPT} Zebra") == ("Zebra",)
+def test_words_that_the_model_was_not_taught_are_told_or_refused(pipeline: Pipeline) -> None:
+    assert pipeline.request(PROMPT, strict_prompt=True).warnings == ()
+    given: dict[str, Any] = {"negative_prompt": "a lion", "guidance_scale": 2.0}
+    request = pipeline.request(f"{PROMPT} sqares", **given)
+    fields = {warning.param: warning.words for warning in request.warnings}
+    assert [word.word for word in fields["negative_prompt"]] == ["lion"]
+    assert fields["prompt"] == (UnknownWord("sqares", ("squares",)),)
+    with pytest.raises(UnknownWordsError, match=r"'sqares' \(nearest: squares\)") as caught:
+        pipeline.generate(f"{PROMPT} sqares", strict_prompt=True)
+    assert caught.value.param == "prompt"
+    with pytest.raises(UnknownWordsError, match="lion") as caught:
+        pipeline.request(PROMPT, strict_prompt=True, **given)
+    assert caught.value.param == "negative_prompt"
+    with pytest.raises(RequestError, match="strict_prompt"):
+        pipeline.request(PROMPT, strict_prompt=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 1001, "word " * 40])
@@ -460,6 +491,21 @@ def test_more_prompts_than_are_kept_are_all_encoded(
         alone = pipeline.encode_prompts([prompt])
         assert isinstance(alone, Prefix)
         assert torch.equal(every.keys[:, row], alone.keys[:, 0])
+
+
+def test_a_prompt_that_two_threads_ask_for_is_encoded_once(folder: Path) -> None:
+    pipeline = Pipeline.load(folder)
+    encode, begun = pipeline.prompts.encode, []
+
+    def slowly(condition: Condition) -> object:
+        begun.append(condition)
+        time.sleep(0.1)
+        return encode(condition)
+
+    pipeline.prompts.encode = slowly  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(pipeline.encode_prompts, [["red"], ["red"]]))
+    assert len(begun) == 1
 
 
 def test_the_bytes_of_a_prefix_are_those_of_its_tensors() -> None:

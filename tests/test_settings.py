@@ -1,10 +1,12 @@
 from ipaddress import ip_address
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from unmask.errors import ConfigError
-from unmask.settings import load_settings
+from unmask.settings import Settings, load_settings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +23,39 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNMASK_MAX_QUEUE", "0")
     with pytest.raises(ConfigError, match=r"UNMASK_MAX_QUEUE '0': .*greater than or equal to 1"):
         load_settings()
+
+
+# Of a field's type, what cannot be one; a text may be anything but empty.
+IMPOSSIBLE = {int: ["x", "1e30", "-1"], float: ["x", "nan", "inf", "-1"], bool: ["maybe"]}
+FREE = {"config", "state_dir", "moderation"}  # paths are looked at where they are opened
+
+
+def _impossible(field: FieldInfo) -> list[str]:
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if get_origin(field.annotation) is list:
+        return ["x", "[3]", "{}"]
+    return [value for kind in kinds for value in IMPOSSIBLE.get(kind, [""])]
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields.keys() - FREE))
+def test_every_setting_refuses_what_it_cannot_be_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"UNMASK_{name.upper()}"
+    for value in _impossible(Settings.model_fields[name]):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(ConfigError, match=f"^{variable}.*: .") as refusal:
+            load_settings()
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_proxy_is_an_address_or_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNMASK_TRUSTED_PROXIES", '["10.0.0.0/8", "::1", "*"]')
+    assert load_settings().trusted_proxies == ["10.0.0.0/8", "::1", "*"]
+    for wrong in ("proxy", "10.0.0.1/8"):
+        monkeypatch.setenv("UNMASK_TRUSTED_PROXIES", f'["{wrong}"]')
+        with pytest.raises(ConfigError, match=f"UNMASK_TRUSTED_PROXIES '{wrong}'"):
+            load_settings()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def parameters(request: DrawRequest, model: str) -> str:
     Of an edited picture there is a digest, not its pixels.
     """
     values = vars(request) | request.options.flat()
-    del values["options"]
+    del values["options"], values["warnings"]
     if not request.is_clip:  # so what a picture's file says does not tell of clips
         del values["frames"], values["scenes"]
     else:

@@ -4,6 +4,7 @@ UnmaskError
 ├── RequestError           change the request: a value is out of its bounds (HTTP 400)
 │   ├── NotFoundError      name something that exists: model, route (HTTP 404)
 │   ├── PromptTooLongError shorten the prompt: nothing is cut off in silence (HTTP 400)
+│   ├── UnknownWordsError  choose words that the model was taught, or be less strict (HTTP 400)
 │   ├── ModerationError    ask for something else: the server's moderation refuses this (HTTP 400)
 │   ├── MissingExtraError  install the extra that it names, or choose what goes without (HTTP 400)
 │   └── ReusedKeyError     take a new Idempotency-Key for another request (HTTP 422)
@@ -42,6 +43,10 @@ class NotFoundError(RequestError):
 
 class PromptTooLongError(RequestError):
     """A prompt holds more than the model reads; nothing is cut off in silence."""
+
+
+class UnknownWordsError(RequestError):
+    """A prompt that must not hold words which the model was not taught holds some."""
 
 
 class ModerationError(RequestError):

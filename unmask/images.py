@@ -49,11 +49,8 @@ def read_image(file: bytes | Path, param: str, limits: ImageLimits) -> Image.Ima
     whatever else there is: nothing of the decoder's own words is told, since they may hold
     addresses. Pixels are counted before any is decoded.
     """
-    data = file if isinstance(file, bytes) else _read_file(file, param, limits)
-    if not data:
-        raise RequestError(f"{param}: the file is empty", param)
-    if len(data) > limits.max_bytes:
-        raise _too_long(param, len(data), limits)
+    data = file if isinstance(file, bytes) else read_file(file, param, limits.max_bytes)
+    check_length(data, param, limits.max_bytes)
     with _reading, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pixels = pixels_of(data)
@@ -99,6 +96,14 @@ def upright(image: Image.Image, param: str) -> Image.Image:
         raise _damaged(param) from None
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """The picture in RGB; what is transparent is white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colours = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
+
+
 def check_size(image: Image.Image, param: str, max_pixels: int) -> None:
     """RequestError, naming ``param``, if the picture has more pixels; none is decoded."""
     if image.width * image.height > max_pixels:
@@ -126,15 +131,24 @@ def _converted(
     return converted
 
 
-def _read_file(path: Path, param: str, limits: ImageLimits) -> bytes:
+def read_file(path: Path, param: str, max_bytes: int) -> bytes:
+    """What a file holds; RequestError, naming ``param``, if it is too long or cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
-            if len(data) > limits.max_bytes:
-                raise _too_long(param, path.stat().st_size, limits)
+            data = file.read(max_bytes + 1)
+            if len(data) > max_bytes:
+                raise _too_long(param, path.stat().st_size, max_bytes)
             return data
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}", param) from None
+
+
+def check_length(data: bytes, param: str, max_bytes: int) -> None:
+    """RequestError, naming ``param``, for what an empty file or too long a one holds."""
+    if not data:
+        raise RequestError(f"{param}: the file is empty", param)
+    if len(data) > max_bytes:
+        raise _too_long(param, len(data), max_bytes)
 
 
 def _unknown(param: str) -> RequestError:
@@ -145,10 +159,8 @@ def _damaged(param: str) -> RequestError:
     return RequestError(f"{param}: the file is damaged or cut short", param)
 
 
-def _too_long(param: str, found: int, limits: ImageLimits) -> RequestError:
-    return RequestError(
-        f"{param}: the file has {found} bytes; the bound is {limits.max_bytes}", param
-    )
+def _too_long(param: str, found: int, max_bytes: int) -> RequestError:
+    return RequestError(f"{param}: the file has {found} bytes; the bound is {max_bytes}", param)
 
 
 def _too_large(param: str, found: str, max_pixels: int) -> RequestError:

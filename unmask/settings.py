@@ -3,10 +3,11 @@
 import os
 import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -31,13 +32,21 @@ SECRETS = ("api_key", "database")
 LEAST_SECRET = 32  # characters; a key is hashed fast, so it must be too long to be guessed
 
 
+def _is_proxy(text: str) -> str:
+    """The text if it is `*`, an address or a network; uvicorn would take anything, and trust it."""
+    if text != "*":
+        ip_network(text)  # a ValueError tells what is wrong
+    return text
+
+
 class Settings(BaseSettings):
     """The settings of one process; build them with :func:`load_settings`.
 
     The descriptions are the table of docs/deployment.md: ``unmask settings --markdown`` prints it.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    # A time without end, or a NaN, would pass a bound and fail where it is waited for.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, allow_inf_nan=False)
 
     config: Path | None = Field(
         default=None,
@@ -45,6 +54,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(
         default="127.0.0.1",
+        min_length=1,
         description="the address to listen on; beyond this machine the server needs keys",
     )
     port: int = Field(
@@ -68,7 +78,13 @@ class Settings(BaseSettings):
         default=[],
         description="a JSON list of other devices; each gets a worker, and weights of its own",
     )
-    threads: int = Field(default=0, ge=0, description="torch threads; 0 = torch's choice")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="torch threads of a worker; 0 = the cores "
+        "that affinity and cgroup let this process use, shared by its workers",
+    )
     max_queue: int = Field(default=64, ge=1, description="how many requests may wait")
     max_wait_seconds: float = Field(
         default=120,
@@ -106,7 +122,7 @@ class Settings(BaseSettings):
         gt=0,
         description="the longest wait for a request's head, and for each part of its body",
     )
-    trusted_proxies: list[str] = Field(
+    trusted_proxies: list[Annotated[str, AfterValidator(_is_proxy)]] = Field(
         default=[],
         description="a JSON list of the addresses whose `X-Forwarded-For` is believed",
     )
@@ -175,6 +191,12 @@ class Settings(BaseSettings):
         description="where jobs, keys and limits are, for several servers that share them: "
         "`postgresql://USER:PASSWORD@HOST/NAME`; unset = a file in the state folder",
     )
+    store: str | None = Field(
+        default=None,
+        min_length=1,
+        description="where the files of jobs are: a folder, which several servers may share, or "
+        "`s3://BUCKET/PREFIX`; unset = `files` in the state folder",
+    )
     api_key: SecretStr | None = Field(
         default=None,
         min_length=LEAST_SECRET,
@@ -234,6 +256,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def cpu_workers(self) -> int:
+        """How many workers compute on the CPU."""
+        return [self.device, *self.more_devices].count("cpu")
+
+    @property
     def limits_are_shared(self) -> bool:
         """Whether limits are counted in the database."""
         chosen = self.limits or ("memory" if self.database is None else "database")
@@ -257,12 +284,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options, then variables, then files that variables name, then the TOML file."""
-        path = init_settings().get("config") or env_settings().get("config")
+        given = init_settings()
+        path = given.get("config") or env_settings().get("config")
         return (
             init_settings,
             env_settings,
             VariablesInFiles(settings_cls),
-            TomlConfigSettingsSource(settings_cls, toml_file=_readable(path)),
+            TomlConfigSettingsSource(
+                settings_cls, toml_file=_readable(path, _source("config", given))
+            ),
         )
 
 
@@ -348,12 +378,12 @@ def _source(name: str, options: dict[str, object]) -> str:
     return f"{options.get('config') or os.environ.get(f'{PREFIX}CONFIG')}: {name}"
 
 
-def _readable(path: str | Path | None) -> Path | None:
+def _readable(path: str | Path | None, source: str) -> Path | None:
     """The path, once it is known to hold TOML: pydantic takes a missing file for an empty one."""
     if path is None:
         return None
     try:
         tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"config {path}: it cannot be read as TOML: {error}") from None
+        raise ConfigError(f"{source} {path}: it cannot be read as TOML: {error}") from None
     return Path(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.worlds.clips import RATE, SIDE, decoded, moving, refusal
+from tests.worlds.clips import RATE, SIDE, decoded, moving, psnr, refusal
 from unmask.clips import reading
 from unmask.clips.clip import Clip
 from unmask.clips.kinds import cut_short
@@ -140,6 +140,27 @@ def test_a_still_picture_is_a_clip_of_one_frame(kind: str) -> None:
     assert frames[0, 5, 5].tolist() == pytest.approx([250, 30, 60], abs=6)
     with pytest.raises(RequestError, match="64x32 pixels; the bound is 2047"):
         decoded(file.getvalue(), ClipLimits(max_pixels=2047))
+
+
+def test_a_jpeg_that_holds_several_pictures_is_a_still_one() -> None:
+    file = io.BytesIO()
+    small = CLIP.pictures()[1].resize((8, 8))
+    CLIP.pictures()[0].save(file, "mpo", save_all=True, append_images=[small])
+    report, frames = decoded(file.getvalue())
+    assert (report.frames, report.size) == (1, CLIP.size)
+    assert psnr(frames, CLIP.frames[:1]) > 20
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_a_picture_too_large_for_pillow_is_told_its_bound(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    CLIP.pictures()[0].save(file, kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert "more than 1000 pixels; the bound is 999" in refusal(
+        file.getvalue(), ClipLimits(max_pixels=999)
+    )
 
 
 def test_what_is_no_clip_is_refused_before_anything_is_started() -> None:

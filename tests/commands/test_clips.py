@@ -207,9 +207,15 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("video", PROMPT, "--sheet", "s.mp4"), "choose one of"),
         (("video", PROMPT, "-o", "-", "--n", 2), "standard output takes one clip"),
         (("video", PROMPT, "-o", "-", "--json"), "give one of them"),
+        (("video", PROMPT, "-o", "o.webp", "--sheet", "./o.webp"), "the clip goes there"),
+        (("video", PROMPT, "-o", "-", "--sheet", "-"), "the clip goes there"),
         (("generate", PROMPT, "--sheet", "s.png"), "a picture has no frames"),
         (("animate", "CLIP", PROMPT), "give a still picture"),
-        (("animate", "PICTURE", PROMPT, "--frames", 1), "the least is 1"),
+        (("animate", "PICTURE", PROMPT, "--frames", 1), "the least is 2"),
+        (("animate", "PICTURE", PROMPT, "--frames", 0), "frames is 0"),
+        (("extend", "CLIP", PROMPT, "--frames", 0), "frames is 0; the least is 1"),
+        (("extend", "CLIP", PROMPT, "--frames", 1, "--seconds", 1), "give one of them"),
+        (("interpolate", "PICTURE", "PICTURE", PROMPT, "--frames", 0), "between 1 and 481"),
         (("extend", "none.mp4", PROMPT), "none.mp4: No such file"),
         (("extend", "CLIP", PROMPT, "--frames", 10**12), "between 1 and 481"),
         (("interpolate", "CLIP", "CLIP", PROMPT), "there must be one at least"),
@@ -222,6 +228,8 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("inpaint", "CLIP", PROMPT, "--box", "0,0,4,4", "--feather", 2), "feather is 2"),
         (("inpaint", "PICTURE", PROMPT, "--box", "0,0,4,4"), "it is for clips"),
         (("inpaint", "PICTURE", PROMPT, "--mask", "CLIP"), "mask: it has 9 frames"),
+        (("inpaint", "CLIP", PROMPT, "--mask", "CLIP", "--mask-mode", "white"), "leave it auto"),
+        (("revise", "CLIP", PROMPT, "--mask-mode", "alpha"), "leave it auto"),
         (("outpaint", "CLIP", PROMPT), "give L,T,R,B"),
         (("outpaint", "CLIP", PROMPT, "--left", 4), "left is 4"),
         (("revise", "CLIP", PROMPT, "--scheduler", "halton"), "cannot revise"),
@@ -256,6 +264,38 @@ def test_a_folder_of_frames_is_written_over_by_force_alone(
     assert "it exists; --force" in capsys.readouterr().err
     assert called(monkeypatch, *common, "--frames", 5, "--force") == 0
     assert len(list(out.iterdir())) == 5
+
+
+def test_a_file_where_a_folder_of_frames_goes_is_found_before_drawing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "frames").touch()
+    monkeypatch.setattr(Pipeline, "load", None)
+    arguments = ("video", PROMPT, "--model", "x", "-o", tmp_path / "frames", "--force")
+    assert called(monkeypatch, *arguments) == 2
+    assert "frames: it is a file; name a folder" in capsys.readouterr().err
+
+
+def test_words_of_further_scenes_that_the_model_may_not_know_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    scene = ("--then", "a red ox:0.5", "-o", tmp_path / "o.webp")
+    assert called(monkeypatch, "video", PROMPT, *scene, "--model", model, "--frames", 5) == 0
+    assert "may not know: 'ox'" in capsys.readouterr().err
+
+
+def test_words_do_not_join_a_strip_on_standard_output(model: Path, tmp_path: Path) -> None:
+    command = ["video", PROMPT, "--frames", "5", "--sheet", "-", "--model", str(model)]
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *command, "-o", str(tmp_path / "o.webp"), "--seed", "1"],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    with Image.open(io.BytesIO(done.stdout)) as strip:
+        assert strip.size == (5 * 8, 8)
+    assert done.stdout.rstrip().endswith(b"IEND\xaeB`\x82")
+    assert b"seed 1" in done.stderr
 
 
 def test_a_model_of_pictures_draws_no_clips(

@@ -112,15 +112,23 @@ def test_a_model_without_a_name_is_not_the_default_one(
     assert "model ''" in capsys.readouterr().err
 
 
-def test_words_that_the_model_may_not_know_are_told(
+def test_words_that_the_model_was_not_taught_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     common = ("--model", model, "--seed", 1, "-o")
     assert called(monkeypatch, "generate", PROMPT, *common, tmp_path / "known.png") == 0
     assert capsys.readouterr().err == ""
-    words = "red zebra \x01"
-    assert called(monkeypatch, "generate", words, *common, tmp_path / "unknown.png") == 0
-    assert capsys.readouterr().err == "unmask: tiny may not know: 'zebra', '\\x01'\n"
+    unknown, strict = tmp_path / "unknown.png", tmp_path / "strict.png"
+    words = "red sqare \x01"
+    told = "prompt: tiny was not taught 'sqare' (nearest: squares), '\\x01'\n"
+    assert called(monkeypatch, "generate", words, *common, unknown, "--json") == 0
+    said = capsys.readouterr()
+    assert said.err == f"unmask: {told}"
+    [warning] = json.loads(said.out)["warnings"]
+    assert warning["words"][0] == {"word": "sqare", "nearest": ["squares"]}
+    assert called(monkeypatch, "generate", words, *common, strict, "--strict-prompt") == 2
+    assert capsys.readouterr().err.endswith(told)
+    assert not strict.exists()
 
 
 def test_a_file_to_convert_that_is_not_there_is_told(

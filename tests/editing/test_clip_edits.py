@@ -104,8 +104,39 @@ def test_nothing_under_the_mask_of_a_blind_edit_is_seen() -> None:
     assert not np.array_equal(clip.frames, other.frames)
     one, two = (_prepared(inpaint_clip(each, box)).tokens for each in (clip, other))
     assert torch.equal(one, two)
-    one, two = (_prepared(inpaint_clip(each, box, 0.5)).tokens for each in (clip, other))
+    one, two = (_prepared(restyle_clip(each, 0.5, box)).tokens for each in (clip, other))
     assert not torch.equal(one, two)
+
+
+def test_only_what_is_looked_at_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 known slots those that the last windows see; not of the one to be drawn, nor where
+    nothing can be seen anyhow."""
+    tokenizer, seen = clip_tokenizer(), []
+    encode = tokenizer.encode
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(pixels)
+        return encode(pixels)
+
+    monkeypatch.setattr(tokenizer, "encode", counted)
+    long = extend(_clip(1 + 60 * SLOT), SLOT)
+    prepared = prepare_clip(long, [len(long.frames)], tokenizer, GRID)
+    assert len(seen) == sum(window.end - window.first for window in prepared.windows) - 1 <= GRID[0]
+    seen.clear()
+    masks = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    masks[SLOT] = True
+    prepared = prepare_clip(inpaint_clip(_clip(), masks), [FRAMES], tokenizer, GRID)
+    assert len(seen) == 3  # one of four is drawn
+    seen.clear()
+    masks[SLOT], masks[SLOT + 1] = False, True
+    prepared = prepare_clip(inpaint_clip(_clip(), masks), [FRAMES], tokenizer, GRID)
+    assert (prepared.windows, len(seen)) == ((), 2)
+
+
+def test_a_prepared_clip_moves_to_the_device_of_who_draws_it() -> None:
+    moved = _prepared(extend(_clip(), 4)).on("meta")
+    assert moved.tokens.is_meta
+    assert moved.unknown.is_meta
 
 
 def test_what_lies_between_known_key_frames_needs_no_token() -> None:
@@ -148,10 +179,8 @@ def test_windows_that_have_nothing_to_draw_are_left_out() -> None:
     assert prepared.unknown.flatten(1).any(1).tolist() == [False] * 9 + [True] * 2
 
 
-def test_a_clip_of_another_size_is_refused_and_can_be_fitted() -> None:
+def test_a_clip_of_another_size_can_be_fitted() -> None:
     clip = noise_clip(5, 40, 30)
-    with pytest.raises(RequestError, match="40x30 pixels; this model draws clips of 48x16"):
-        _prepared(extend(clip, 4))
     small = fitted(clip, (WIDTH, HEIGHT))
     assert small.size == (WIDTH, HEIGHT)
     assert fitted(small, (WIDTH, HEIGHT)) is small
@@ -197,6 +226,12 @@ def test_restyling_and_revising_may_change_everything() -> None:
         (lambda: inpaint_clip(_clip(), Image.new("L", (8, 8), 255)), "mask", "make them alike"),
         (lambda: restyle_clip(_clip(), 0), "strength", "strength is 0"),
         (lambda: revise_clip(_clip(), 1.5), "share", "share is 1.5"),
+        (lambda: revise_clip(_clip(), None), "share", "expected float, got None"),  # type: ignore[arg-type]
+        (
+            lambda: inpaint_clip(_clip(2), [Image.new("L", (8, 8)), Image.new("L", (8, 9))]),
+            "mask",
+            "2 sizes",
+        ),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_by_name(

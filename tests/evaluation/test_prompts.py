@@ -7,7 +7,6 @@ from unmask.evaluation.prompts import (
     CATEGORIES,
     POSITIONS,
     Prompt,
-    Thing,
     fitting_scenes,
     make_prompts,
 )
@@ -16,6 +15,7 @@ from unmask.scenes.judge import Found, Sight
 from unmask.scenes.renderer import SceneRenderer
 from unmask.scenes.truth import Scenes
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, held_out
+from unmask.scenes.wanted import Thing
 
 NOUNS = ("apple", "book", "cat", "duck", "key", "tree")
 

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.evaluation.prompts import POSITIONS, Prompt, Thing
-from unmask.evaluation.verdict import judge_picture, relation_holds
+from unmask.evaluation.prompts import POSITIONS, Prompt
+from unmask.evaluation.verdict import judge_picture
 from unmask.scenes.judge import Found, Sight
+from unmask.scenes.wanted import Thing, relation_holds
 
 NOUNS = ("apple", "book", "cat")
 RED_APPLE, BLUE_BOOK = Thing("apple", "red"), Thing("book", "blue")

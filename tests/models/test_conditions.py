@@ -45,10 +45,44 @@ def test_any_text_at_all_can_be_read(prompt: str) -> None:
 
 
 def test_words_that_no_caption_held_are_told(text: TextCondition) -> None:
-    assert text.unknown_words("Two GREEN cars on a blue dog") == ()
+    assert text.unknown_words("Two GREEN cars on a blue dog!") == ()
     assert text.unknown_words("a zebra, a red Quokka and a zebra") == ("zebra", "Quokka", "and")
-    assert text.unknown_words("a red car\x01") == ("car", "\x01")
+    assert text.unknown_words("a car, two cars") == ("car",)  # a piece of a word is none
+    assert text.unknown_words("a red cat\x01 & dog") == ("cat\x01",)
     assert text.unknown_words(" ") == ()
+
+
+def test_a_word_that_is_not_read_after_a_space_is_not_known(text: TextCondition) -> None:
+    assert text.unknown_words('a "red" apple,cat (dog) green\ncars') == (
+        '"red',
+        "apple,cat",
+        "(dog",
+        "green\ncars",
+    )
+    ids = text(['"red"', " red"]).ids
+    assert ids[1, 1] not in ids[0]
+
+
+def test_words_are_those_of_the_captions_whole(text: TextCondition, tmp_path: Path) -> None:
+    assert " ".join(text.words or ()) == (
+        "a above apple background blue cars cat dog green on red two"
+    )
+    text.save(tmp_path)
+    again = TextCondition.load(tmp_path, 12)
+    assert again.words == text.words
+    assert again.unknown_words("a zebra") == ("zebra",)
+    (tmp_path / "words.txt").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"words\.txt"):
+        TextCondition.load(tmp_path, 12)
+
+
+def test_a_folder_without_words_says_nothing_of_them(text: TextCondition, tmp_path: Path) -> None:
+    text.save(tmp_path)
+    (tmp_path / "words.txt").unlink()
+    again = TextCondition.load(tmp_path, 12)
+    assert again.words is None
+    assert again.unknown_words("a zebra") == ()
+    assert TextCondition.of_captions(again.tokenizer, 12, CAPTIONS).words == text.words
 
 
 def test_labels_are_known_and_without_a_condition_nothing_is() -> None:

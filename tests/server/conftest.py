@@ -1,6 +1,7 @@
 """What the tests of the engine and of HTTP share; the fakes themselves are in tests.worlds."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,29 @@ def fault() -> CheckFault:
 def _postgres() -> Iterator[Cluster]:
     with cluster() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks as S3 does."""
+    moto = pytest.importorskip("moto.server", reason="needs moto, and the extra s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where files may be in a bucket of the test's own, as the setting has it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = uuid.uuid4().hex
+    assert httpx2.put(f"{s3}/{name}").status_code == 200
+    return f"s3://{name}/prefix"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -59,7 +59,7 @@ def test_the_list_in_the_box_lets_the_models_own_words_pass() -> None:
 
 
 def test_a_list_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match="moderation no/such"):
+    with pytest.raises(ConfigError, match="UNMASK_MODERATION no/such"):
         read_moderation("no/such")
 
 

@@ -61,7 +61,10 @@ class CheckFault(Protocol):
 
 
 class AnyWords:
-    """Takes every prompt that is short enough, and finds every word that stands in it."""
+    """Takes every prompt that is short enough, and finds every word that stands in it. All are
+    known but ``aple``."""
+
+    words = ("apple", "cat")
 
     max_text_tokens = 23
     max_chunks = 1
@@ -79,7 +82,7 @@ class AnyWords:
         return [(1,)] if word in prompt else []
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        return ()
+        return ("aple",) if "aple" in prompt.split() else ()
 
     def count(self, prompt: str) -> int:
         return 3
@@ -192,6 +195,7 @@ class FakePipeline(Pipeline):
             max_n=10,
             max_prompt_characters=1000,
             max_text_tokens=self.condition.max_text_tokens,
+            words=self.condition.words,
         )
 
     def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
-from unmask.clips.kinds import FILMS
+from unmask.clips.kinds import FILMS, cut_short
 from unmask.clips.limits import ClipLimits
-from unmask.clips.shown import NAMELESS, Shown
+from unmask.clips.shown import DAMAGED, NAMELESS, Shown
 from unmask.clips.timing import arrange, instants
 from unmask.errors import RequestError
 
@@ -57,10 +57,13 @@ class Report:
 
 
 def decode(data: bytes, order: Order, output: BinaryIO) -> Report:
-    """Write the pixels of a file's frames; RequestError for what is beyond the limits.
+    """Write the pixels of a file's frames; RequestError for what is cut short or beyond the
+    limits.
 
     At a wanted rate, frames that no place of the clip shows are not written.
     """
+    if cut_short(data, order.kind):
+        raise RequestError(DAMAGED)
     limits = order.limits
     starts: list[float] = []
     size, origin, end = (0, 0), None, 0.0
@@ -138,7 +141,7 @@ def main() -> None:
     except MemoryError:
         report = Report(f"decoding it takes more than {order.limits.memory >> 20} MiB of memory")
     except Exception:  # decoders raise anything, and their words are not for strangers
-        report = Report("the file is damaged or cut short")
+        report = Report(DAMAGED)
     text = json.dumps(asdict(report)).encode()
     output.write(text + len(text).to_bytes(LENGTH_BYTES))
     output.flush()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unmask.clips.enlargement import shrinking
 from unmask.clips.limits import ClipLimits
-from unmask.clips.shown import Shown
+from unmask.clips.shown import DAMAGED, Shown
 from unmask.errors import RequestError
 from unmask.images import TURNS
 
@@ -110,7 +110,7 @@ def _shown(
 def _check(frame: av.VideoFrame, limits: ClipLimits) -> None:
     _check_size(frame.width, frame.height, limits)
     if frame.is_corrupt:
-        raise RequestError("the file is damaged or cut short")
+        raise RequestError(DAMAGED)
     if frame.interlaced_frame:
         raise RequestError("it is interlaced; give whole frames")
     if frame.color_trc in HIGH_RANGES:

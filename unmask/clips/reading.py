@@ -15,15 +15,16 @@ import numpy as np
 
 from unmask.clips.child import LENGTH_BYTES, LONGEST_REPORT, Order, Report
 from unmask.clips.clip import Clip
-from unmask.clips.kinds import FILMS, cut_short, kind_of
+from unmask.clips.kinds import FILMS, kind_of
 from unmask.clips.limits import ClipLimits
+from unmask.clips.shown import DAMAGED
 from unmask.errors import MissingExtraError, RequestError
+from unmask.images import check_length, read_file
 
 CHILD = "unmask.clips.child"
 GRACE_SECONDS = 5  # beyond its own timeout, after which a child is ended from here
 LONGEST_ERROR = 300  # characters
 _SLOW = (signal.SIGALRM, signal.SIGXCPU)
-DAMAGED = "the file is damaged or cut short"
 
 # So many files are decoded at once, however many threads ask: it bounds memory and processes.
 _decoding = threading.BoundedSemaphore(2)
@@ -43,10 +44,7 @@ def read_clip(
     limits = limits or ClipLimits()
     if rate is not None and not 0 < rate < float("inf"):
         raise RequestError(f"rate {rate}: give frames a second, above 0", "rate")
-    if not data:
-        raise RequestError(f"{param}: the file is empty", param)
-    if len(data) > limits.max_bytes:
-        raise _too_long(param, len(data), limits)
+    check_length(data, param, limits.max_bytes)
     kind = kind_of(data)
     if kind is None:
         raise RequestError(
@@ -58,8 +56,6 @@ def read_clip(
             "gif, webp, png and jpeg go without it",
             param,
         )
-    if cut_short(data, kind):
-        raise RequestError(f"{param}: {DAMAGED}", param)
     with _decoding, tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as output:
         file.write(data)
         file.seek(0)
@@ -75,14 +71,7 @@ def read_clip_file(
 ) -> Clip:
     """What :func:`read_clip` makes of a file; RequestError too if it cannot be read."""
     limits = limits or ClipLimits()
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
-            if len(data) > limits.max_bytes:
-                raise _too_long(param, path.stat().st_size, limits)
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}", param) from None
-    return read_clip(data, param, limits, rate)
+    return read_clip(read_file(path, param, limits.max_bytes), param, limits, rate)
 
 
 def _run(order: Order, file: BinaryIO, output: BinaryIO) -> bool:
@@ -130,9 +119,3 @@ def _clip(output: BinaryIO, param: str, limits: ClipLimits) -> Clip:
         return Clip(frames, report.rate)
     except (OSError, ValueError, TypeError, IndexError):  # it ended before its report, or was taken
         raise RequestError(f"{param}: {DAMAGED}", param) from None
-
-
-def _too_long(param: str, found: int, limits: ClipLimits) -> RequestError:
-    return RequestError(
-        f"{param}: the file has {found} bytes; the bound is {limits.max_bytes}", param
-    )

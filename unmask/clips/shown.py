@@ -6,6 +6,7 @@ from typing import NamedTuple
 from PIL import Image
 
 NAMELESS = "clip"  # the file, in errors of rooms that want its name
+DAMAGED = "the file is damaged or cut short"
 
 
 class Shown(NamedTuple):

@@ -20,13 +20,20 @@ Seconds = Annotated[
 Frames = Annotated[int | None, typer.Option(help="How many frames it has, instead of --seconds.")]
 
 
-def _length(info: "ModelInfo", seconds: float | None, frames: int | None) -> int | None:
-    """The frames that are asked for, None if that is left open."""
+def _length(
+    info: "ModelInfo", seconds: float | None, frames: int | None, begun: bool = False
+) -> int:
+    """The frames that are asked for: if that is left open, as many as the model draws at once. The
+    one before all whole slots is left out if the clip has ``begun``."""
     from unmask.pipeline import whole_slots
 
     if seconds is not None and frames is not None:
         raise RequestError("seconds and frames tell the same: give one of them", "frames")
-    return frames if seconds is None else 1 + whole_slots(seconds, info.clip_slot)
+    if frames is not None:
+        return frames
+    assert info.frames is not None, "it is a model of clips"
+    further = info.frames - 1 if seconds is None else whole_slots(seconds, info.clip_slot)
+    return further if begun else 1 + further
 
 
 @commands.command()
@@ -46,9 +53,8 @@ def video(
     name."""
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames)
         scenes = [_scene(text, info.clip_slot) for text in then or []]
-        return {"frames": info.frames if length is None else length, "scenes": scenes}
+        return {"frames": _length(info, seconds, frames), "scenes": scenes}
 
     drawing.draw_clips(prompts, wanted)
 
@@ -82,7 +88,11 @@ def animate(
     first = read_picture(picture)
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames) or info.frames or 1
+        length = _length(info, seconds, frames)
+        if length < 2:
+            raise RequestError(
+                f"frames is {length}; the least is 2, the first of which is the picture", "frames"
+            )
         return {"edit": extend(clip_for(info, first), length - 1)}
 
     drawing.draw_clips([prompt], wanted)
@@ -106,9 +116,8 @@ def interpolate(
     assert end is not None, "there is a second"
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames) or info.frames or 1
         ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
-        return {"edit": editing.interpolate(*ends, length)}
+        return {"edit": editing.interpolate(*ends, _length(info, seconds, frames))}
 
     drawing.draw_clips([prompt], wanted)
 
@@ -131,7 +140,7 @@ def extend(
     source = read_source(clip, "clip")
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, None if frames is None else 1 + frames) or info.frames or 1
-        return {"edit": editing.extend(clip_for(info, source, "clip"), length - 1)}
+        more = _length(info, seconds, frames, begun=True)
+        return {"edit": editing.extend(clip_for(info, source, "clip"), more)}
 
     drawing.draw_clips([prompt], wanted)

@@ -1,7 +1,7 @@
 """The commands that draw pictures, and those that edit pictures and clips alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,9 +11,6 @@ from unmask.commands.output import read_picture
 from unmask.commands.root import commands
 from unmask.commands.sources import read_region
 from unmask.errors import RequestError
-
-if TYPE_CHECKING:
-    from unmask.editing import ClipEdit, FrameMasks
 
 
 @commands.command()
@@ -142,13 +139,10 @@ def restyle(
 
     source, region = read_region(image, mask, mask_mode, feather, box, last_box)
     if isinstance(source, Clip):
-
-        def restyled(clip: Clip, masks: "FrameMasks | None") -> "ClipEdit":
-            if masks is None:
-                return editing.restyle_clip(clip, strength)
-            return editing.inpaint_clip(clip, masks, strength)
-
-        drawing.draw_clips([prompt], region.edits(source, restyled))
+        drawing.draw_clips(
+            [prompt],
+            region.edits(source, lambda clip, masks: editing.restyle_clip(clip, strength, masks)),
+        )
         return
     selected = region.of_picture()
     edit = editing.image_to_image(source, strength, selected, feather, mask_mode=mask_mode)

@@ -4,11 +4,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, get_origin
 
 import typer
 
@@ -56,6 +56,9 @@ class Drawing:
     negative: Annotated[str | None, typer.Option(help="What to draw away from.")] = None
     long_prompt: Annotated[
         bool, typer.Option("--long-prompt", help="Read more than CLIP's 75 text tokens, in chunks.")
+    ] = False
+    strict_prompt: Annotated[
+        bool, typer.Option("--strict-prompt", help="Refuse words that the model was not taught.")
     ] = False
     subject: Annotated[
         list[str] | None,
@@ -110,8 +113,13 @@ class Drawing:
         wanted: "Callable[[ModelInfo], dict[str, Any]]",
     ) -> None:
         """Draw into the first of the outputs, and what it shows into the others."""
-        if self.json and STANDARD in [output.path for output in outputs]:
+        paths = [output.path for output in outputs]
+        if self.json and STANDARD in paths:
             raise RequestError("--json and -o - write to standard output: give one of them", "json")
+        if len({path.absolute() for path in paths}) < len(paths):
+            raise RequestError(
+                f"sheet {self.sheet}: the clip goes there; give another file", "sheet"
+            )
         from tqdm import tqdm
 
         from unmask.pipeline import MAX_IMAGES, Pipeline
@@ -131,10 +139,8 @@ class Drawing:
         requests = [pipeline.request(prompt, **options) for prompt in prompts]
         edit = requests[0].edit
         outputs[0].check_alpha(edit is not None and edit.keeps_alpha)
-        for text in [*prompts, self.negative or ""]:
-            if unknown := pipeline.unknown_words(text):
-                told = ", ".join(map(repr, unknown))
-                print(f"unmask: {pipeline.info.name} may not know: {told}", file=sys.stderr)
+        for warning in dict.fromkeys(warned for request in requests for warned in request.warnings):
+            print(f"unmask: {warning.message}", file=sys.stderr)
         # disable=None: no bar when stderr is not a terminal
         with tqdm(total=requests[0].options.steps, unit="step", leave=False, disable=None) as bar:
 
@@ -145,12 +151,15 @@ class Drawing:
             began = time.perf_counter()
             drawn = pipeline.run_all(requests, on_step)
             seconds = time.perf_counter() - began
-        for output in outputs:
-            for sheet in output.sheets(drawn):
+        written = [(output, output.sheets(drawn)) for output in outputs]
+        for output, sheets in written:
+            for sheet in sheets:
                 output.write(sheet, pipeline.info.name)
-        self._tell(outputs[0], outputs[0].sheets(drawn), pipeline.info.name, seconds)
+        # Beside a picture on standard output, words would damage it.
+        stream = sys.stderr if STANDARD in paths else sys.stdout
+        self._tell(written[0][1], pipeline.info.name, seconds, stream)
 
-    def _tell(self, output: Output, sheets: Sequence[Sheet], model: str, seconds: float) -> None:
+    def _tell(self, sheets: Sequence[Sheet], model: str, seconds: float, stream: TextIO) -> None:
         """What was written. Images are drawn together, so none has a time of its own: ``seconds``
         is that of all."""
         images = sum(sheet.request.n for sheet in sheets)
@@ -162,10 +171,10 @@ class Drawing:
                 # A name that is not UTF-8 is told with escapes, as no JSON could hold its bytes.
                 file = str(sheet.path).encode(errors="backslashreplace").decode()
                 told |= {"file": file, "seconds": seconds, "images_drawn": images}
+                if sheet.request.warnings:
+                    told["warnings"] = [asdict(warning) for warning in sheet.request.warnings]
                 print(json.dumps(told, sort_keys=True))
             return
-        # Beside a picture on standard output, words would damage it.
-        stream = sys.stderr if output.path == STANDARD else sys.stdout
         if len(sheets) == 1:
             seed = sheets[0].request.seed
             print(f"{sheets[0].path}  seed {seed}  {seconds:.2f} s", file=stream)
@@ -173,8 +182,9 @@ class Drawing:
         for sheet in sheets:
             indices = sheet.request.image_indices
             index = str(indices[0]) if len(indices) == 1 else f"{indices[0]} to {indices[-1]}"
-            print(f"{sheet.path}  seed {sheet.request.seed}  image_index {index}")
-        print(f"{images} {'clips' if output.clips else 'images'} in {seconds:.2f} s")
+            print(f"{sheet.path}  seed {sheet.request.seed}  image_index {index}", file=stream)
+        what = "clips" if sheets[0].request.is_clip else "images"
+        print(f"{images} {what} in {seconds:.2f} s", file=stream)
 
     def _options(self) -> dict[str, Any]:
         from unmask.sampling.options import flat_options
@@ -206,6 +216,7 @@ class Drawing:
         return {
             "negative_prompt": self.negative,
             "long_prompt": self.long_prompt,
+            "strict_prompt": self.strict_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,

@@ -12,6 +12,7 @@ from unmask.errors import ConfigError, UnavailableError, choices
 if TYPE_CHECKING:
     from unmask.server.keys.store import KeyFile
     from unmask.server.keys.table import KeyTable
+    from unmask.settings import Settings
 
 keys = typer.Typer(
     help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR] or the "
@@ -47,14 +48,18 @@ def add(
         if not (number.isascii() and number.isdigit()):
             raise ConfigError(f"limit {text!r}: give {bound}=NUMBER, 0 or more")
         bounds[bound] = int(number)
-    with _keys() as source:
+    from unmask.settings import load_settings
+
+    with key_source(load_settings()) as source:
         print(source.add(name, scope.split(","), Limits(**bounds)))
 
 
 @keys.command(name="list")
 def show() -> None:
     """List the keys: names, scopes, limits of their own, and when they were made."""
-    with _keys() as source:
+    from unmask.settings import load_settings
+
+    with key_source(load_settings()) as source:
         found = source.read()
     for key in found:
         bounds = key.limits.model_dump(exclude_none=True)
@@ -66,27 +71,36 @@ def show() -> None:
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="As the list has it.")]) -> None:
     """Forget a key: nobody gets in with it any more."""
-    with _keys() as source:
+    from unmask.settings import load_settings
+
+    with key_source(load_settings()) as source:
         source.revoke(name)
 
 
 @contextmanager
-def _keys() -> "Iterator[KeyFile | KeyTable]":
-    """Where the keys are."""
+def key_source(settings: "Settings") -> "Iterator[KeyFile | KeyTable]":
+    """Where the keys are. ConfigError if that cannot be reached."""
     from unmask.server.keys.store import KeyFile
     from unmask.server.keys.table import KeyTable
-    from unmask.server.state.database import VARIABLE, cause, open_url
-    from unmask.settings import load_settings
+    from unmask.server.state.database import VARIABLE, open_url
 
-    settings = load_settings()
     if settings.database is None:
         yield KeyFile(settings.state_folder)
         return
-    try:
+    with reaching(VARIABLE):
         engine = open_url(settings.database.get_secret_value())
-    except UnavailableError as error:
-        raise ConfigError(f"{VARIABLE}: it cannot be reached: {cause(error)}") from None
     try:
         yield KeyTable(lambda: engine)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def reaching(variable: str) -> Iterator[None]:
+    """What is tried in here reaches what the variable names; ConfigError if it cannot be."""
+    from unmask.server.state.database import cause
+
+    try:
+        yield
+    except (UnavailableError, OSError) as error:
+        raise ConfigError(f"{variable}: it cannot be reached: {cause(error)}") from None

@@ -102,6 +102,8 @@ class Output:
                 raise RequestError(f"output {path}: {error.strerror}", "output") from None
             if self._is_folder and is_folder:
                 is_there = any(FRAME_FILES.fullmatch(file.name) for file in path.iterdir())
+            elif self._is_folder and is_there:
+                raise RequestError(f"output {path}: it is a file; name a folder", "output")
             elif is_folder:
                 raise RequestError(f"output {path}: it is a folder", "output")
             if is_there and not self.force:

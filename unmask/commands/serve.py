@@ -4,18 +4,15 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from unmask.commands.root import MODEL_HELP, commands
-from unmask.errors import UnavailableError
-
-if TYPE_CHECKING:
-    from unmask.settings import Settings
+from unmask.commands.start import check_devices, check_models, check_socket
+from unmask.cores import are_shared
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 
@@ -65,7 +62,11 @@ def serve(
         doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
     else:
         check_socket(settings.unix_socket)
-    _check_models(settings)
+    if are_shared(settings.cpu_workers):
+        # Before torch brings OpenMP: its threads would spin while they wait, at the cost of others.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_models(settings)
+    check_devices(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
     try:
@@ -76,40 +77,6 @@ def serve(
         print("unmask: interrupted", file=sys.stderr)
         _end_process(INTERRUPTED)
     _end_process(1 if number is None else 0)
-
-
-def check_socket(path: str) -> None:
-    """UnavailableError if another server listens at the path, or no file can be put there. What a
-    server left behind that was killed is no hindrance."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-            reason = "another server listens there"
-        except (FileNotFoundError, ConnectionRefusedError):
-            if os.access(Path(path).absolute().parent, os.W_OK):
-                return
-            reason = "there is no such folder, or nothing may be written into it"
-        except OSError as error:
-            reason = error.strerror or str(error)
-    raise UnavailableError(
-        f"cannot listen on {path}: {reason}; choose another with UNMASK_UNIX_SOCKET"
-    )
-
-
-def _check_models(settings: "Settings") -> None:
-    """NotFoundError or ConfigError for a model or a device that cannot be: without this check the
-    server would come up and never be ready. What a hub holds is only known when it is fetched."""
-    from unmask.box import available_models
-    from unmask.devices import usable_device
-    from unmask.pipeline import read_card
-    from unmask.store import HUB_ID, default_model, is_folder
-
-    for name in (settings.model or default_model(), *settings.more_models):
-        known = name in available_models() or is_folder(name)
-        if known or HUB_ID.fullmatch(name) is None:
-            read_card(name)
-    for device in (settings.device, *settings.more_devices):
-        usable_device(device)
 
 
 def _end_process(code: int) -> NoReturn:

@@ -26,17 +26,13 @@ def read_source(path: Path, param: str = "image") -> Source:
     from unmask.clips.reading import read_clip
     from unmask.containers import pixels_of
     from unmask.editing import MAX_PIXELS
-    from unmask.images import ImageLimits, read_image
+    from unmask.images import ImageLimits, read_file, read_image
     from unmask.pipeline import RATE
 
     if path == STANDARD:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise RequestError(f"{path}: {error.strerror}", param) from None
+        data = read_file(path, param, MAX_FILE_BYTES)
     pixels = pixels_of(data)
     if kind_of(data) in (*FILMS, "gif") or (pixels is not None and pixels.frames > 1):
         return read_clip(data, param, rate=RATE)
@@ -122,9 +118,15 @@ class Region:
             )
         if self.box is None and self.last_box is not None:
             raise RequestError("last_box: it says where --box moves to; give that too", "last_box")
+        if self.box is not None and self.mask is not None:
+            raise RequestError("box: there is a mask too; give one of them", "box")
+        if self.mask_mode != "auto" and not isinstance(self.mask, Image.Image):
+            raise RequestError(
+                f"mask_mode is {self.mask_mode}: it tells how to read a mask that is a still "
+                "picture, and there is none; leave it auto",
+                "mask_mode",
+            )
         if self.box is not None:
-            if self.mask is not None:
-                raise RequestError("box: there is a mask too; give one of them", "box")
             last = None if self.last_box is None else _box(self.last_box, "last_box")
             return boxes_through(_box(self.box, "box"), last, clip)
         if self.mask is None:

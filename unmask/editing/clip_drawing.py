@@ -5,7 +5,7 @@ was drawn once stays, and the next window sees how things move.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from unmask.editing.clip_edits import ClipEdit, FrameMasks, Frames
-from unmask.errors import RequestError
+from unmask.editing.edits import redrawn
+from unmask.editing.windows import cells_of
 from unmask.tokenizers.clip import ClipTokenizer
 
 OVERLAP = 2  # slots of a window that an earlier one has drawn: fewer tell nothing of speed
@@ -38,6 +39,10 @@ class PreparedClip:
     tokens: Tensor
     unknown: Tensor
     windows: tuple[TimeWindow, ...]
+
+    def on(self, device: torch.device | str) -> "PreparedClip":
+        """The same for a copy of the model that may live on another device."""
+        return replace(self, tokens=self.tokens.to(device), unknown=self.unknown.to(device))
 
 
 def time_windows(scenes: Sequence[int], longest: int, overlap: int = OVERLAP) -> list[TimeWindow]:
@@ -64,10 +69,7 @@ def prepare_clip(
     device: torch.device | str = "cpu",
 ) -> PreparedClip:
     """Plan a clip of scenes of so many frames each, for a model of that grid, (slots, rows,
-    columns) at most. The tokenizer lives on ``device``.
-
-    RequestError for frames that have another size than the model's.
-    """
+    columns) at most, whose frames an edit has. The tokenizer lives on ``device``."""
     longest, rows, columns = grid
     frames = sum(scenes)
     ends = [slots_of(sum(scenes[: i + 1]), tokenizer.slot) for i in range(len(scenes))]
@@ -78,19 +80,26 @@ def prepare_clip(
     tokens = torch.zeros(slots, rows, columns, dtype=torch.int64, device=device)
     unknown = torch.ones(slots, rows, columns, dtype=torch.bool, device=device)
     if edit is not None:
-        size = (columns * tokenizer.patch, rows * tokenizer.patch)
-        if edit.size != size:
-            raise RequestError(
-                f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips of "
-                f"{size[0]}x{size[1]} only",
-                "clip",
-            )
         shown, masks = _key_frames(edit, tokenizer.slot, slots)
+        unknown = torch.from_numpy(cells_of(masks, tokenizer.patch)).to(device)
+        windows = _with_work(windows, unknown)
         pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(device)
         # Slot by slot, as a token must not depend on how long the clip is.
-        tokens = torch.cat([tokenizer.encode(pixels[i : i + 1]) for i in range(slots)])
-        unknown = torch.from_numpy(_cells(masks, tokenizer.patch)).to(device)
-    return PreparedClip(edit, frames, tokens, unknown, tuple(_with_work(windows, unknown)))
+        for i in sorted(_seen_slots(edit, windows, unknown, tokenizer.slot)):
+            tokens[i] = tokenizer.encode(pixels[i : i + 1])[0]
+    return PreparedClip(edit, frames, tokens, unknown, tuple(windows))
+
+
+def _seen_slots(
+    edit: ClipEdit, windows: Sequence[TimeWindow], unknown: Tensor, slot: int
+) -> set[int]:
+    """The slots whose tokens are looked at, by a window or to draw masked frames; of a blind edit
+    those alone that have a known one."""
+    masked = np.flatnonzero(edit.masks.any((1, 2))).tolist()
+    ends = {-(-frame // slot) for frame in masked}  # the slots that they belong to
+    seen = ends | {max(end - 1, 0) for end in ends}  # whose frames hang on those before too
+    seen |= {place for window in windows for place in range(window.first, window.end)}
+    return seen - set(unknown.flatten(1).all(1).nonzero()[:, 0].tolist()) if edit.blind else seen
 
 
 def _with_work(windows: Sequence[TimeWindow], unknown: Tensor) -> list[TimeWindow]:
@@ -123,14 +132,6 @@ def _key_frames(edit: ClipEdit, slot: int, slots: int) -> tuple[Frames, FrameMas
     return frames, masks
 
 
-def _cells(masks: FrameMasks, patch: int) -> FrameMasks:
-    """Which tokens (slots, rows, columns) hold masked pixels."""
-    slots, height, width = masks.shape
-    blocks = masks.reshape(slots, height // patch, patch, width // patch, patch)
-    cells: FrameMasks = np.logical_or.reduce(blocks, axis=(2, 4))
-    return cells
-
-
 class ClipWindow(NamedTuple):
     """A window that waits to be drawn: tokens and unknown ones (cells,)."""
 
@@ -149,14 +150,10 @@ class DrawnClip:
         draws anew."""
         self.prepared = prepared
         self._tokens = prepared.tokens.clone()
-        self._unknown = prepared.unknown.clone()
+        strength = 1.0 if prepared.edit is None else prepared.edit.strength
+        unknown = redrawn(prepared.unknown.cpu().numpy(), strength, choose)
+        self._unknown = torch.from_numpy(unknown).to(prepared.unknown.device, copy=True)
         self._part = 0
-        edit = prepared.edit
-        if edit is not None and edit.strength < 1:
-            places = self._unknown.flatten().nonzero().flatten()
-            order = choose(len(places)).argsort(stable=True).to(places.device)
-            kept = order[max(1, round(edit.strength * len(places))) :]
-            self._unknown.view(-1)[places[kept]] = False
 
     def next_window(self) -> ClipWindow | None:
         """The next window that has anything to draw."""
@@ -177,11 +174,6 @@ class DrawnClip:
         self._tokens[span] = drawn.view_as(self._tokens[span])
         self._unknown[span] = False
         self._part += 1
-
-    @property
-    def tokens(self) -> Tensor:
-        """The tokens (slots, rows, columns) as far as they are drawn."""
-        return self._tokens
 
     def frames(self, tokenizer: ClipTokenizer) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """The frames (frames, height, width, 3) of the finished tokens, with what was known."""

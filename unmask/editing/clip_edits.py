@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unmask.clips.clip import Clip
-from unmask.editing.edits import WHITE, MaskMode, digest_of, read_mask
+from unmask.editing.edits import DEFAULT_SHARE, WHITE, AnyEdit, MaskMode, read_mask
 from unmask.errors import RequestError
-from unmask.images import upright
+from unmask.images import on_white, upright
 
 ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "revise"]
 Frames = NDArray[np.uint8]
 FrameMasks = NDArray[np.bool_]
+Masks = FrameMasks | Sequence[Image.Image] | Image.Image  # as they are given
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 MAX_FRAMES = 1 + 4 * 120  # of a clip that is drawn: a minute of 8 frames a second
 
 
 @dataclass(frozen=True, eq=False)
-class ClipEdit:
+class ClipEdit(AnyEdit):
     """Frames (frames, height, width, 3) and where they may change, True in ``masks`` (frames,
     height, width); make one with the functions below. What is not masked comes back byte for byte.
 
@@ -36,8 +37,8 @@ class ClipEdit:
     kind: ClipKind
     frames: Frames
     masks: FrameMasks
-    strength: float = 1.0  # share of the masked tokens that are drawn anew; the others are kept
-    share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
+    strength: float = 1.0
+    share: float | None = None
 
     def __post_init__(self) -> None:
         check_frames(len(self.frames))
@@ -49,9 +50,7 @@ class ClipEdit:
             )
         if not self.masks.any():
             raise RequestError("mask: it selects nothing, so there is nothing to draw", "mask")
-        for name, value in (("strength", self.strength), ("share", self.share)):
-            if value is not None and not 0 < value <= 1:
-                raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
+        self._check_shares()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,15 +68,7 @@ class ClipEdit:
 
     def summary(self) -> dict[str, Any]:
         """What tells this edit from another, without its pixels: for logs, answers and files."""
-        values = {"kind": self.kind, "feather": 0, "sha256": digest_of(self.frames, self.masks)}
-        return values | (
-            {"strength": self.strength} if self.share is None else {"share": self.share}
-        )
-
-    @property
-    def blind(self) -> bool:
-        """Whether nothing that lies under the mask may be seen in the result."""
-        return self.share is None and self.strength == 1
+        return self._summary(0, self.frames, self.masks)
 
 
 def check_frames(frames: int, param: str = "frames") -> None:
@@ -107,9 +98,7 @@ def fitted_masks(masks: FrameMasks, size: tuple[int, int]) -> FrameMasks:
 
 def still_clip(picture: Image.Image, size: tuple[int, int], rate: float) -> Clip:
     """A clip of one frame, fitted to the size; what is transparent is white."""
-    image = upright(picture, "image").convert("RGBA")
-    opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return fitted(Clip.of_pictures([opaque], rate), size)
+    return fitted(Clip.of_pictures([on_white(upright(picture, "image"))], rate), size)
 
 
 def extend(clip: Clip, frames: int) -> ClipEdit:
@@ -146,15 +135,9 @@ def interpolate(first: Clip, last: Clip, frames: int) -> ClipEdit:
     return ClipEdit("interpolate", shown, masks)
 
 
-def inpaint_clip(
-    clip: Clip,
-    masks: FrameMasks | Sequence[Image.Image] | Image.Image,
-    strength: float = 1.0,
-) -> ClipEdit:
-    """Draw anew what the masks select: one for all frames, or one a frame. ``strength`` below 1
-    draws so large a share of it anew."""
-    kind: ClipKind = "inpaint" if strength == 1 else "restyle"
-    return ClipEdit(kind, clip.frames, read_masks(masks, clip), strength)
+def inpaint_clip(clip: Clip, masks: Masks) -> ClipEdit:
+    """Draw anew what the masks select, unseen."""
+    return ClipEdit("inpaint", clip.frames, read_masks(masks, clip))
 
 
 def outpaint_clip(clip: Clip, boxes: FrameMasks) -> ClipEdit:
@@ -162,20 +145,16 @@ def outpaint_clip(clip: Clip, boxes: FrameMasks) -> ClipEdit:
     return ClipEdit("outpaint", clip.frames, ~boxes)
 
 
-def restyle_clip(clip: Clip, strength: float) -> ClipEdit:
-    """Draw so large a share of the tokens anew, chosen at random."""
-    return ClipEdit("restyle", clip.frames, np.ones(clip.frames.shape[:3], bool), strength)
+def restyle_clip(clip: Clip, strength: float, masks: Masks | None = None) -> ClipEdit:
+    """Draw so large a share of the tokens anew, chosen at random; of those that masks select, if
+    there are any."""
+    return ClipEdit("restyle", clip.frames, read_masks(masks, clip), strength)
 
 
-def revise_clip(
-    clip: Clip,
-    share: float = 0.5,
-    masks: FrameMasks | Sequence[Image.Image] | Image.Image | None = None,
-) -> ClipEdit:
+def revise_clip(clip: Clip, share: float = DEFAULT_SHARE, masks: Masks | None = None) -> ClipEdit:
     """Change the clip towards the prompt: its tokens are the start, and so large a share of them is
-    masked and drawn again at every step."""
-    where = np.ones(clip.frames.shape[:3], bool) if masks is None else read_masks(masks, clip)
-    return ClipEdit("revise", clip.frames, where, share=share)
+    masked and drawn again at every step. Masks bound where."""
+    return ClipEdit("revise", clip.frames, read_masks(masks, clip), share=share)
 
 
 def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
@@ -196,11 +175,11 @@ def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
     return inside
 
 
-def read_masks(
-    masks: FrameMasks | Sequence[Image.Image] | Image.Image, clip: Clip, mode: MaskMode = "auto"
-) -> FrameMasks:
+def read_masks(masks: Masks | None, clip: Clip, mode: MaskMode = "auto") -> FrameMasks:
     """Masks (frames, height, width) of a clip: a picture for all frames, that selects as it does of
-    a picture; or one a frame, that select by white."""
+    a picture; or one a frame, that select by white. None selects everything."""
+    if masks is None:
+        return np.ones(clip.frames.shape[:3], bool)
     if isinstance(masks, np.ndarray):
         return masks.astype(bool)
     if isinstance(masks, Image.Image):
@@ -210,6 +189,9 @@ def read_masks(
         raise RequestError(
             f"mask: {len(pictures)} frames; give 1 for all, or {len(clip)}, one a frame", "mask"
         )
+    sizes = {picture.size for picture in pictures}
+    if len(sizes) > 1:
+        raise RequestError(f"mask: {len(sizes)} sizes; give frames of one", "mask")
     selected = np.stack([np.asarray(upright(p, "mask").convert("L")) >= WHITE for p in pictures])
     return np.repeat(selected, len(clip), 0) if len(pictures) == 1 else selected
 

@@ -5,7 +5,7 @@ lies around. The pixels outside the mask come back byte for byte, whatever the t
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unmask.editing.edits import Edit, Mask
+from unmask.editing.edits import Edit, redrawn
 from unmask.editing.paint import (
     Area,
     Feather,
@@ -57,6 +57,10 @@ class PreparedEdit:
     feather: Feather | None
     say: Floats  # (height, width, 1) of a window
     encoded: dict[int, Indices]  # the tokens (rows, columns) of windows that wait for no other
+
+    def on(self, tokenizer: Tokenizer, device: torch.device | str) -> "PreparedEdit":
+        """The same for another copy of the model, which may live on another device."""
+        return replace(self, tokenizer=tokenizer, device=device)
 
     def image(self, choose: Callable[[int], Tensor]) -> "EditedImage":
         """An image that is yet to be drawn. ``choose(count)`` gives uniforms in (0, 1), which pick
@@ -118,7 +122,7 @@ class EditedImage:
         self.image: Image.Image | None = None  # until every window is finished
         self._prepared = prepared
         plan = prepared.plan
-        self._unknown = _redrawn(plan.masked, prepared.edit.strength, choose)
+        self._unknown = redrawn(plan.masked, prepared.edit.strength, choose)
         self._tokens = np.zeros(plan.masked.shape, np.int64)
         self._waits = list(plan.waits)
         self._unfinished = set(range(len(plan.corners)))
@@ -191,14 +195,3 @@ class EditedImage:
         for follower in followers:
             self._waits[follower] -= 1
         return [follower for follower in followers if not self._waits[follower]]
-
-
-def _redrawn(masked: Mask, strength: float, choose: Callable[[int], Tensor]) -> Mask:
-    """Which of the masked tokens are unknown: so large a share of them, but at least one."""
-    if strength == 1:
-        return masked
-    places = np.flatnonzero(masked)
-    order = choose(len(places)).cpu().argsort(stable=True).numpy()
-    unknown = np.zeros_like(masked)
-    unknown.flat[places[order[: max(1, round(strength * len(places)))]]] = True
-    return unknown

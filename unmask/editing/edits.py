@@ -1,12 +1,14 @@
 """Edits: a picture, a mask of what may change in it, and how it is to change."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from unmask.config import checked
 from unmask.errors import RequestError, shown
@@ -30,8 +32,36 @@ Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
+class AnyEdit:
+    """What edits of pictures and of clips share: how much of what is masked is drawn anew."""
+
+    kind: str
+    strength: float  # share of the masked tokens that are drawn anew; the others are kept
+    share: float | None  # of the tokens that "revise" masks at a time; None: another kind
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing that lies under the mask may be seen in the result."""
+        return self.share is None and self.strength == 1
+
+    def _check_shares(self) -> None:
+        shares = {"strength": self.strength}
+        if self.kind == "revise":
+            shares["share"] = self.share  # type: ignore[assignment]  # None is refused below
+        for name, value in shares.items():
+            if not 0 < checked(name, float, value) <= 1:
+                raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
+
+    def _summary(self, feather: int, pixels: Bytes, mask: Mask) -> dict[str, Any]:
+        """What tells this edit from another, without its pixels: for logs, answers and files."""
+        values = {"kind": self.kind, "feather": feather, "sha256": _digest_of(pixels, mask)}
+        return values | (
+            {"strength": self.strength} if self.share is None else {"share": self.share}
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class Edit:
+class Edit(AnyEdit):
     """A picture to be drawn over; make one with the functions below.
 
     Values out of bounds raise RequestError, whose ``param`` is the field of that function.
@@ -41,8 +71,8 @@ class Edit:
     pixels: Bytes  # (height, width, 3), or 4 if any is not opaque
     mask: Mask  # (height, width), True where pixels may change
     feather: int = 0  # px inside the mask over which what was there turns into what is drawn
-    strength: float = 1.0  # share of the masked tokens that are drawn anew; the others are kept
-    share: float | None = None  # of the tokens that "revise" masks at a time; None: another kind
+    strength: float = 1.0
+    share: float | None = None
 
     def __post_init__(self) -> None:
         height, width = self.mask.shape
@@ -70,12 +100,7 @@ class Edit:
                 f"feather is {shown(self.feather)}; it must lie between 0 and {MAX_FEATHER}",
                 "feather",
             )
-        shares: dict[str, float | None] = {"strength": self.strength}
-        if self.kind == "revise":
-            shares["share"] = self.share
-        for name, value in shares.items():
-            if not 0 < checked(name, float, value) <= 1:
-                raise RequestError(f"{name} is {value}; it must lie above 0, up to 1", name)
+        self._check_shares()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,11 +112,6 @@ class Edit:
     def keeps_alpha(self) -> bool:
         """Whether there is transparency outside the mask: then the result is RGBA, else RGB."""
         return self.pixels.shape[2] == 4 and bool((self.pixels[~self.mask, 3] < OPAQUE).any())
-
-    @property
-    def blind(self) -> bool:
-        """Whether nothing that lies under the mask may be seen in the result."""
-        return self.share is None and self.strength == 1
 
     def pictures(self) -> list[Image.Image]:
         """What is drawn over."""
@@ -107,14 +127,22 @@ class Edit:
 
     def summary(self) -> dict[str, Any]:
         """What tells this edit from another, without its pixels: for logs, answers and files."""
-        digest = digest_of(self.pixels, self.mask)
-        values = {"kind": self.kind, "feather": self.feather, "sha256": digest}
-        return values | (
-            {"strength": self.strength} if self.share is None else {"share": self.share}
-        )
+        return self._summary(self.feather, self.pixels, self.mask)
 
 
-def digest_of(pixels: Bytes, mask: Mask) -> str:
+def redrawn(masked: Mask, strength: float, choose: Callable[[int], Tensor]) -> Mask:
+    """Which of the masked tokens are unknown: so large a share of them, but at least one, picked by
+    the uniforms in (0, 1) that ``choose(count)`` gives."""
+    if strength == 1:
+        return masked
+    places = np.flatnonzero(masked)
+    order = choose(len(places)).cpu().argsort(stable=True).numpy()
+    unknown = np.zeros_like(masked)
+    unknown.flat[places[order[: max(1, round(strength * len(places)))]]] = True
+    return unknown
+
+
+def _digest_of(pixels: Bytes, mask: Mask) -> str:
     """A SHA-256 of what is drawn over, and where."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     for array in (pixels, mask):

@@ -65,9 +65,14 @@ def window_count(edit: Edit, patch: int, grid: Grid) -> int:
 
 def masked_cells(edit: Edit, patch: int, grid: Grid) -> Mask:
     """Which tokens of the picture, padded to at least a window of the grid, hold masked pixels."""
-    mask = pad_to_tokens(edit.mask, patch, grid)
-    rows, columns = mask.shape[0] // patch, mask.shape[1] // patch
-    cells: Mask = np.logical_or.reduce(mask.reshape(rows, patch, columns, patch), axis=(1, 3))
+    return cells_of(pad_to_tokens(edit.mask, patch, grid), patch)
+
+
+def cells_of(masks: Mask, patch: int) -> Mask:
+    """Which tokens (..., rows, columns) hold masked pixels (..., height, width)."""
+    *before, height, width = masks.shape
+    blocks = masks.reshape(*before, height // patch, patch, width // patch, patch)
+    cells: Mask = np.logical_or.reduce(blocks, axis=(-3, -1))
     return cells
 
 

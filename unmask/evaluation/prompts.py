@@ -16,8 +16,10 @@ from unmask.scenes.composer import SceneComposer
 from unmask.scenes.renderer import SceneRenderer
 from unmask.scenes.truth import Scenes
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, RELATIONS, held_out
+from unmask.scenes.wanted import Thing, Wanted
 
 CATEGORIES = ("single", "two objects", "counting", "colours", "position", "attribution")
+COLOURED = ("colours", "attribution")  # in which colours count
 POSITIONS = {
     # The words, the relation of the scenes, and whether it holds from the second to the first.
     "to the left of": ("left of", False),
@@ -27,19 +29,6 @@ POSITIONS = {
 }
 NUMBERS = {2: "two", 3: "three"}
 MOST_TRIES = 100_000
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A noun, and its colour if one is asked for."""
-
-    noun: str
-    colour: str | None = None
-
-    @property
-    def phrase(self) -> str:
-        """The words without an article: ``red apple``."""
-        return f"{self.colour} {self.noun}" if self.colour else self.noun
 
 
 class Asked:
@@ -74,6 +63,16 @@ class Prompt(Asked):
     position: str | None = None
     background: str | None = None
     held_out: bool = False
+
+    @property
+    def judges_colours(self) -> bool:
+        """Whether colours count."""
+        return self.category in COLOURED
+
+    @property
+    def wanted(self) -> Wanted:
+        """All that it asks for, whether it counts or not."""
+        return Wanted(self.things, self.count, self.position, self.background)
 
 
 def check_enough(nouns: tuple[str, ...], percent: int, held_out_count: int) -> None:
@@ -149,7 +148,7 @@ def _random_prompt(
     category: str, nouns: tuple[str, ...], percent: int, rng: random.Random
 ) -> Prompt:
     pair = category in ("two objects", "position", "attribution")
-    judged = category in ("colours", "attribution")
+    judged = category in COLOURED
     colours: list[str] | list[None] = [None, None]
     if judged or rng.random() < 0.5:
         colours = rng.sample(list(COLOURS), 2)

@@ -4,15 +4,14 @@ An object is asked for at least, but in counting exactly; colours and positions 
 surest objects. Colours count in the categories colours and attribution only.
 """
 
-import math
 from dataclasses import dataclass
 
-from unmask.evaluation.prompts import Prompt, Thing
+from unmask.evaluation.prompts import Prompt
 from unmask.scenes.judge import Found, Sight
+from unmask.scenes.wanted import Thing, faults, found_of
 
 TAGS = ("missing", "mixture", "leakage", "extra")
 AMBIGUOUS = 0.25  # something is two nouns at once if both have this probability
-OVERLAP = 0.1  # a position needs an offset beyond this part of the two sides together
 
 
 @dataclass(frozen=True)
@@ -32,40 +31,14 @@ def judge_picture(prompt: Prompt, sight: Sight, nouns: tuple[str, ...]) -> Verdi
     colours, or could be either of the asked nouns. leakage: an object has the colour of the other
     instead of its own. extra: more objects than asked, or one of another noun.
     """
-    found = [
-        [thing for thing in sight.objects if thing.noun == wanted.noun] for wanted in prompt.things
-    ]
-    background = None if prompt.background is None else sight.background == prompt.background
-    return Verdict(_right(prompt, found), _tags(prompt, sight, found, nouns), background)
+    wrong = faults(prompt.wanted, sight)
+    right = not any(_counts(prompt, fault) for fault in wrong)
+    background = None if prompt.background is None else "background" not in wrong
+    return Verdict(right, _tags(prompt, sight, found_of(prompt.wanted, sight), nouns), background)
 
 
-def relation_holds(position: str, first: Found, second: Found) -> bool:
-    """Whether ``first`` is at this position, seen from ``second``."""
-    reach = OVERLAP * (first.side + second.side)
-    across, down = (_shrunk(first.x - second.x, reach), _shrunk(first.y - second.y, reach))
-    length = max(math.hypot(across, down), 1e-6)
-    holds = {
-        "to the left of": across / length < -0.5,
-        "to the right of": across / length > 0.5,
-        "above": down / length < -0.5,
-        "below": down / length > 0.5,
-    }
-    return holds[position]
-
-
-def _right(prompt: Prompt, found: list[list[Found]]) -> bool:
-    if prompt.category == "counting":
-        return len(found[0]) == prompt.count
-    if not all(found):
-        return False
-    surest = [objects[0] for objects in found]
-    if prompt.category == "position":
-        assert prompt.position is not None
-        return relation_holds(prompt.position, surest[0], surest[1])
-    if prompt.category in ("colours", "attribution"):
-        wanted = [(thing.colour,) for thing in prompt.things]
-        return [thing.colours for thing in surest] == wanted
-    return True
+def _counts(prompt: Prompt, fault: str) -> bool:
+    return fault != "background" and (fault != "colours" or prompt.judges_colours)
 
 
 def _tags(
@@ -99,8 +72,3 @@ def _leaks(things: tuple[Thing, ...], found: list[list[Found]]) -> bool:
         other.colour in objects[0].colours and thing.colour not in objects[0].colours
         for thing, other, objects in zip(things, reversed(things), found, strict=True)
     )
-
-
-def _shrunk(offset: float, reach: float) -> float:
-    """An offset, nearer to 0 by ``reach``."""
-    return max(abs(offset) - reach, 0.0) * (1 if offset > 0 else -1)

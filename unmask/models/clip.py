@@ -36,6 +36,7 @@ class ClipCondition:
     length = LENGTH
     max_text_tokens = LENGTH - 2
     max_chunks = MAX_CHUNKS
+    words = None
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer

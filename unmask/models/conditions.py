@@ -1,11 +1,11 @@
 """From what a user asks for to the ids that a backbone reads."""
 
 import re
-from collections import Counter
+import string
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -15,6 +15,8 @@ from unmask.models.base import Condition
 
 PAD, START = 0, 1
 MOST_CHOICES = 10  # that a message lists
+WORDS = "words.txt"
+PUNCTUATION = string.punctuation + "\u2019\u201d"
 
 
 class ConditionEncoder(Protocol):
@@ -58,10 +60,14 @@ class ConditionEncoder(Protocol):
         """The positions in the condition of each place where the word stands in the prompt."""
         ...
 
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        """The words that the model was taught, sorted; None: that cannot be told."""
+        ...
+
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words, as they stand in the prompt, that the model may not know: those of which its
-        text tokenizer reads pieces alone, though it was learned from what the model was taught;
-        none where that cannot be told."""
+        """The words, as they stand in the prompt, that the model was not taught; none where that
+        cannot be told."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -81,11 +87,25 @@ class OneText:
 
 class TextCondition(OneText):
     """Byte-level BPE learned from the training captions; a start token, then the words, then
-    padding.
+    padding. ``words`` are those of the captions.
     """
 
-    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, length: int, words: Sequence[str] | None = None
+    ) -> None:
         self.tokenizer, self.length = tokenizer, length
+        self._known = None if words is None else frozenset(words)
+
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        return None if self._known is None else tuple(sorted(self._known))
+
+    @classmethod
+    def of_captions(cls, tokenizer: Tokenizer, length: int, captions: Iterable[str]) -> Self:
+        """A text tokenizer that was learned from captions, and their words."""
+        normalized = (tokenizer.normalizer.normalize_str(caption) for caption in captions)
+        words = {word for caption in normalized for word in _words(caption)}
+        return cls(tokenizer, length, [word for word in words if word.isprintable()])
 
     @classmethod
     def learn(cls, captions: Iterable[str], vocabulary: int, length: int) -> "TextCondition":
@@ -102,17 +122,21 @@ class TextCondition(OneText):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
+        captions = list(captions)
         tokenizer.train_from_iterator(captions, trainer)
-        return cls(tokenizer, length)
+        return cls.of_captions(tokenizer, length, captions)
 
     @classmethod
     def load(cls, folder: Path, length: int) -> "TextCondition":
-        """Read the text tokenizer of a model folder; ConfigError if there is none to read."""
-        path = folder / "text_tokenizer.json"
+        """Read the text tokenizer of a model folder, and its words if they were kept; ConfigError
+        if there is none to read."""
+        path, list_of_words = folder / "text_tokenizer.json", folder / WORDS
+        words = _read_lines(list_of_words) if list_of_words.exists() else None
         try:
-            return cls(Tokenizer.from_file(str(path)), length)
+            tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for every fault
             raise ConfigError(f"{path}: not a text tokenizer: {error}") from error
+        return cls(tokenizer, length, words)
 
     @property
     def vocabulary(self) -> int:
@@ -157,22 +181,20 @@ class TextCondition(OneText):
         return found
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
-        counts = Counter(encoding.word_ids)
-        ends: dict[int | None, list[int]] = {}
-        for number, span in zip(encoding.word_ids, encoding.offsets, strict=True):
-            ends.setdefault(number, []).extend(span)
-        words = {number: prompt[min(places) : max(places)] for number, places in ends.items()}
-        # Every byte is a token, but one that cannot be printed is no word, whoever reads it.
+        known, normalizer = self._known, self.tokenizer.normalizer
+        if known is None:
+            return ()
         found = [
-            word.strip(" ")
-            for number, word in words.items()
-            if counts[number] > 1 or not word.isprintable()
+            word
+            for word in _words(prompt.strip())
+            if not known.issuperset(_words(normalizer.normalize_str(word)))
         ]
         return tuple(dict.fromkeys(found))
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / "text_tokenizer.json"))
+        if self.words is not None:
+            _write_lines(folder / WORDS, self.words)
 
 
 class LabelCondition(OneText):
@@ -182,6 +204,7 @@ class LabelCondition(OneText):
 
     length = 1
     max_text_tokens = None
+    words = None  # what is no label is refused
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
@@ -195,9 +218,7 @@ class LabelCondition(OneText):
         """Read the labels of a model folder, one a line; ConfigError if they cannot be read."""
         path = folder / "labels.txt"
         try:
-            return cls(path.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read") from error
+            return cls(_read_lines(path))
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from error
 
@@ -217,11 +238,11 @@ class LabelCondition(OneText):
         return []
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """None: what is no label is refused."""
+        """None: a label has no words."""
         return ()
 
     def save(self, folder: Path) -> None:
-        (folder / "labels.txt").write_text("\n".join(self.labels) + "\n", encoding="utf-8")
+        _write_lines(folder / "labels.txt", self.labels)
 
     def _id(self, prompt: str) -> int:
         if not prompt:
@@ -245,6 +266,7 @@ class NoCondition(OneText):
     length = 1
     vocabulary = 1
     max_text_tokens = None
+    words = ()
 
     def __call__(self, prompts: Sequence[str], chunks: int = 1) -> Condition:
         ids = torch.zeros(len(prompts), 1, dtype=torch.long)
@@ -263,3 +285,20 @@ class NoCondition(OneText):
 
     def save(self, folder: Path) -> None:
         """Nothing to write."""
+
+
+def _words(text: str) -> list[str]:
+    """What stands between spaces, without the punctuation behind it: text tokens of a word that
+    follows anything else are others."""
+    return [word for part in text.split(" ") if (word := part.rstrip(PUNCTUATION))]
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read") from error
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -3,6 +3,7 @@
 from unmask.editing.clip_edits import MAX_FRAMES
 from unmask.pipeline.clips import RATE, Scene, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
+from unmask.pipeline.judging import PictureVerdict
 from unmask.pipeline.model import Pipeline, read_card
 from unmask.pipeline.request import (
     MAX_IMAGES,
@@ -11,6 +12,7 @@ from unmask.pipeline.request import (
     ModelInfo,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
+from unmask.pipeline.warnings import RequestWarning, UnknownWord
 
 __all__ = [
     "MAX_FRAMES",
@@ -22,10 +24,13 @@ __all__ = [
     "Drawn",
     "Generated",
     "ModelInfo",
+    "PictureVerdict",
     "Pipeline",
     "PreparedRequest",
+    "RequestWarning",
     "Scene",
     "Start",
+    "UnknownWord",
     "read_card",
     "whole_slots",
 ]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unmask.clips.clip import Clip
+from unmask.config import checked
 from unmask.editing.clip_drawing import ClipWindow, DrawnClip, TimeWindow
 from unmask.editing.clip_edits import MAX_FRAMES, check_frames
-from unmask.errors import RequestError
+from unmask.errors import RequestError, shown
 from unmask.pipeline.drawing import Drawing, Start
 from unmask.sampling.backbone import Pair
 from unmask.sampling.plan import Plan
@@ -40,10 +41,14 @@ def whole_slots(seconds: float, slot: int, param: str = "seconds") -> int:
 
 def check_scenes(scenes: Sequence[Scene], slot: int) -> None:
     """RequestError unless a clip may have these scenes after its first."""
+    if not isinstance(scenes, list | tuple) or not all(isinstance(each, Scene) for each in scenes):
+        raise RequestError(f"scenes: expected a list of Scene, got {shown(scenes)}", "scenes")
     if not 1 <= len(scenes) <= MAX_SCENES:
         raise RequestError(f"scenes: {len(scenes)}; give 1 to {MAX_SCENES}", "scenes")
     for scene in scenes:
-        if scene.frames < slot:  # it might have no slot of its own, and so not be drawn
+        checked("scenes", str, scene.prompt)
+        # With fewer it might have no slot of its own, and so not be drawn.
+        if checked("scenes", int, scene.frames) < slot:
             raise RequestError(
                 f"scenes: one has {scene.frames} frames; the least is {slot}", "scenes"
             )

@@ -25,36 +25,28 @@ from unmask.editing.clip_drawing import (
     prepare_clip,
     slots_of,
 )
-from unmask.editing.clip_edits import MAX_FRAMES, ClipEdit
+from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.clips import RATE, ClipDrawing, Scene
+from unmask.pipeline.clips import ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
+from unmask.pipeline.info import model_info
+from unmask.pipeline.judging import PictureJudge, PictureVerdict
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
-from unmask.pipeline.prompts import EncodedPrompts, subject_positions
+from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
-    MAX_IMAGES,
-    MAX_PROMPT_CHARACTERS,
     DrawRequest,
-    ModelInfo,
     RequestCheck,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.sampling.backbone import Pair, RowTensors
-from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
-from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.noise import Purpose, uniforms
-from unmask.sampling.options import plan_options
 from unmask.sampling.plan import Plan, make_plan
-from unmask.sampling.planned import MAX_STEPS
-from unmask.sampling.reuse import REUSE_POLICIES
-from unmask.sampling.schedulers import SCHEDULERS
-from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.store import find_model, local_model
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
@@ -71,6 +63,7 @@ class Pipeline:
         tokenizer: Tokenizer,
         backbone: ImageBackbone,
         condition: ConditionEncoder,
+        judge: PictureJudge | None = None,
     ) -> None:
         self.card, self.tokenizer, self.backbone, self.condition = (
             card,
@@ -82,38 +75,8 @@ class Pipeline:
         self.prompts = EncodedPrompts(
             condition, lambda encoded: backbone.encode(encoded), self.device
         )
-        rows, columns = backbone.grid[-2:]
-        self.info = ModelInfo(
-            name=card.name,
-            description=card.description,
-            width=columns * tokenizer.patch,
-            height=rows * tokenizer.patch,
-            grid=backbone.grid,
-            parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
-            codebook_size=tokenizer.codebook_size,
-            condition=backbone.condition_kind,
-            schedulers=tuple(
-                name
-                for name in SCHEDULERS
-                if backbone.gives_attention
-                or not plan_options(scheduler=name).scheduler.reads_attention
-            ),
-            mask_schedules=tuple(MASK_SCHEDULES),
-            guidances=tuple(GUIDANCES),
-            count_rules=tuple(COUNT_RULES),
-            reuse_policies=tuple(REUSE_POLICIES) if backbone.has_memory else ("none",),
-            max_steps=MAX_STEPS,
-            max_n=MAX_IMAGES,
-            max_prompt_characters=MAX_PROMPT_CHARACTERS,
-            max_text_tokens=condition.max_text_tokens,
-            frames=self._clips.frames(backbone.grid[0]) if self._clips else None,
-            max_frames=MAX_FRAMES if self._clips else None,
-            rate=RATE if self._clips else None,
-            slot=self._clips.slot if self._clips else None,
-            max_long_prompt_text_tokens=condition.max_chunks * condition.max_text_tokens
-            if condition.max_chunks > 1 and condition.max_text_tokens is not None
-            else None,
-        )
+        self.info = model_info(card, tokenizer, backbone, condition, judge is not None)
+        self._judge = judge
 
     @property
     def _clips(self) -> ClipTokenizer | None:
@@ -155,7 +118,7 @@ class Pipeline:
         parts.backbone.use_attention(attention)
         if packed:
             pack(parts.backbone)
-        return cls(card, *parts)
+        return cls(card, *parts, PictureJudge.of(folder))
 
     def request(
         self,
@@ -171,6 +134,7 @@ class Pipeline:
         scenes: Sequence[Scene] | None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
@@ -178,11 +142,12 @@ class Pipeline:
         ``seed`` is random if None or -1, ``image_index`` that of the first image: 3 alone gives
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
         (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
-        tokens than CLIP takes, in chunks. ``sampling`` are any options that ``unmask options``
-        lists; None is as good as absent. ``frames`` asks a model of clips for a clip; so do
-        ``scenes``, which have prompts of their own and come after ``frames`` of the first prompt,
-        and the edit of a clip. RequestError tells the field, its bounds and choices. Only an edit
-        may have no prompt.
+        tokens than CLIP takes, in chunks. ``strict_prompt`` refuses words that the model was not
+        taught (UnknownWordsError); else the request has ``warnings`` of them. ``sampling`` are any
+        options that ``unmask options`` lists; None is as good as absent. ``frames`` asks a model
+        of clips for a clip; so do ``scenes``, which have prompts of their own and come after
+        ``frames`` of the first prompt, and the edit of a clip. RequestError tells the field, its
+        bounds and choices. Only an edit may have no prompt.
         """
         check = RequestCheck(
             self.card,
@@ -203,6 +168,7 @@ class Pipeline:
             scenes=scenes,
             subjects=subjects,
             long_prompt=long_prompt,
+            strict_prompt=strict_prompt,
             sampling=sampling,
         )
 
@@ -222,6 +188,7 @@ class Pipeline:
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
@@ -241,6 +208,7 @@ class Pipeline:
         scenes: None = None,
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
+        strict_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
@@ -312,6 +280,13 @@ class Pipeline:
             ]
         return generated
 
+    def judge(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
+        """Whether pictures of the model's size show what a prompt asks for. RequestError if the
+        model has no judge."""
+        self.info.check_judge()
+        assert self._judge is not None, "the model has one"
+        return self._judge(prompt, images)
+
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first picture of each request, all drawn together: the same bytes as one by one."""
         drawn = self._draw([(request, request.image_index) for request in requests])
@@ -343,7 +318,7 @@ class Pipeline:
         if prepared.clip is not None:
             assert self._clips is not None, "the request was prepared"
             return ClipDrawing(
-                DrawnClip(prepared.clip, choose),
+                DrawnClip(prepared.clip.on(self.device), choose),
                 partial(self.plan, request, image_index),
                 partial(self._scene_pair, request),
                 mask_id,
@@ -352,16 +327,15 @@ class Pipeline:
         if prepared.edit is None:
             blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
             return BlankDrawing(self.plan(request, image_index), blank, self.picture)
-        return EditDrawing(
-            prepared.edit.image(choose), partial(self.plan, request, image_index), mask_id
-        )
+        edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
+        return EditDrawing(edited, partial(self.plan, request, image_index), mask_id)
 
     def _scene_pair(self, request: DrawRequest, window: TimeWindow) -> Pair | None:
         """The condition and the null of a scene, None of the first: it is the request's own."""
         if not window.scene:
             return None
-        prompts = [request.scenes[window.scene - 1].prompt, request.negative_prompt or ""]
-        return Pair.of(self.encode_prompts(prompts))
+        prompts = [request.prompts[window.scene], request.negative_prompt or ""]
+        return Pair.of(self.encode_prompts(prompts, chunks_of(self.condition, [request])))
 
     def plan(
         self,
@@ -380,7 +354,7 @@ class Pipeline:
             grid = (slots, *grid[1:])
         prompt, subjects = request.prompt, request.subjects
         if isinstance(window, ClipWindow) and window.window.scene:
-            prompt = request.scenes[window.window.scene - 1].prompt
+            prompt = request.prompts[window.window.scene]
             subjects = find_subjects(prompt)
         return make_plan(
             request.options,
@@ -404,7 +378,8 @@ class Pipeline:
     ) -> list[Drawn]:
         """Images of requests, by their index. Those whose conditions differ in length cannot share
         a batch: each such group is drawn after the other."""
-        pairs = {request: self.encode([request]) for request, _ in wanted}
+        requests = dict.fromkeys(request for request, _ in wanted)
+        pairs = {request: self.encode([request]) for request in requests}
         groups: dict[object, list[int]] = {}
         for place, (request, _) in enumerate(wanted):
             groups.setdefault(pairs[request].both.row_shapes, []).append(place)
@@ -424,6 +399,7 @@ class Pipeline:
         requests = list(dict.fromkeys(request for request, _ in wanted))
         prepared = {request: self.prepare(request) for request in requests}
         pair = Pair.join([pairs[request] for request in requests])
+        place_of = {request: place for place, request in enumerate(requests)}
         drawings = [self.drawing(prepared[request], index) for request, index in wanted]
         ready = [(i, start) for i, drawing in enumerate(drawings) for start in drawing.start()]
         progress = Progress(on_step, len(wanted))
@@ -432,8 +408,7 @@ class Pipeline:
             grid = ready[0][1].plan.grid
             now = [entry for entry in ready if entry[1].plan.grid == grid]
             later = [entry for entry in ready if entry[1].plan.grid != grid]
-            places = {i: requests.index(wanted[i][0]) for i, _ in now}
-            index = torch.tensor([places[i] for i, _ in now]).to(self.device)
+            index = torch.tensor([place_of[wanted[i][0]] for i, _ in now]).to(self.device)
             finished = generate_tokens(
                 self.backbone,
                 pairs_of(pair, index, [start.pair for _, start in now]),
@@ -460,9 +435,7 @@ class Pipeline:
         the longest of them takes."""
         prompts = [request.prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
-        long = any(request.long_prompt for request in requests)
-        chunks = max(map(self.condition.chunks, prompts + nulls)) if long else 1
-        return Pair.of(self.encode_prompts(prompts + nulls, chunks))
+        return Pair.of(self.encode_prompts(prompts + nulls, chunks_of(self.condition, requests)))
 
     def encode_prompts(self, prompts: Sequence[str], chunks: int = 1) -> RowTensors:
         """The prefixes of prompts, read in so many chunks; an empty one is the null condition."""
@@ -471,10 +444,6 @@ class Pipeline:
     def text_tokens(self, prompt: str) -> int:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
-
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """The words of a prompt that the model may not know, as they stand in it."""
-        return self.condition.unknown_words(prompt)
 
     def preview(self, tokens: Tensor) -> Image.Image:
         """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key

@@ -1,5 +1,6 @@
 """Prompts and what the model reads of them, kept for the next request that asks."""
 
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,7 @@ import torch
 
 from unmask.models.base import Condition
 from unmask.models.conditions import ConditionEncoder
+from unmask.pipeline.request import DrawRequest
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.scheduler import Subjects
 
@@ -27,6 +29,7 @@ class EncodedPrompts:
         self.kept_bytes = kept_bytes
         self._prefixes: OrderedDict[tuple[str, int], RowTensors] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()  # a worker steps and finishes in threads of their own
 
     def __len__(self) -> int:
         return len(self._prefixes)
@@ -36,9 +39,10 @@ class EncodedPrompts:
 
         Each is encoded alone, so that none depends on its neighbours (docs/numerics.md).
         """
-        encoded = [self._one(prompt, chunks) for prompt in prompts]
-        while self._bytes > self.kept_bytes and len(self._prefixes) > 2:
-            self._bytes -= self._prefixes.popitem(last=False)[1].nbytes
+        with self._lock:
+            encoded = [self._one(prompt, chunks) for prompt in prompts]
+            while self._bytes > self.kept_bytes and len(self._prefixes) > 2:
+                self._bytes -= self._prefixes.popitem(last=False)[1].nbytes
         return type(encoded[0]).join(encoded)
 
     def _one(self, prompt: str, chunks: int) -> RowTensors:
@@ -49,6 +53,14 @@ class EncodedPrompts:
             self._bytes += prefix.nbytes
         self._prefixes[prompt, chunks] = prefix  # now the youngest
         return prefix
+
+
+def chunks_of(condition: ConditionEncoder, requests: Sequence[DrawRequest]) -> int:
+    """How many chunks all prompts of the requests are read in: as many as the longest takes."""
+    if not any(request.long_prompt for request in requests):
+        return 1
+    prompts = [prompt for request in requests for prompt in request.all_prompts]
+    return max(map(condition.chunks, prompts))
 
 
 def subject_positions(

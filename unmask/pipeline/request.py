@@ -8,10 +8,11 @@ from unmask.card import ModelCard
 from unmask.config import checked
 from unmask.editing import EDIT_KINDS, Edit
 from unmask.editing.clip_edits import ClipEdit, check_frames
-from unmask.errors import PromptTooLongError, RequestError, shown
+from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
 from unmask.pipeline.clips import Scene, check_scenes
+from unmask.pipeline.warnings import RequestWarning, unknown_words
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
 from unmask.sampling.options import PlanOptions, choose_options, listed_steps
@@ -52,6 +53,11 @@ class ModelInfo:
     rate: int | None = None  # frames a second
     slot: int | None = None  # frames that a slot of a clip stands for
 
+    def check_judge(self) -> None:
+        """RequestError if it has no judge."""
+        if not self.judge:
+            raise RequestError(f"judge: model {self.name!r} has none; leave it out", "judge")
+
     @property
     def clip_slot(self) -> int:
         """``slot``; RequestError if it draws pictures alone."""
@@ -63,6 +69,8 @@ class ModelInfo:
         return self.slot
 
     max_long_prompt_text_tokens: int | None = None  # with long_prompt; None: it reads none
+    words: tuple[str, ...] | None = None  # that it was taught, sorted; None: that cannot be told
+    judge: bool = False  # whether there is one that tells what its pictures show
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class DrawRequest:
     image_index: int = 0  # of its first image
     frames: int | None = None  # of a clip, all scenes together; None: pictures
     scenes: tuple[Scene, ...] = ()  # of a clip, those that follow the first prompt's
+    long_prompt: bool = False  # its prompts may be read in chunks
+    warnings: tuple[RequestWarning, ...] = ()  # what its sender should know
 
     @property
     def is_clip(self) -> bool:
@@ -90,12 +100,20 @@ class DrawRequest:
         return self.frames is not None
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """Those of its scenes, from the first on; a picture has one."""
+        return (self.prompt, *(scene.prompt for scene in self.scenes))
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """These and the negative one; an empty one stands for none."""
+        return (*self.prompts, self.negative_prompt or "")
+
+    @property
     def first_frames(self) -> int:
         """Frames of the first prompt's scene."""
         assert self.frames is not None, "a clip has frames"
         return self.frames - sum(scene.frames for scene in self.scenes)
-
-    long_prompt: bool = False  # its prompts may be read in chunks
 
     @property
     def image_indices(self) -> range:
@@ -136,6 +154,7 @@ class RequestCheck:
         scenes: Sequence[Scene] | None,
         subjects: Sequence[Sequence[str]] | None,
         long_prompt: bool | None,
+        strict_prompt: bool | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
@@ -176,6 +195,11 @@ class RequestCheck:
                     "give another scale",
                     "negative_prompt",
                 )
+        texts = [("prompt", prompt), ("negative_prompt", negative_prompt or "")]
+        texts += [("scenes", scene.prompt) for scene in scenes or ()]
+        warnings = unknown_words(self.condition, self.card.name, texts)
+        if checked("strict_prompt", bool, strict_prompt or False) and warnings:
+            raise UnknownWordsError(warnings[0].message, warnings[0].param)
         return DrawRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -189,6 +213,7 @@ class RequestCheck:
             frames=all_frames,
             scenes=tuple(scenes or ()),
             long_prompt=long_prompt,
+            warnings=warnings,
         )
 
     def _check_frames(
@@ -206,6 +231,13 @@ class RequestCheck:
                 raise RequestError(
                     f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
                     "frames",
+                )
+            size = (self.info.width, self.info.height)
+            if edit.size != size:
+                raise RequestError(
+                    f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips "
+                    f"of {size[0]}x{size[1]} only",
+                    "clip",
                 )
             frames = len(edit.frames)
         first = checked("frames", int, self.info.frames if frames is None else frames)

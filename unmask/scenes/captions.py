@@ -37,7 +37,7 @@ _IRREGULAR = {
     "deer": "deer",
     "glasses": "glasses",
 }
-_OPENINGS = ("a picture of ", "an image of ", "a drawing of ")
+OPENINGS = ("a picture of ", "an image of ", "a drawing of ")
 _SINGLE_PLACES = {
     "centre": ("in the middle", "in the centre", "in the center"),
     "left": ("on the left", "on the left side"),
@@ -109,7 +109,7 @@ def _caption(scenes: Scenes, row: int, nouns: tuple[str, ...], rng: random.Rando
         if rng.random() < 0.4:
             text += f" {rng.choice(_SINGLE_PLACES[PLACES[int(scenes.place[row])]])}"
     if rng.random() < 0.15:
-        text = rng.choice(_OPENINGS) + text
+        text = rng.choice(OPENINGS) + text
     return text + background_words(list(BACKGROUNDS)[int(scenes.background[row])], rng)
 
 

@@ -45,6 +45,19 @@ class SpriteBank:
         return cls._build(sprites)
 
     @classmethod
+    def of_words(cls, nouns: tuple[str, ...]) -> "SpriteBank":
+        """One sprite a noun that shows nothing: what is made up of it has words only."""
+        count = len(nouns)
+        return cls(
+            nouns=nouns,
+            styles=("",),
+            pixels=torch.zeros(count, 5, 1, 1, dtype=torch.uint8),
+            noun_of=torch.arange(count),
+            style_of=torch.zeros(count, dtype=torch.long),
+            luminance=torch.ones(count),
+        )
+
+    @classmethod
     def from_archive(
         cls, archive: Path, nouns: tuple[str, ...], styles: tuple[str, ...]
     ) -> "SpriteBank":

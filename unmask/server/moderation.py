@@ -82,7 +82,7 @@ def read_moderation(name: str) -> Moderation:
             text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"it cannot be read, and is not {STANDARD!r}: {error}"
-        raise ConfigError(f"moderation {name}: {message}") from None
+        raise ConfigError(f"UNMASK_MODERATION {name}: {message}") from None
     return Moderation(WordList(text.splitlines()).judge)
 
 
@@ -96,10 +96,9 @@ class ModeratedEngine(EngineAround):
 
     async def weigh(self, request: DrawRequest, model: OpenedModel) -> WeighedRequest:
         """As the engine has it; ModerationError for the prompt, or for a picture to draw over."""
-        prompts = [("prompt", request.prompt)]
-        prompts += [("scenes", scene.prompt) for scene in request.scenes]
-        for param, prompt in prompts:
-            _check(await asyncio.to_thread(self._moderation.judge_prompt, prompt), param)
+        for scene, prompt in enumerate(request.prompts):
+            refusal = await asyncio.to_thread(self._moderation.judge_prompt, prompt)
+            _check(refusal, "scenes" if scene else "prompt")
         if request.edit is not None:
             await self._check_pictures(request.edit.pictures(), "image")
         return await super().weigh(request, model)

@@ -137,12 +137,13 @@ class ClipTask:
     def _learned(self, out: Path) -> TextCondition:
         """The text tokenizer: of the run if it is resumed, else learned from captions."""
         length, saved = self.config.model.condition_length, out / "model" / "transformer"
-        if (saved / "text_tokenizer.json").exists():
-            return TextCondition.load(saved, length)
         captions = self.source.pictures.captions(CAPTIONS // 4, 0) if 0 in self.config.slots else []
         for renderer in self.source.clips.values():
             scenes = renderer.composer.compose(CAPTIONS, 0)
             captions = captions + clip_captions(scenes, renderer.bank.nouns, 0)
+        if (saved / "text_tokenizer.json").exists():
+            kept = TextCondition.load(saved, length).tokenizer
+            return TextCondition.of_captions(kept, length, captions)
         condition = TextCondition.learn(captions, self.config.model.vocabulary, length)
         check_lengths(condition, captions)
         return condition

@@ -15,12 +15,12 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
 from unmask.errors import DataError, RequestError
-from unmask.images import DATA_LIMITS, read_image
+from unmask.images import DATA_LIMITS, on_white, read_image
 from unmask.scenes.captions import captions
 from unmask.scenes.composer import SceneComposer
 from unmask.scenes.data import DataConfig, open_bank
@@ -181,10 +181,8 @@ def read_folder(folder: Path, size: int, skip_unreadable: bool = False) -> Folde
 def _read_square(path: Path, size: int) -> Tensor:
     if not path.is_file():
         raise RequestError(f"{path}: listed with a caption, but missing")
-    image = read_image(path, str(path), DATA_LIMITS).convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    opaque = Image.alpha_composite(white, image).convert("RGB")
-    square = ImageOps.fit(opaque, (size, size))
+    image = on_white(read_image(path, str(path), DATA_LIMITS))
+    square = ImageOps.fit(image, (size, size))
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 

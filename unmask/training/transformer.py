@@ -234,7 +234,9 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
         return LabelCondition(sorted(set(captions)))
     saved = out / "model" / "transformer"
     if (saved / "text_tokenizer.json").exists():
-        return TextCondition.load(saved, model.condition_length)
+        kept = TextCondition.load(saved, model.condition_length)
+        # A run that was begun by an older version has no list of words.
+        return TextCondition.of_captions(kept.tokenizer, kept.length, captions)
     condition = TextCondition.learn(captions, model.vocabulary, model.condition_length)
     check_lengths(condition, captions)
     return condition

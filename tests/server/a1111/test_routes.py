@@ -49,6 +49,13 @@ def test_image_i_is_that_of_seed_plus_i(client: TestClient) -> None:
     assert openai.json()["data"][0]["b64_json"] == many.json()["images"][0]
 
 
+def test_words_that_the_model_was_not_taught_are_told(client: TestClient) -> None:
+    info = told(client.post(f"{URL}/txt2img", json=CAT | {"prompt": "an aple", "batch_size": 2}))
+    [warning] = info["warnings"]
+    assert warning["words"] == [{"word": "aple", "nearest": ["apple"]}]
+    assert told(client.post(f"{URL}/txt2img", json=CAT))["warnings"] == []
+
+
 @pytest.mark.parametrize("sampler", ["sampler_name", "sampler_index"])
 def test_schedulers_are_samplers_and_mask_schedules_are_schedulers(
     client: TestClient, pipeline: FakePipeline, sampler: str

@@ -335,3 +335,12 @@ def test_an_image_of_a_seed_can_be_drawn_alone(client: TestClient) -> None:
     events = client.post(URL, json={**body, "image_index": 3, "stream": True}).text
     assert '"image_index": 3' in events
     assert whole[3]["b64_json"] in events
+
+
+def test_a_model_without_a_judge_refuses_to_be_judged(
+    client: TestClient, pipeline: FakePipeline, fault: CheckFault
+) -> None:
+    assert client.get("/v1/models/storybook-64").json()["judge"] is False
+    error = fault(client.post(URL, json={"prompt": "a cat", "judge": True}), 400, "judge")
+    assert "'storybook-64' has none" in error["message"]
+    assert pipeline.drawn == []

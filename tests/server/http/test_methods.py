@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.worlds.server import CheckFault, FakePipeline, Serve, Until, live_server, wait_until
-from unmask.commands import serve as serve_command
+from unmask.commands import start
 from unmask.errors import ConfigError, UnavailableError
 from unmask.settings import load_settings
 
@@ -83,10 +83,10 @@ def test_it_listens_on_a_socket_in_a_file_and_removes_it(
     pipeline: FakePipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "unmask.sock"
-    serve_command.check_socket(str(path))
+    start.check_socket(str(path))
     with live_server(lambda key, device: pipeline, unix_socket=str(path)):
         with pytest.raises(UnavailableError, match="another server"):
-            serve_command.check_socket(str(path))
+            start.check_socket(str(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
             client.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -96,6 +96,6 @@ def test_it_listens_on_a_socket_in_a_file_and_removes_it(
 
 def test_a_socket_that_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="no such folder"):
-        serve_command.check_socket(str(tmp_path / "none" / "unmask.sock"))
+        start.check_socket(str(tmp_path / "none" / "unmask.sock"))
     with pytest.raises(UnavailableError, match="UNMASK_UNIX_SOCKET"):
-        serve_command.check_socket(str(tmp_path / ("x" * 200)))
+        start.check_socket(str(tmp_path / ("x" * 200)))

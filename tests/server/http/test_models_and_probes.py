@@ -20,7 +20,8 @@ def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
     assert card["size"] == "64x64"
     assert card["grid"] == [8, 8]
     assert "halton" in card["schedulers"]
-    assert client.get("/v1/models/storybook-64").json() == card
+    words = {"words": ["apple", "cat"]}  # many, and so not in a list
+    assert client.get("/v1/models/storybook-64").json() == card | words
 
 
 def test_the_card_has_a_field_for_all_that_is_known_of_a_model() -> None:

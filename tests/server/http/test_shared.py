@@ -8,7 +8,6 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from tests.worlds.jobs import OpenEngine
 from tests.worlds.postgres import Cluster
 from tests.worlds.server import CheckFault, FakePipeline, serving, wait_until
 from unmask.errors import ConfigError
@@ -17,6 +16,7 @@ from unmask.server.keys import table
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.table import KeyTable
 from unmask.server.state import state
+from unmask.server.state.database import open_url
 from unmask.settings import Settings
 
 URL = "/v1/images/generations"
@@ -72,20 +72,15 @@ def test_a_job_of_one_is_read_at_the_other_and_the_same_key_is_drawn_once(
 
 
 def test_a_key_lets_in_at_both_until_it_is_revoked(
-    pipeline: FakePipeline,
-    postgres: Cluster,
-    shared: dict[str, Any],
-    open_engine: OpenEngine,
-    monkeypatch: pytest.MonkeyPatch,
+    pipeline: FakePipeline, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "database" not in shared:
-        pytest.skip("processes of one machine share the file of keys")
     monkeypatch.setattr(table, "FOLLOW_SECONDS", 0.05)
-    engine = open_engine()
+    database = SecretStr(postgres.make())
+    engine = open_url(database.get_secret_value())
     keys = KeyTable(lambda: engine)
     text = keys.add("ann", ["draw"], Limits())
     bearer = {"authorization": f"Bearer {text}"}
-    with two(pipeline, **shared) as (first, other):
+    with two(pipeline, database=database) as (first, other):
         for client in (first, other):
             assert client.get("/v1/models").status_code == 401
             assert client.get("/v1/models", headers=bearer).status_code == 200
@@ -94,6 +89,7 @@ def test_a_key_lets_in_at_both_until_it_is_revoked(
             wait_until(
                 lambda: client.get("/v1/models", headers=bearer).status_code == 401  # noqa: B023
             )
+    engine.dispose()
 
 
 def test_without_the_database_the_rest_goes_on_and_all_of_it_does_when_it_is_back(

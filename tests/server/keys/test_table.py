@@ -25,7 +25,8 @@ def test_a_key_is_kept_as_a_hash_with_its_scopes_and_limits(keys: KeyTable) -> N
     text = keys.add("ann", ["draw", "metrics"], Limits(jobs_at_once=2))
     [key] = keys.read()
     assert text not in key.model_dump_json()
-    assert (key.name, key.scopes) == ("ann", {"draw", "metrics"})
+    assert key.name == "ann"
+    assert key.scopes == {"draw", "metrics"}
     assert key.limits == Limits(jobs_at_once=2)
     found = KeyRing(FollowedKeys(keys)).find(text)
     assert found is not None

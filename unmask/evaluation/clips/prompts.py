@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from unmask.errors import ConfigError, RequestError
-from unmask.evaluation.prompts import Asked, Thing, check_enough
+from unmask.evaluation.prompts import Asked, check_enough
 from unmask.scenes.captions import COLOUR_SYNONYMS
 from unmask.scenes.moving.captions import clip_captions
 from unmask.scenes.moving.composer import MovingComposer
@@ -20,6 +20,7 @@ from unmask.scenes.moving.truth import ARRANGEMENTS, MOTION_NAMES, MovingConfig,
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOUR_NAMES, RELATIONS, held_out
+from unmask.scenes.wanted import Thing
 
 # What a single object does, or how several stand to each other.
 _OF_MOTION = {
@@ -128,7 +129,7 @@ def _of_category(
         held_out_percent=0 if unseen else percent,
     )
     config = MovingConfig(scenes, slots=slots, arrangements=weights)
-    composer = MovingComposer(_words_alone(nouns), config)
+    composer = MovingComposer(SpriteBank.of_words(nouns), config)
     made = 0
     for index in range(MOST_TRIES):
         if made == count:
@@ -146,19 +147,6 @@ def _of_category(
             f"{'held out' if unseen else 'left for training'} with {len(nouns)} nouns",
             "held_out_percent",
         )
-
-
-def _words_alone(nouns: tuple[str, ...]) -> SpriteBank:
-    """A bank of one sprite a noun that shows nothing: what is made up of it has words only."""
-    count = len(nouns)
-    return SpriteBank(
-        nouns=nouns,
-        styles=("",),
-        pixels=torch.zeros(count, 5, 1, 1, dtype=torch.uint8),
-        noun_of=torch.arange(count),
-        style_of=torch.zeros(count, dtype=torch.long),
-        luminance=torch.ones(count),
-    )
 
 
 def _prompt(scene: MovingScenes, text: str, nouns: tuple[str, ...], percent: int) -> ClipPrompt:

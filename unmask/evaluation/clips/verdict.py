@@ -15,8 +15,9 @@ from torch import Tensor
 from unmask.evaluation.clips.motions import CHECKS, LEAST
 from unmask.evaluation.clips.prompts import Actor, ClipPrompt
 from unmask.evaluation.clips.tracks import Track, link
-from unmask.evaluation.verdict import OVERLAP, Verdict
+from unmask.evaluation.verdict import Verdict
 from unmask.scenes.judge import Sight
+from unmask.scenes.wanted import OVERLAP
 
 OBJECT_TAGS = ("missing", "extra", "identity change", "wrong colour", "wrong place")
 MOTION_TAGS = (

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from PIL import ImageOps
@@ -86,6 +86,7 @@ class Translated:
             "styles": [],
             "clip_skip": 1,
             "notes": notes,
+            "warnings": [asdict(warning) for warning in request.warnings],
         }
         return json.dumps(told)
 

@@ -11,6 +11,34 @@ from unmask.encoding import ImageFormat
 from unmask.sampling.options import flat_options
 
 
+class JudgedObject(BaseModel):
+    """A whole object that the judge sees: its centre and side in pixels of what was drawn."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    noun: str
+    colours: tuple[str, ...] = Field(description="all that it carries")
+    x: float
+    y: float
+    side: float
+    whole: float = Field(description="how sure the judge is that it is whole, 0 to 1")
+
+
+class PictureVerdict(BaseModel):
+    """What the model's judge says of an image."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    right: bool | None = Field(
+        default=None,
+        description="all that the prompt asks for is there; absent if the judge cannot read it",
+    )
+    faults: tuple[Literal["missing", "count", "position", "colours", "background"], ...]
+    reason: str | None = Field(default=None, description="why the judge cannot read the prompt")
+    objects: tuple[JudgedObject, ...]
+    background: str
+
+
 class ImageData(BaseModel):
     """One image; the same (seed, image_index) and parameters give it again."""
 
@@ -18,6 +46,7 @@ class ImageData(BaseModel):
     url: str | None = Field(default=None, description="where it is, as long as its job is kept")
     seed: int
     image_index: int
+    verdict: PictureVerdict | None = Field(default=None, description="with judge: true")
 
 
 class Usage(BaseModel):
@@ -34,6 +63,7 @@ class Timings(BaseModel):
 
     queue: float
     generate: float
+    judge: float | None = Field(default=None, description="absent if nothing was judged")
     encode: float
 
 
@@ -45,6 +75,22 @@ class EditSummary(BaseModel):
     sha256: str
     strength: float | None = None
     share: float | None = None
+
+
+class UnknownWord(BaseModel):
+    """A word as it stands in a prompt, and the known words that look most like it."""
+
+    word: str
+    nearest: tuple[str, ...]
+
+
+class RequestWarning(BaseModel):
+    """What was drawn all the same, but its sender should know."""
+
+    code: Literal["unknown_words"]
+    param: str = Field(description="the field that it is about")
+    message: str
+    words: tuple[UnknownWord, ...] = Field(description="that the model was not taught")
 
 
 class ImagesAnswer(BaseModel):
@@ -63,6 +109,7 @@ class ImagesAnswer(BaseModel):
     seed: int
     timings: Timings
     subjects: tuple[tuple[str, ...], ...]
+    warnings: tuple[RequestWarning, ...] | None = None
     long_prompt: Literal[True] | None = Field(
         default=None, description="the prompts were read in chunks, if they are long"
     )
@@ -117,6 +164,8 @@ class CompletedEvent(BaseModel):
     image_index: int
     usage: Usage
     model: str
+    warnings: tuple[RequestWarning, ...] | None = None
+    verdict: PictureVerdict | None = None
     safety_identifier: str | None = None
     long_prompt: Literal[True] | None = None
     size_policy: Literal["scale"] | None = None
@@ -188,6 +237,11 @@ class ModelCard(BaseModel):
     max_frames: int | None = Field(default=None, description="of a clip")
     rate: int | None = Field(default=None, description="frames a second of a clip")
     slot: int | None = Field(default=None, description="frames between two key frames of a clip")
+    words: tuple[str, ...] | None = Field(
+        default=None,
+        description="that it was taught, sorted; absent in a list, and where that cannot be told",
+    )
+    judge: bool | None = Field(default=None, description="it has a judge of its pictures")
 
 
 class ModelList(BaseModel):

@@ -67,9 +67,19 @@ def _make_answer(
     body, request = order.body, order.request
     text = parameters(request, order.model.name)
     started = time.perf_counter()
+    verdicts = order.verdicts(generated.images)
+    judged = time.perf_counter()
     files = [order.file(image, text) for image in generated.images]
-    data = [ImageData(seed=request.seed, image_index=index) for index in request.image_indices]
-    encoded = time.perf_counter() - started
+    data = [
+        ImageData(seed=request.seed, image_index=index, verdict=verdict)
+        for index, verdict in zip(request.image_indices, verdicts, strict=True)
+    ]
+    timings = Timings(
+        queue=queued,
+        generate=generated.seconds,
+        judge=judged - started if body.judged else None,
+        encode=time.perf_counter() - judged,
+    )
     answer = ImageAnswer(
         created=int(time.time()),
         data=data,
@@ -82,12 +92,13 @@ def _make_answer(
         model=order.model.name,
         seed=request.seed,
         subjects=request.subjects,
+        warnings=order.warnings,
         long_prompt=request.long_prompt or None,
         edit=EditSummary(**request.edit.summary()) if request.edit else None,
         **request.options.flat(),
         size_policy=order.size_policy,
         drawn_size=order.drawn_size,
-        timings=Timings(queue=queued, generate=generated.seconds, encode=encoded),
+        timings=timings,
     )
     return answer, files
 
@@ -203,6 +214,8 @@ def _completed(kind: str, order: Order, position: int, image: Image.Image) -> by
         b64_json=base_64(order.file(image, parameters(order.request, order.model.name))),
         usage=order.usage(position),
         model=order.model.name,
+        warnings=order.warnings,
+        verdict=order.verdicts([image])[0],
         safety_identifier=order.body.safety_identifier,
         long_prompt=order.request.long_prompt or None,
         size_policy=order.size_policy,

@@ -1,5 +1,6 @@
 """The application: routes, errors and the edge around one engine."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
+from unmask.cores import threads_for
 from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.face import EngineFace
@@ -34,10 +36,18 @@ from unmask.server.telemetry.traces import is_traced, make_provider, trace
 from unmask.server.telemetry.watch import NoteRoute, Watch
 from unmask.settings import Settings, load_settings
 
+log = logging.getLogger(__name__)
+
 
 def make_engine(settings: Settings) -> Engine:
     """The engine that the settings ask for."""
     return Engine(EngineOptions.of(settings), StoredModels(settings.precision))
+
+
+def _use_threads(settings: Settings) -> None:
+    threads = threads_for(settings.cpu_workers, settings.threads)
+    torch.set_num_threads(threads.count)
+    log.info("%d threads a worker: %s", threads.count, threads.reason)
 
 
 def create_app(
@@ -53,6 +63,7 @@ def create_app(
     takes the place of the one in the settings. ConfigError if it must not run without keys.
     """
     settings = settings or load_settings()
+    _use_threads(settings)
     engine = engine or make_engine(settings)
     uploads = uploads or Uploads(settings.read_timeout_seconds)
     shared = Shared(settings)
@@ -82,8 +93,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         engine.start()
         shared.start()
         await jobs.start()
@@ -112,6 +121,17 @@ def create_app(
     app.include_router(make_metrics_router(metrics))
     app.openapi = with_examples(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way
     add_error_handlers(app)
+    _add_edge(app, settings, engine, uploads, shared)
+    app.add_middleware(Watch, metrics=metrics)
+    if provider is not None:
+        trace(app, provider)
+    return app
+
+
+def _add_edge(
+    app: FastAPI, settings: Settings, engine: Engine, uploads: Uploads, shared: Shared
+) -> None:
+    """What stands before the routes."""
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
@@ -139,7 +159,3 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.add_middleware(Watch, metrics=metrics)
-    if provider is not None:
-        trace(app, provider)
-    return app

@@ -22,6 +22,7 @@ from unmask.errors import (
     RequestError,
     ReusedKeyError,
     UnavailableError,
+    UnknownWordsError,
 )
 from unmask.server.jobs.job import Fault
 from unmask.server.telemetry.accounts import account
@@ -101,6 +102,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     RequestError: Answer(400, "invalid_value"),
     NotFoundError: Answer(404, "not_found"),
     PromptTooLongError: Answer(400, "prompt_too_long"),
+    UnknownWordsError: Answer(400, "unknown_words"),
     ModerationError: Answer(400, "moderation_blocked", "image_generation_user_error"),
     ReusedKeyError: Answer(422, "idempotency_key_reused", "invalid_request_error", _NEVER),
     LimitError: Answer(429, "rate_limit_exceeded", "rate_limit_error"),

@@ -46,12 +46,22 @@ JOB = {
     "created_at": 1780000000,
     "started_at": 1780000001,
 }
+OBJECT = {"noun": "apple", "colours": ["red"], "x": 34, "y": 30, "side": 31.5, "whole": 0.99}
+UNKNOWN = {"word": "aple", "nearest": ["apple", "apples", "purple"]}
+WARNING = {
+    "code": "unknown_words",
+    "param": "prompt",
+    "message": "prompt: storybook-64 was not taught 'aple' (nearest: apple, apples, purple)",
+    "words": [UNKNOWN],
+}
 
 # By the names of the document's components.
 EXAMPLES: dict[str, Any] = {
     "Bound": {"minimum": 1, "maximum": 256},
     "EditSummary": {"kind": "inpaint", "feather": 4, "sha256": "9f86d081884c7d65"},
     "ErrorBody": {"error": ERROR},
+    "JudgedObject": OBJECT,
+    "PictureVerdict": {"right": True, "faults": [], "objects": [OBJECT], "background": "blue"},
     "JobAnswer": JOB,
     "JobDeleted": {"id": JOB["id"], "object": "job.deleted", "deleted": True},
     "JobList": {
@@ -86,12 +96,14 @@ EXAMPLES: dict[str, Any] = {
     "Nothing": {},
     "Options": {"sd_model_checkpoint": "storybook-64", "samples_format": "png"},
     "Progress": {"progress": 0.5, "eta_relative": 0.04, "state": STATE, "current_image": PICTURE},
+    "RequestWarning": WARNING,
     "Sampler": {"name": "halton"},
     "Scheduler": {"name": "cosine", "label": "cosine"},
     "Scripts": {"txt2img": [], "img2img": []},
     "State": STATE,
     "Status": {"status": "ready"},
     "Timings": TIMINGS,
+    "UnknownWord": UNKNOWN,
     "Usage": USAGE,
 }
 

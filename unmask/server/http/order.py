@@ -1,6 +1,7 @@
 """An order: what a sender asks for, checked, and how the answer must look."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from PIL import Image
@@ -8,7 +9,7 @@ from PIL import Image
 from unmask.encoding import Size, encode, scaled, size_text
 from unmask.pipeline import DrawRequest, ModelInfo
 from unmask.server.engine.costs import WeighedRequest
-from unmask.server.http.answer_schemas import Usage
+from unmask.server.http.answer_schemas import PictureVerdict, RequestWarning, Usage
 from unmask.server.http.schemas import ImageBody
 
 
@@ -47,6 +48,19 @@ class Order:
     def drawn_size(self) -> str | None:
         """The size that was drawn, if it is another."""
         return None if self.size == self.request.size else size_text(self.request.size)
+
+    @property
+    def warnings(self) -> tuple[RequestWarning, ...] | None:
+        """What the sender should know; None if there is nothing."""
+        told = (asdict(warning) for warning in self.request.warnings)
+        return tuple(RequestWarning(**warning) for warning in told) or None
+
+    def verdicts(self, images: Sequence[Image.Image]) -> list[PictureVerdict | None]:
+        """What the judge says of images as they were drawn; None if it was not asked."""
+        if not self.body.judged:
+            return [None] * len(images)
+        verdicts = self.weighed.model.pipeline.judge(self.request.prompt, images)
+        return [PictureVerdict.model_validate(verdict) for verdict in verdicts]
 
     def usage(self, position: int | None = None) -> Usage:
         """Tokens of the prompt, and of all windows of the images; or what one of the images adds,

@@ -89,6 +89,8 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         steps = min(STEPS[body.used_quality], model.info.max_steps)
     if edit is not None and edit.keeps_alpha:
         _check_transparency(body)
+    if body.judged:
+        model.info.check_judge()
     return model.request(
         body.prompt,
         negative_prompt=body.negative_prompt,
@@ -99,6 +101,7 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         edit=edit,
         subjects=body.subjects,
         long_prompt=body.long_prompt,
+        strict_prompt=body.strict_prompt,
         **{**body.sampling, "steps": steps},
     )
 

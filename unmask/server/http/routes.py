@@ -96,11 +96,12 @@ def make_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter
     @router.get("/v1/models", tags=["models"], response_model_exclude_none=True)
     async def models() -> ModelList:
         """The models that can be asked for, and whether they are loaded."""
-        return ModelList(data=[card(status) for status in engine.models])
+        cards = [card(status) for status in engine.models]
+        return ModelList(data=[card.model_copy(update={"words": None}) for card in cards])
 
     @router.get("/v1/models/{model_id:path}", tags=["models"], response_model_exclude_none=True)
     async def model(model_id: str) -> ModelCard:
-        """One model."""
+        """One model, and the words that it was taught."""
         statuses = {status.name: status for status in engine.models}
         if model_id not in statuses:
             known = choices(model_id[:64], statuses)

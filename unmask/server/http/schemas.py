@@ -180,6 +180,10 @@ class ImageBody(BaseModel):
         description="read more text tokens than the model's text encoder takes, in chunks; as many "
         "as max_long_prompt_text_tokens in the model's card says",
     )
+    strict_prompt: bool | None = Field(
+        None,
+        description="refuse words that the model was not taught; else the answer has warnings",
+    )
     seed: int | None = Field(
         None,
         description=f"random if absent or {RANDOM_SEED}; the answer tells it",
@@ -266,6 +270,11 @@ class ImageBody(BaseModel):
         return int(width), int(height)
 
     @property
+    def judged(self) -> bool:
+        """Whether the images are to be judged."""
+        return False
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The sampling fields that are given, by their names."""
         given = {name: getattr(self, name, None) for name in SAMPLING}
@@ -310,6 +319,15 @@ def _with_sampling(body: type[Body]) -> type[Body]:
 @_with_sampling
 class GenerationBody(ImageBody):
     """The body of POST /v1/images/generations. Absent and null both mean: the default."""
+
+    judge: bool | None = Field(
+        None, description="tell of each image whether it shows what the prompt asks for"
+    )
+
+    @property
+    def judged(self) -> bool:
+        """Whether the images are to be judged."""
+        return bool(self.judge)
 
 
 @_with_sampling

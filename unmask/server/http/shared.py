@@ -6,14 +6,17 @@ from contextlib import suppress
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import ConfigError
+from unmask.server.jobs.remote_files import VARIABLE as STORE
+from unmask.server.jobs.remote_files import open_files
 from unmask.server.jobs.runner import begin_apart
 from unmask.server.keys.limits import Limiter
 from unmask.server.keys.places import DatabasePlaces, MemoryPlaces, Places
 from unmask.server.keys.senders import is_beyond
 from unmask.server.keys.storage import DatabaseStorage
-from unmask.server.keys.store import KeyFile, KeyRing
+from unmask.server.keys.store import KeyFile, KeyRing, KeySource
 from unmask.server.keys.table import FollowedKeys, KeyTable
-from unmask.server.state.state import State
+from unmask.server.state.database import VARIABLE as DATABASE
+from unmask.server.state.state import State, wait_for
 from unmask.settings import Settings
 
 
@@ -26,17 +29,17 @@ class Shared:
         self.state = State(settings)
         self._followed: FollowedKeys | None = None
         if settings.database is not None:
-            self.state.wait()
+            wait_for(DATABASE, self.state.open)
             self._followed = FollowedKeys(KeyTable(lambda: self.state.open().engine))
-        secret = settings.api_key.get_secret_value() if settings.api_key else None
-        self.ring = KeyRing(self._followed or KeyFile(settings.state_folder), secret)
+        if settings.store is not None:
+            wait_for(STORE, open_files(settings).check)
+        self.ring = make_ring(settings, self._followed or KeyFile(settings.state_folder))
         self.places: Places = MemoryPlaces()
         self.limiter = Limiter(places=self.places)
         if settings.limits_are_shared:
             self.places = DatabasePlaces(self.state)
             self.limiter = Limiter(DatabaseStorage(self.state), self.places)
         self._following: asyncio.Task[None] | None = None
-        _check_keys(settings, self.ring)
 
     def start(self) -> None:
         """Follow what others change."""
@@ -52,10 +55,14 @@ class Shared:
         await run_in_threadpool(self.state.close)
 
 
-def _check_keys(settings: Settings, ring: KeyRing) -> None:
+def make_ring(settings: Settings, source: KeySource) -> KeyRing:
+    """The keys of the server. ConfigError if it needs some and there are none."""
+    secret = settings.api_key.get_secret_value() if settings.api_key else None
+    ring = KeyRing(source, secret)
     beyond = settings.unix_socket is None and is_beyond(settings.host, if_named=True)
     if beyond and not ring.keys and not settings.insecure:
         raise ConfigError(
             f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
             "make one with unmask keys add NAME, or serve whoever asks with --insecure"
         )
+    return ring

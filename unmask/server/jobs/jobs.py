@@ -7,16 +7,16 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError
-from unmask.server.jobs.files import JobFiles
+from unmask.server.jobs.files import JobFiles, StoredFile
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
 from unmask.server.jobs.kinds import Kind
+from unmask.server.jobs.remote_files import open_files
 from unmask.server.jobs.runner import Runner, begin_apart
 from unmask.server.jobs.store import JobStore, not_found
 from unmask.server.jobs.sweeper import Sweeper
@@ -169,26 +169,30 @@ class Jobs:
             job = await self.next_change(job)
         return job
 
-    async def result(self, job_id: str, secret: str, name: str) -> tuple[Path, str]:
-        """Where a result's file is, and its media type, for whoever knows its secret: nobody else
-        learns whether it is there. NotFoundError."""
+    async def result(self, job_id: str, secret: str, name: str) -> StoredFile:
+        """A result's file, for whoever knows its secret: nobody else learns whether it is there.
+        NotFoundError."""
         job = await self.find(None, job_id)
-        opened = await self._open()
-        found = opened.files.result(job, name)
-        if found is None or not secrets.compare_digest(job.secret.encode(), secret.encode()):
+        if not secrets.compare_digest(job.secret.encode(), secret.encode()):
             raise not_found(job_id)
-        return found[0], found[1].media_type
+        found = await run_in_threadpool((await self._open()).files.result, job, name)
+        if found is None:
+            raise not_found(job_id)
+        return found
 
     async def read(self, job: Job) -> dict[str, bytes]:
         """The files of a completed job, by name. NotFoundError if it was removed meanwhile."""
         opened = await self._open()
 
-        def read() -> dict[str, bytes]:
-            found = {note.name: opened.files.result(job, note.name) for note in job.files}
-            return {name: place[0].read_bytes() for name, place in found.items() if place}
+        def read(name: str) -> bytes:
+            stored = opened.files.result(job, name)
+            if stored is None:
+                raise not_found(job.id)
+            with stored.open() as file:
+                return file.read()
 
         try:
-            return await run_in_threadpool(read)
+            return {note.name: await run_in_threadpool(read, note.name) for note in job.files}
         except FileNotFoundError:
             raise not_found(job.id) from None
 
@@ -229,7 +233,7 @@ class Jobs:
             state = self._state.open()
             undo.callback(self._state.close)
             store = JobStore(state.engine, settings.job_lifetime_seconds, bound // 2)
-            files = JobFiles(settings.state_folder / "files")
+            files = open_files(settings)
             sweeper = Sweeper(store, files, state.presence, bound)
             sweeper.tidy()
             sweeper.sweep()

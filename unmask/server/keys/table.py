@@ -30,6 +30,10 @@ class KeyTable:
         """Those that were not revoked, the oldest first."""
         return tuple(key for key, revoked in self.all() if not revoked)
 
+    def look(self) -> Hashable | None:
+        """What is another after each change; None if there never was a key."""
+        return tuple((key.sha256, revoked) for key, revoked in self.all()) or None
+
     def all(self) -> list[tuple[Key, bool]]:
         """All that ever were, the oldest first, and whether each was revoked."""
         query = select(keys).order_by(keys.c.created, keys.c.name)

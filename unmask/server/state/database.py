@@ -119,8 +119,8 @@ def clock(connection: Connection) -> float:
     return time.time()
 
 
-def cause(error: UnavailableError) -> str:
-    """What the database's own library said, in a line."""
+def cause(error: Exception) -> str:
+    """What the library said that could not reach it, in a line."""
     said = str(getattr(error.__cause__, "orig", None) or error.__cause__ or error)
     return next(iter(said.strip().splitlines()), "")
 

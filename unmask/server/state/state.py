@@ -3,14 +3,20 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from unmask.errors import ConfigError, UnavailableError
-from unmask.server.state.database import FILE_NAME, VARIABLE, cause, open_folder, open_url
-from unmask.server.state.presence import FilePresence, LeasePresence, Presence
+from unmask.server.state.database import FILE_NAME, cause, open_folder, open_url
+from unmask.server.state.presence import (
+    LEASE_SECONDS,
+    FilePresence,
+    LeasePresence,
+    Presence,
+)
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,20 +57,6 @@ class State:
                 self._opened = self._open()
             return self._opened
 
-    def wait(self) -> OpenedState:
-        """The state, once it can be reached; ConfigError if it cannot be for half a minute."""
-        end = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                return self.open()
-            except UnavailableError as error:
-                if time.monotonic() > end:
-                    raise ConfigError(
-                        f"{VARIABLE}: it cannot be reached for {WAIT_SECONDS:g} s: {cause(error)}"
-                    ) from None
-                log.warning("waiting for the database")
-            time.sleep(LOOK_SECONDS)
-
     def close(self) -> None:
         """Let go of it; others take up what is left."""
         with self._opening:
@@ -78,6 +70,26 @@ class State:
         with ExitStack() as undo:
             engine = open_url(database.get_secret_value()) if database else open_folder(folder)
             undo.callback(engine.dispose)
-            presence = LeasePresence(engine) if database else FilePresence(folder / "runners")
+            presence: Presence = (
+                LeasePresence(engine, LEASE_SECONDS)
+                if database
+                else FilePresence(folder / "runners")
+            )
             undo.pop_all()
         return OpenedState(engine, presence)
+
+
+def wait_for(variable: str, reach: Callable[[], object]) -> None:
+    """Return once what a variable names can be reached; ConfigError if it cannot be for half a
+    minute. ``reach`` raises UnavailableError or OSError as long as it cannot be."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            reach()
+            return
+        except (UnavailableError, OSError) as error:
+            if time.monotonic() > end:
+                told = f"{variable}: it cannot be reached for {WAIT_SECONDS:g} s: {cause(error)}"
+                raise ConfigError(told) from None
+            log.warning("waiting for what %s names", variable)
+        time.sleep(LOOK_SECONDS)
