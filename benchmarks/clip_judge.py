@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unmask.evaluation.clips.prompts import CATEGORIES, ClipPrompt, make_clip_prompts, true_scenes
 from unmask.evaluation.clips.verdict import judge_clip
+from unmask.evaluation.statistics import score_interval
 from unmask.pipeline import Pipeline
 from unmask.scenes.data import DataConfig, open_bank
 from unmask.scenes.judge import load_judge
@@ -74,7 +75,13 @@ def main() -> None:
     _print(right, [_motion(prompt) for prompt in prompts])
     print(f"{len(prompts)} clips; scores are means over {len(CATEGORIES)} categories:")
     for name, values in right.items():
-        told = [f"{held_out[unseen]} {_score(prompts, values, unseen):.3f}" for unseen in held_out]
+        told = []
+        for unseen, word in held_out.items():
+            rows = [row for row, prompt in enumerate(prompts) if prompt.held_out is unseen]
+            if rows:
+                categories = [prompts[row].category for row in rows]
+                score = score_interval([float(values[row]) for row in rows], categories)
+                told.append(f"{word} {score.text}")
         print(f"{name}: {', '.join(told)}")
 
 
@@ -85,18 +92,6 @@ def _shuffled(clips: Tensor) -> Tensor:
 
 def _motion(prompt: ClipPrompt) -> str:
     return next((actor.motion for actor in prompt.actors if actor.motion != "still"), "still")
-
-
-def _score(prompts: list[ClipPrompt], right: list[bool], unseen: bool) -> float:
-    shares = []
-    for category in CATEGORIES:
-        of_category = [
-            value
-            for prompt, value in zip(prompts, right, strict=True)
-            if (prompt.category, prompt.held_out) == (category, unseen)
-        ]
-        shares.append(sum(of_category) / max(len(of_category), 1))
-    return sum(shares) / len(shares)
 
 
 def _print(right: dict[str, list[bool]], groups: list[str]) -> None:

@@ -25,6 +25,7 @@ from unmask.settings import Settings
 PROMPT = "a red apple to the left of a blue book"
 SEED = 7
 LOADS = 5
+READY_SECONDS = 120
 SCREENS = {
     "": {"viewport": {"width": 1280, "height": 860}},
     "-narrow": {"viewport": {"width": 390, "height": 844}},
@@ -155,7 +156,9 @@ def main() -> None:
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
+            deadline = time.monotonic() + READY_SECONDS
             while not (server.started and server.engine.stats().ready_workers):
+                assert time.monotonic() < deadline, "the server did not become ready"
                 time.sleep(0.05)
             address = f"http://127.0.0.1:{server.bound_port}/"
             with sync_playwright() as playwright:

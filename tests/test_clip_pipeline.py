@@ -24,6 +24,7 @@ from unmask.editing.clip_edits import (
     inpaint_clip,
     interpolate,
     outpaint_clip,
+    pin,
     restyle_clip,
     revise_clip,
 )
@@ -35,8 +36,11 @@ from unmask.pipeline.prompts import subject_positions
 from unmask.sampling.backbone import RowTensors
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.guidance import GUIDANCES
+from unmask.sampling.logits import LOGIT_OPTIONS
+from unmask.sampling.options import plan_options
 from unmask.sampling.reuse import REUSE_POLICIES
 from unmask.sampling.schedulers import SCHEDULERS
+from unmask.sampling.schedules import MASK_SCHEDULES
 from unmask.server.engine.engine import Engine, EngineOptions
 from unmask.server.moderation import ModeratedEngine, Moderation, WordList
 
@@ -69,6 +73,7 @@ EDITS: dict[str, Callable[[], ClipEdit]] = {
     "outpaint": lambda: outpaint_clip(noise_clip(9), _corner(noise_clip(9))),
     "restyle": lambda: restyle_clip(noise_clip(9), 0.4),
     "restyle a part": lambda: restyle_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
+    "pin": lambda: pin({4: noise_clip(1), 11: noise_clip(2, seed=1)}, 17),
     "revise": lambda: revise_clip(noise_clip(9), 0.4),
     "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
 }
@@ -276,12 +281,76 @@ async def test_every_scene_is_moderated(pipeline: Pipeline) -> None:
     await engine.stop()
 
 
+# What is set to turn an option of logits or of values on.
+LOGITS: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 3},
+    "noise_regularisation": {"noise_regularisation": 1.0},
+    "differential": {"differential": 0.5},
+}
+# Frames that no token stands for: for a model that takes hints.
+HINTED: dict[str, Callable[[], ClipEdit]] = {
+    "pin": lambda: pin({0: noise_clip(1), 6: noise_clip(1, seed=1)}, 9),
+    "pin alone": lambda: pin({3: noise_clip(1)}, 9),
+    "pin in a later window": lambda: pin({0: noise_clip(1), 14: noise_clip(2, seed=1)}, 17),
+    "extend": lambda: extend(noise_clip(7), 6),
+}
+
+
+@pytest.fixture(name="hinted", scope="module")
+def _hinted() -> Pipeline:
+    return clip_pipeline(hints=3)
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_a_frame_between_key_frames_comes_back_and_tells_of_the_rest(
+    hinted: Pipeline, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = HINTED[name]()
+    seeds = range(4)  # of a clip of few tokens not every one is another
+    drawn = [hinted.generate(PROMPT, edit=edit, seed=seed) for seed in seeds]
+    for clip in drawn:
+        assert np.array_equal(clip.frames[~edit.masks], edit.frames[~edit.masks])
+    assert _bytes(drawn[0]) == _bytes(hinted.generate(PROMPT, edit=HINTED[name](), seed=0))
+    monkeypatch.setattr(hinted.backbone, "hinted", lambda prefix, hints: prefix)
+    untold = [hinted.generate(PROMPT, edit=edit, seed=seed) for seed in seeds]
+    assert [_bytes(clip) for clip in untold] != [_bytes(clip) for clip in drawn]
+
+
+def test_hints_leave_what_they_are_not_told_alone(hinted: Pipeline) -> None:
+    """A batch holds rows with and without; a method of sampling does not know of them."""
+    requests = [
+        hinted.request(PROMPT, edit=HINTED["pin"](), seed=1, guidance_scale=2.0),
+        hinted.request(PROMPT, edit=HINTED["pin alone"](), seed=2, scheduler="p2"),
+        hinted.request(OTHER, edit=HINTED["pin"](), seed=2, steps=4, reuse=1, reuse_after=0.0),
+        *_mixed(hinted),
+    ]
+    for request, found in zip(requests, hinted.run_all(requests), strict=True):
+        assert _all_bytes(found) == _all_bytes(hinted.run(request))
+
+
+def test_a_model_with_windows_refuses_by_name_what_it_cannot_do() -> None:
+    windows = ((1, 2, 2), (0, 1, 1))
+    pipeline = clip_pipeline(windows=windows)
+    assert len(pipeline.generate(PROMPT, frames=13, seed=1)) == 13
+    for options in ({"reuse": 1}, {"scheduler": "uncage"}):
+        (param,) = options
+        with pytest.raises(RequestError, match=param) as caught:
+            pipeline.request(PROMPT, frames=9, **options)
+        assert caught.value.param == param
+    assert "uncage" not in pipeline.info.schedulers
+    assert pipeline.info.reuse_policies == ("none",)
+
+
 METHODS: list[dict[str, Any]] = [
     *({"scheduler": name} for name in SCHEDULERS),
+    *({"mask_schedule": name} for name in MASK_SCHEDULES),
     *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
     *({"count_rule": name} for name in COUNT_RULES),
     *({"reuse_policy": name} for name in REUSE_POLICIES),
+    *LOGITS.values(),
     {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
+    {"zigzag": True},
+    {"temperature": 0.5, "temperature_last": 0.2, "temperature_warmup": 1},
 ]
 
 
@@ -293,6 +362,41 @@ def test_every_method_draws_a_clip(pipeline: Pipeline, options: dict[str, Any]) 
     )
     assert len(clip) == 13
     assert _bytes(clip) == _bytes(again)
+
+
+def test_every_logit_option_is_among_those_that_drew() -> None:
+    assert set(LOGITS) == set(LOGIT_OPTIONS)
+
+
+def _refused(pipeline: Pipeline, edit: str | None = None, **options: Any) -> str | None:
+    """The option that is refused by name; None if a clip is drawn, the same twice."""
+    what: dict[str, Any] = {"frames": 9} if edit is None else {"edit": EDITS[edit]()}
+    try:
+        request = pipeline.request(PROMPT, seed=1, steps=3, **what, **options)
+    except RequestError as error:
+        return error.param if (error.param or "?") in str(error) else str(error)
+    drawn, again = (_all_bytes(pipeline.run(request)) for _ in range(2))
+    return None if drawn == again else "not the same twice"
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_a_scheduler_cannot_do_beside_it_is_refused_by_name(
+    pipeline: Pipeline, name: str
+) -> None:
+    """A clip's methods combine as a picture's: those that take tokens back revise, and nothing that
+    fixes an order goes with them."""
+    remasks = plan_options(scheduler=name).scheduler.remasks
+    beside: list[dict[str, Any]] = [
+        *({"count_rule": rule} for rule in COUNT_RULES if rule != "planned"),
+        {"reuse": 1},
+        {"zigzag": True},
+    ]
+    for options in beside:
+        (param,) = options
+        assert _refused(pipeline, scheduler=name, **options) == (param if remasks else None)
+    for edit in ("extend", "inpaint", "pin"):
+        assert _refused(pipeline, edit, scheduler=name) is None
+    assert _refused(pipeline, "revise", scheduler=name) == (None if remasks else "scheduler")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ NAME = re.compile(r"\b(?:unmask|process)_\w+")
 SELECTOR = re.compile(r"((?:unmask|process)_\w+)\{([^}]*)\}")
 LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 # Of Prometheus's own, and those that it gives to whatever it reads.
-ADDED = {"instance", "job", "le"}
+ADDED = {"instance", "job", "le", "namespace"}
 
 
 def expressions() -> list[str]:
@@ -25,6 +25,8 @@ def expressions() -> list[str]:
     found = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
     dashboard = json.loads((DEPLOY / "dashboard.json").read_text(encoding="utf-8"))
     found += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    scaling = yaml.safe_load((DEPLOY / "kubernetes/operators/scaling.yaml").read_text("utf-8"))
+    found += [trigger["metadata"]["query"] for trigger in scaling["spec"]["triggers"]]
     return found + [entry["query"]["query"] for entry in dashboard["templating"]["list"][1:]]
 
 

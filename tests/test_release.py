@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_what_was_installed_serves_and_draws(tmp_path: Path) -> None:
     ):
         try:
             url = _address(server, log)
+            _wait_until_ready(url)
             answer = httpx2.post(
                 f"{url}/v1/images/generations", json={"prompt": "a red apple"}, timeout=SECONDS
             )
@@ -103,3 +105,10 @@ def _address(server: "subprocess.Popen[bytes]", log: Path) -> str:
             continue
         break
     raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def _wait_until_ready(url: str) -> None:
+    end = time.monotonic() + SECONDS
+    while (answer := httpx2.get(f"{url}/readyz")).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.1)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unmask import config
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 
@@ -25,6 +26,14 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 # Beside a matrix of eight bits: what one unit is worth in each of its rows, as fp32.
 SCALE = ".scale"
+
+
+def save_folder(module: nn.Module, settings: object, folder: Path, half: bool = True) -> None:
+    """Write the weights of a module, in fp16 unless ``half`` is false, and the dataclass that it is
+    made by."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_json(settings, folder / "config.json")
+    save_weights(module, folder / "model.safetensors", half)
 
 
 def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:

@@ -16,8 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from unmask import config
-from unmask.checkpoint import fill_module, save_weights
+from unmask.checkpoint import fill_module, save_folder
 from unmask.drafts import new_folder
 from unmask.errors import ConfigError, RequestError
 from unmask.families.halton_maskgit import CLASS
@@ -71,10 +70,7 @@ def convert_halton(transformer: Path, tokenizer: Path, out: Path, half: bool = F
         labels = imagenet_labels()
         condition = LabelCondition(labels if classes == len(labels) else numbers)
         for name, module, narrow in (("transformer", backbone, half), ("tokenizer", vq, False)):
-            folder = draft / name
-            folder.mkdir(parents=True)
-            config.save_json(module.config, folder / "config.json")
-            save_weights(module, folder / "model.safetensors", narrow)
+            save_folder(module, module.config, draft / name, narrow)
         condition.save(draft)
         index = json.dumps({"_class_name": CLASS}, indent=2)
         (draft / "model_index.json").write_text(index + "\n", encoding="utf-8")

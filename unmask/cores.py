@@ -5,14 +5,15 @@ itself, takes those of the machine.
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path("/")
 CONTROLLERS = Path("sys/fs/cgroup")
 
 
-class Threads(NamedTuple):
+@dataclass(frozen=True)
+class Threads:
     """Of each worker, and why so many."""
 
     count: int

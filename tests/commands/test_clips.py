@@ -126,6 +126,20 @@ def test_what_lies_between_pictures_and_clips_is_drawn(
     assert len(_drawn(monkeypatch, model, "interpolate", picture, picture, PROMPT)) == 9
 
 
+def test_pictures_stand_at_frames_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, model: Path, picture: Path, clip: Path, tmp_path: Path
+) -> None:
+    shown = np.asarray(Image.open(picture))
+    at = ("--at", f"0={picture}", "--at", f"8={clip}")  # of nine frames, so 16 is the last
+    drawn = _drawn(monkeypatch, model, "video", PROMPT, *at, "--frames", 17)
+    assert np.array_equal(drawn.frames[0], shown)
+    assert np.array_equal(drawn.frames[8:], read_clip_file(clip).frames)
+    hinted = write_clip_model(tmp_path / "hinted", hints=3)
+    drawn = _drawn(monkeypatch, hinted, "video", PROMPT, "--at", f"6={picture}")
+    assert len(drawn) == 9
+    assert np.array_equal(drawn.frames[6], shown)
+
+
 def test_a_clip_is_extended(monkeypatch: pytest.MonkeyPatch, model: Path, clip: Path) -> None:
     longer = _drawn(monkeypatch, model, "extend", clip, PROMPT, "--seconds", 1)
     assert len(longer) == 17
@@ -201,6 +215,13 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("video", PROMPT, "--then", "no time"), "give PROMPT:SECONDS"),
         (("video", PROMPT, "--then", "no time:0"), "then is 0"),
         (("video", PROMPT, "--then", ":1"), "the scenes is empty"),
+        (("video", PROMPT, "--at", "6"), "give FRAME=FILE"),
+        (("video", PROMPT, "--at", "-1=a.png"), "give FRAME=FILE"),
+        (("video", PROMPT, "--at", "6=none.png"), "none.png: No such file"),
+        (("video", PROMPT, "--at", "6=picture.png"), "only if frame 8, the next"),
+        (("video", PROMPT, "--at", "9=picture.png"), "a clip of 9 has 0 to 8"),
+        (("video", PROMPT, "--at", "0=picture.png", "--at", "0=clip.webp"), "given twice"),
+        (("video", PROMPT, "--at", "0=picture.png", "--then", "a:1"), "leave one of them out"),
         (("video", PROMPT, "-o", "o.bmp"), "choose one of"),
         (("video", PROMPT, "-o", "CLIP"), "it exists; --force"),
         (("video", PROMPT, "--sheet", "CLIP"), "it exists; --force"),

@@ -17,11 +17,13 @@ from unmask.editing.clip_edits import (
     Box,
     ClipEdit,
     boxes_through,
+    check_pinned,
     extend,
     fitted,
     inpaint_clip,
     interpolate,
     outpaint_clip,
+    pin,
     restyle_clip,
     revise_clip,
     still_clip,
@@ -95,6 +97,89 @@ def test_known_tokens_are_those_of_the_key_frames() -> None:
     keys = tokenizer.encode(pixels[::SLOT])
     known = ~prepared.unknown
     assert torch.equal(prepared.tokens[known], keys[known])
+
+
+def _hinted(edit: ClipEdit, offsets: int = SLOT - 1) -> PreparedClip:
+    return prepare_clip(edit, [len(edit.frames)], clip_tokenizer(), GRID, "cpu", offsets)
+
+
+def test_a_frame_between_two_key_frames_is_a_hint() -> None:
+    clip = _clip(1)
+    prepared = _hinted(pin({0: clip, 6: clip}, FRAMES))
+    assert prepared.unknown.flatten(1).all(1).tolist() == [False, True, True, True]
+    assert prepared.hints is not None
+    codes = clip_tokenizer().encode(torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 255)
+    assert torch.equal(prepared.hints[2, ..., 0], codes[0])
+    offsets = prepared.hints[..., 1].flatten(1)  # frame 6 comes two before 8, which ends its slot
+    assert offsets.unique(dim=1).flatten().tolist() == [0, 0, 2, 0]
+
+
+def test_of_several_given_frames_the_last_of_a_slot_is_its_hint() -> None:
+    first, last = noise_clip(1, WIDTH, HEIGHT), noise_clip(1, WIDTH, HEIGHT, seed=1)
+    hints = _hinted(pin({5: first, 7: last}, FRAMES)).hints
+    assert hints is not None
+    assert (hints[2, ..., 1] == 1).all()
+    alone = _hinted(pin({7: last}, FRAMES)).hints
+    assert alone is not None
+    assert torch.equal(hints, alone)
+
+
+def test_a_hint_is_of_whole_cells_that_are_unknown() -> None:
+    masks = np.ones((FRAMES, HEIGHT, WIDTH), bool)
+    masks[6, :8, : WIDTH // 2] = False  # two rows of tokens, the left half
+    masks[6, 8:10] = False  # half a row
+    masks[8, :4] = False  # the key frame knows the first row itself
+    prepared = _hinted(inpaint_clip(_clip(), masks))
+    assert prepared.hints is not None
+    expected = torch.zeros(GRID, dtype=torch.bool)
+    expected[2, 1, : GRID[2] // 2] = True
+    assert torch.equal(prepared.hints[..., 1] > 0, expected)
+
+
+def test_known_key_frames_need_no_hints() -> None:
+    assert _hinted(extend(_clip(5), FRAMES - 5)).hints is None
+    assert _hinted(pin({0: _clip(1), 4: _clip(1), 8: _clip(5)}, FRAMES)).hints is None
+    hints = _hinted(extend(_clip(6), FRAMES - 6)).hints  # frame 5 tells of 8
+    assert hints is not None
+    assert hints[..., 1].flatten(1).unique(dim=1).flatten().tolist() == [0, 0, 3, 0]
+
+
+def test_a_slot_that_is_cut_short_counts_from_its_last_frame() -> None:
+    hints = _hinted(pin({10: _clip(1)}, 12)).hints
+    assert hints is not None
+    assert hints[3, ..., 1].unique().tolist() == [1]
+
+
+def test_a_model_without_hints_takes_pictures_at_key_frames_alone() -> None:
+    with pytest.raises(RequestError, match=r"frame 6; .* only if frame 8, the next") as told:
+        check_pinned(pin({0: _clip(1), 6: _clip(1)}, FRAMES), SLOT)
+    assert told.value.param == "at"
+    with pytest.raises(RequestError, match="only if frame 13, the next"):
+        check_pinned(pin({9: _clip(1)}, 10 + SLOT), 2 * SLOT)
+    edit = pin({0: _clip(1), 7: _clip(2)}, FRAMES)
+    check_pinned(edit, SLOT)
+    prepared = _prepared(edit)
+    assert prepared.unknown.flatten(1).all(1).tolist() == [False, True, False, True]
+    assert prepared.hints is None
+
+
+@pytest.mark.parametrize(
+    ("pictures", "frames", "words"),
+    [
+        ({}, 9, "no frame is given"),
+        ({9: _clip(1)}, 9, "frames 9 to 9; a clip of 9 has 0 to 8"),
+        ({-1: _clip(1)}, 9, "has 0 to 8"),
+        ({6: _clip(4)}, 9, "frames 6 to 9"),
+        ({0: _clip(3), 2: _clip(1)}, 9, "frame 2 is given twice"),
+        ({0: _clip(1), 4: noise_clip(1)}, 9, "frame 4 has 8x8 pixels"),
+    ],
+)
+def test_what_cannot_be_pinned_is_refused(
+    pictures: dict[int, Clip], frames: int, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words) as told:
+        pin(pictures, frames)
+    assert told.value.param == "at"
 
 
 def test_nothing_under_the_mask_of_a_blind_edit_is_seen() -> None:

@@ -58,6 +58,8 @@ def test_the_table_tells_scores_gaps_and_costs() -> None:
     assert half["score"] == "0.500 (0.500 to 0.500)"
     assert half["of the ceiling"] == "0.500"
     assert half["gap"] == ""
+    images = 2 * len(RESULTS[0].records)
+    assert f"of {images} images to {images} true ones" in text
     assert (half["counting"], half["held out"]) == ("0.500", "0.500 (0.500 to 0.500)")
     assert (half["distance"], half["passes"], half["seconds"]) == ("12.5", "8.0", "0.010")
     full = dict(zip(heads, _row(text, "halton-8"), strict=True))

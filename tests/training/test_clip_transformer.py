@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,48 @@ def test_a_run_learns_clips_of_several_lengths_and_pictures(
     assert set(counts.values()) == {6}
 
 
+def test_a_run_learns_what_a_frame_between_key_frames_tells(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, hints=0.5, model=replace(CONFIG.model, windows=((1, 8, 8), (0, 4, 4))))
+    task = ClipTask(config, tokenizer, None, "cpu", tmp_path)
+    Loop(task, config.loop, tmp_path, "cpu").run()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {name for name in figures if "hinted" in name} == {
+        f"cross_entropy_{known}_{told}"
+        for known in ("blank", "begun")
+        for told in ("hinted", "unhinted")
+    }
+    backbone, _ = load_native(tmp_path / "model" / "transformer")
+    assert backbone.hint_offsets == 3
+    assert backbone.config.windows == ((1, 8, 8), (0, 4, 4))
+
+
+def test_a_share_of_a_batch_is_told_a_frame_of_its_own(tokenizer: Path, tmp_path: Path) -> None:
+    task = ClipTask(CONFIG, tokenizer, None, "cpu", tmp_path)
+    torch.manual_seed(4)
+    tokens, captions, hints = task.source.batch(2, 8, 0, 0.5)
+    cells = hints.view(8, 3, 64, 2)
+    rows = (cells[..., 1] > 0).all(2)
+    assert (cells[..., 1] > 0).any(2).equal(rows)
+    assert (rows.sum(), rows.any(1).sum(), rows[:, 0].sum()) == (4, 4, 0)
+    slot = int(rows.any(0).nonzero())
+    offset = int(cells[..., 1].max())
+    renderer = task.source.clips[2]
+    given = renderer.render(renderer.composer.compose(8, 0), [4 * slot - offset])[:, 0]
+    codes = task.tokenizer.encode(given).flatten(1)
+    chosen = rows.any(1)
+    assert torch.equal(cells[chosen, slot, :, 0], codes[chosen])
+    # Nothing of the clips themselves hangs on it, nor on luck if there are none.
+    state = torch.get_rng_state()
+    plain = task.source.batch(2, 8, 0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(plain.tokens, tokens)
+    assert plain.captions == captions
+    assert not plain.hints.any()
+    assert not task.source.batch(0, 4, 0, 1.0).hints.any()
+
+
 def _small(tmp_path: Path, width: int = 16) -> Path:
     torch.manual_seed(1)
     condition = TextCondition.learn(["a red circle moves", "a blue square"], 300, 16)
@@ -93,6 +136,8 @@ def test_bounds_of_the_configuration() -> None:
         replace(CONFIG, data=DataConfig("folder"))
     with pytest.raises(ValueError, match=r"model\.condition: 'label'; clips have captions"):
         replace(CONFIG, model=replace(CONFIG.model, condition="label"))
+    with pytest.raises(ValueError, match=r"hints: 2"):
+        replace(CONFIG, hints=2.0)
     with pytest.raises(ValueError, match=r"model\.digits"):
         replace(CONFIG, model=replace(CONFIG.model, digits=True))
 

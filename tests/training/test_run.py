@@ -18,6 +18,8 @@ CONFIG_KINDS: dict[str, What] = {
     "slots": "slots",
     "causal_fsq": "clip-tokenizer",
     "causal_lfq": "clip-tokenizer",
+    "hints": "clips",
+    "planes": "planes",
 }
 
 

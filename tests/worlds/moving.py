@@ -1,25 +1,16 @@
-"""True clips of plain shapes, what a judge with perfect sight makes of them, and an untrained model
-of clips."""
+"""True clips of plain shapes, and what a judge with perfect sight makes of them."""
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from unmask.card import ModelCard
 from unmask.evaluation.clips.prompts import ClipPrompt, true_scenes
-from unmask.models.conditions import TextCondition
-from unmask.models.native import NativeConfig, NativeTransformer
-from unmask.pipeline import Pipeline
 from unmask.scenes.judge import Found, Sight
 from unmask.scenes.moving.renderer import MovingRenderer
 from unmask.scenes.moving.truth import MovingConfig, MovingScenes
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig
 from unmask.scenes.vocabulary import BACKGROUNDS
-from unmask.tokenizers.key_frames import KeyFrameTokenizer, SlotDecoderConfig, slot_decoder_for
-from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 
 SIDE = 64
 CLEAR = 0.6  # opacity from which an object is one in a picture
@@ -73,31 +64,3 @@ def _sight(prompt: ClipPrompt, scenes: MovingScenes, frame: int) -> Sight:
         (objects if clear else broken).append(found if clear else replace(found, whole=0.1))
     background = list(BACKGROUNDS)[int(scenes.still.background[0])]
     return Sight(tuple(objects), tuple(broken), background)
-
-
-def clip_pipeline() -> Pipeline:
-    """An untrained model of 17 frames of 64 px, (5, 8, 8) tokens."""
-    torch.manual_seed(0)
-    channels = (8, 8, 8)
-    pictures = VQGAN(VQGANConfig(channels, channels, 1, QuantizerConfig("fsq", levels=(4, 3))))
-    decoder = slot_decoder_for(pictures, SlotDecoderConfig(channels=(8, 8), blocks=0))
-    condition = TextCondition.learn(["a red circle moves left"], 300, 64)
-    backbone = NativeTransformer(
-        NativeConfig(
-            width=16,
-            layers=1,
-            heads=2,
-            hidden=16,
-            grid=(5, 8, 8),
-            codebook_size=12,
-            condition="text",
-            vocabulary=condition.vocabulary,
-            condition_length=64,
-        )
-    )
-    return Pipeline(
-        ModelCard("tiny-clips", "Untrained.", scheduler="halton", presets=()),
-        KeyFrameTokenizer(pictures, decoder).eval().requires_grad_(False),
-        backbone.eval().requires_grad_(False),
-        condition,
-    )

@@ -8,7 +8,7 @@ import typer
 from unmask.commands.drawing import Drawing, draws
 from unmask.commands.output import read_picture
 from unmask.commands.root import commands
-from unmask.commands.sources import clip_for, read_source, read_sources
+from unmask.commands.sources import Source, clip_for, read_source, read_sources
 from unmask.errors import RequestError
 
 if TYPE_CHECKING:
@@ -46,17 +46,47 @@ def video(
         list[str] | None,
         typer.Option(help="A further scene with a prompt of its own.", metavar="PROMPT:SECONDS"),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A picture, or a clip that begins there, as frames of the clip; frame 0 is the "
+            "first.",
+            metavar="FRAME=FILE",
+        ),
+    ] = None,
     *,
     drawing: Drawing,
 ) -> None:
     """Draw a clip from PROMPT into a file. Several prompts make a file each, with a number in its
     name."""
+    from unmask.editing import pin
+
+    if at and then:
+        raise RequestError("at: it cannot be used with --then; leave one of them out", "at")
+    given = _pinned(at or [])
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
+        length = _length(info, seconds, frames)
+        if given:
+            pictures = {frame: clip_for(info, source, "at") for frame, source in given.items()}
+            return {"edit": pin(pictures, length)}
         scenes = [_scene(text, info.clip_slot) for text in then or []]
-        return {"frames": _length(info, seconds, frames), "scenes": scenes}
+        return {"frames": length, "scenes": scenes}
 
     drawing.draw_clips(prompts, wanted)
+
+
+def _pinned(texts: list[str]) -> dict[int, Source]:
+    """The pictures and clips of FRAME=FILE, by their frame."""
+    given: dict[int, Source] = {}
+    for text in texts:
+        number, equals, path = text.partition("=")
+        if not (equals and path and number.strip().isdecimal()):
+            raise RequestError(f"at {text[:80]!r}: give FRAME=FILE, as 6=end.png", "at")
+        if int(number) in given:
+            raise RequestError(f"at: frame {int(number)} is given twice; once is enough", "at")
+        given[int(number)] = read_source(Path(path), "at")
+    return given
 
 
 def _scene(text: str, slot: int) -> "Scene":

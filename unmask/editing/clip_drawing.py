@@ -32,17 +32,22 @@ class TimeWindow(NamedTuple):
 class PreparedClip:
     """What all clips of a request share; nothing in it changes. ``tokens`` (slots, rows, columns)
     are those of the frames, and ``unknown`` tells which are to be drawn. There are no windows if
-    all that is masked lies between key frames that are known."""
+    all that is masked lies between key frames that are known. ``hints`` (slots, rows, columns, 2),
+    a code and an offset, tell of frames that are given before a key frame that is not; None if no
+    cell has one."""
 
     edit: ClipEdit | None
     frames: int
     tokens: Tensor
     unknown: Tensor
     windows: tuple[TimeWindow, ...]
+    hints: Tensor | None = None
 
     def on(self, device: torch.device | str) -> "PreparedClip":
         """The same for a copy of the model that may live on another device."""
-        return replace(self, tokens=self.tokens.to(device), unknown=self.unknown.to(device))
+        hints = None if self.hints is None else self.hints.to(device)
+        tokens, unknown = self.tokens.to(device), self.unknown.to(device)
+        return replace(self, tokens=tokens, unknown=unknown, hints=hints)
 
 
 def time_windows(scenes: Sequence[int], longest: int, overlap: int = OVERLAP) -> list[TimeWindow]:
@@ -67,9 +72,11 @@ def prepare_clip(
     tokenizer: ClipTokenizer,
     grid: tuple[int, ...],
     device: torch.device | str = "cpu",
+    hint_offsets: int = 0,
 ) -> PreparedClip:
     """Plan a clip of scenes of so many frames each, for a model of that grid, (slots, rows,
-    columns) at most, whose frames an edit has. The tokenizer lives on ``device``."""
+    columns) at most, that takes hints of so many offsets, whose frames an edit has. The tokenizer
+    lives on ``device``."""
     longest, rows, columns = grid
     frames = sum(scenes)
     ends = [slots_of(sum(scenes[: i + 1]), tokenizer.slot) for i in range(len(scenes))]
@@ -79,15 +86,52 @@ def prepare_clip(
     slots = ends[-1]
     tokens = torch.zeros(slots, rows, columns, dtype=torch.int64, device=device)
     unknown = torch.ones(slots, rows, columns, dtype=torch.bool, device=device)
+    hints = None
     if edit is not None:
-        shown, masks = _key_frames(edit, tokenizer.slot, slots)
+        # A slot that is cut short ends in the last frame, as if that were held.
+        keys = [min(i * tokenizer.slot, frames - 1) for i in range(slots)]
+        shown, masks = _shown(edit, keys)
         unknown = torch.from_numpy(cells_of(masks, tokenizer.patch)).to(device)
         windows = _with_work(windows, unknown)
-        pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(device)
-        # Slot by slot, as a token must not depend on how long the clip is.
-        for i in sorted(_seen_slots(edit, windows, unknown, tokenizer.slot)):
-            tokens[i] = tokenizer.encode(pixels[i : i + 1])[0]
-    return PreparedClip(edit, frames, tokens, unknown, tuple(windows))
+        if seen := sorted(_seen_slots(edit, windows, unknown, tokenizer.slot)):
+            tokens[seen] = _encoded(shown[seen], tokenizer, device)
+        if hint_offsets:
+            hints = _hints(edit, keys, tokenizer, unknown, hint_offsets)
+    return PreparedClip(edit, frames, tokens, unknown, tuple(windows), hints)
+
+
+def _encoded(frames: Frames, tokenizer: ClipTokenizer, device: torch.device | str) -> Tensor:
+    """The tokens (slots, rows, columns) of key frames, one a slot."""
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(255).to(device)
+    # Slot by slot, as a token must not depend on how long the clip is.
+    return torch.cat([tokenizer.encode(pixels[i : i + 1]) for i in range(len(frames))])
+
+
+def _hints(
+    edit: ClipEdit,
+    keys: Sequence[int],
+    tokenizer: ClipTokenizer,
+    unknown: Tensor,
+    offsets: int,
+) -> Tensor | None:
+    """The hints of a clip whose key frames are these: at each unknown cell the last frame of its
+    slot in which that is given."""
+    hints = torch.zeros(*unknown.shape, 2, dtype=torch.int64, device=unknown.device)
+    for offset in range(offsets, 0, -1):  # so that the nearest to the key frame is kept
+        slots = [
+            slot
+            for slot, (before, key) in enumerate(zip([0, *keys], keys, strict=False))
+            if before < key - offset and unknown[slot].any() and not edit.masks[key - offset].all()
+        ]
+        if slots:
+            given = [keys[slot] - offset for slot in slots]
+            shown, masks = _shown(edit, given)
+            masked = torch.from_numpy(cells_of(masks, tokenizer.patch)).to(unknown.device)
+            codes = _encoded(shown, tokenizer, unknown.device)
+            told = torch.stack([codes, torch.full_like(codes, offset)], -1)
+            here = (unknown[slots] & ~masked).unsqueeze(-1)
+            hints[slots] = torch.where(here, told, hints[slots])
+    return hints if hints.any() else None
 
 
 def _seen_slots(
@@ -119,13 +163,11 @@ def slots_of(frames: int, slot: int) -> int:
     return 1 + -(-(frames - 1) // slot)
 
 
-def _key_frames(edit: ClipEdit, slot: int, slots: int) -> tuple[Frames, FrameMasks]:
-    """The key frame of each slot, (slots, height, width, 3), and what may change in it, (slots,
-    height, width). The tokens of a slot are those of its key frame: whether they are known does not
-    hang on the frames before it, which are drawn from it."""
-    # A slot that is cut short ends in the last frame, as if that were held.
-    key = [min(i * slot, len(edit.frames) - 1) for i in range(slots)]
-    frames, masks = edit.frames[key].copy(), edit.masks[key]
+def _shown(edit: ClipEdit, numbers: Sequence[int]) -> tuple[Frames, FrameMasks]:
+    """These frames, (numbers, height, width, 3), and what may change in them, (numbers, height,
+    width). The tokens of a slot are those of its key frame: whether they are known does not hang on
+    the frames before it, which are drawn from it."""
+    frames, masks = edit.frames[numbers].copy(), edit.masks[numbers]
     if edit.blind:
         for frame, where in zip(frames, ~masks, strict=True):
             frame[~where] = frame[where].mean(0).astype(np.uint8) if where.any() else 128
@@ -133,12 +175,13 @@ def _key_frames(edit: ClipEdit, slot: int, slots: int) -> tuple[Frames, FrameMas
 
 
 class ClipWindow(NamedTuple):
-    """A window that waits to be drawn: tokens and unknown ones (cells,)."""
+    """A window that waits to be drawn: tokens and unknown ones (cells,), and hints (cells, 2)."""
 
     window: TimeWindow
     part: int
     tokens: Tensor
     unknown: Tensor
+    hints: Tensor | None = None
 
 
 class DrawnClip:
@@ -163,7 +206,10 @@ class DrawnClip:
             span = slice(window.first, window.end)
             if self._unknown[span].any():
                 tokens, unknown = self._tokens[span].clone(), self._unknown[span].clone()
-                return ClipWindow(window, self._part, tokens.flatten(), unknown.flatten())
+                hints = self.prepared.hints
+                if hints is not None:
+                    hints = hints[span].flatten(0, 2) if hints[span].any() else None
+                return ClipWindow(window, self._part, tokens.flatten(), unknown.flatten(), hints)
             self._part += 1
         return None
 

@@ -5,7 +5,7 @@ draw what lies between two, to draw within a box that may move, or around it, or
 there towards a prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from unmask.editing.edits import DEFAULT_SHARE, WHITE, AnyEdit, MaskMode, read_m
 from unmask.errors import RequestError
 from unmask.images import on_white, upright
 
-ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "revise"]
+ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "revise", "pin"]
 Frames = NDArray[np.uint8]
 FrameMasks = NDArray[np.bool_]
 Masks = FrameMasks | Sequence[Image.Image] | Image.Image  # as they are given
@@ -133,6 +133,48 @@ def interpolate(first: Clip, last: Clip, frames: int) -> ClipEdit:
     masks = np.zeros(shown.shape[:3], bool)
     masks[len(first) : frames - len(last)] = True
     return ClipEdit("interpolate", shown, masks)
+
+
+def pin(pictures: Mapping[int, Clip], frames: int) -> ClipEdit:
+    """The ``frames`` frames among which these are given, by their number from 0: each a picture, as
+    a clip of one frame, or a clip that begins there. Frames that are not the last of a slot are for
+    a model that takes hints."""
+    check_frames(frames)
+    if not pictures:
+        raise RequestError("at: no frame is given; give one at least", "at")
+    height, width = next(iter(pictures.values())).frames.shape[1:3]
+    shown = np.full((frames, height, width, 3), 128, np.uint8)
+    masks = np.ones(shown.shape[:3], bool)
+    for first, clip in pictures.items():
+        end = first + len(clip)
+        if not 0 <= first < end <= frames:
+            raise RequestError(
+                f"at: frames {first} to {end - 1}; a clip of {frames} has 0 to {frames - 1}", "at"
+            )
+        if clip.size != (width, height):
+            raise RequestError(
+                f"at: frame {first} has {clip.size[0]}x{clip.size[1]} pixels, another "
+                f"{width}x{height}; make them alike",
+                "at",
+            )
+        if not masks[first:end].all():
+            raise RequestError(f"at: frame {first} is given twice; once is enough", "at")
+        shown[first:end], masks[first:end] = clip.frames, False
+    return ClipEdit("pin", shown, masks)
+
+
+def check_pinned(edit: ClipEdit, slot: int) -> None:
+    """RequestError for a pinned frame between two key frames, ``slot`` apart, that the second does
+    not know of: what a model without hints cannot take."""
+    given = ~edit.masks.any((1, 2))
+    for frame in given.nonzero()[0].tolist():
+        key = min(-(-frame // slot) * slot, len(given) - 1)
+        if not given[key]:
+            raise RequestError(
+                f"at: frame {frame}; this model was trained without hints, and takes one between "
+                f"two key frames only if frame {key}, the next of them, is given too",
+                "at",
+            )
 
 
 def inpaint_clip(clip: Clip, masks: Masks) -> ClipEdit:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from unmask import __version__
 from unmask.evaluation.clips.kind import Clips
 from unmask.evaluation.drawing import Drawn, draw_prompts
-from unmask.evaluation.kinds import Features, Pictures
+from unmask.evaluation.kinds import FeaturesOf, Pictures
 from unmask.evaluation.results import (
     Inputs,
     Result,
@@ -47,7 +47,7 @@ def evaluate(
     out: Path,
     *,
     renderer: SceneRenderer | None = None,
-    features: Features | None = None,
+    features: FeaturesOf | None = None,
 ) -> list[Result]:
     """Draw and judge every setting; the results, that of the ceiling first if there is one.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unmask.evaluation.drawing import true_pictures
 from unmask.evaluation.features import diversity, frechet_distance
-from unmask.evaluation.prompts import Asked, make_prompts
+from unmask.evaluation.prompts import Asked, Prompt, make_prompts
 from unmask.evaluation.results import Record, judge_prompts
 from unmask.evaluation.settings import EvaluationConfig
 from unmask.scenes.judge import Judge
@@ -19,7 +19,7 @@ from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.base import Tokenizer
 
 SHEET_IMAGES = 96
-Features = Callable[[Tensor], Tensor]  # pictures to vectors
+FeaturesOf = Callable[[Tensor], Tensor]  # pictures to vectors
 
 
 class Measured(NamedTuple):
@@ -38,7 +38,9 @@ class Kind(ABC):
     unit: ClassVar[str]
     prompts: Sequence[Asked]
 
-    def __init__(self, settings: EvaluationConfig, judge: Judge, features: Features | None) -> None:
+    def __init__(
+        self, settings: EvaluationConfig, judge: Judge, features: FeaturesOf | None
+    ) -> None:
         self.settings, self.judge, self.features = settings, judge, features
 
     @abstractmethod
@@ -63,25 +65,27 @@ class Pictures(Kind):
     """Pictures of scenes that stand still."""
 
     unit = "image"
+    prompts: list[Prompt]
 
-    def __init__(self, settings: EvaluationConfig, judge: Judge, features: Features | None) -> None:
+    def __init__(
+        self, settings: EvaluationConfig, judge: Judge, features: FeaturesOf | None
+    ) -> None:
         super().__init__(settings, judge, features)
-        self._prompts = make_prompts(
+        self.prompts = make_prompts(
             judge.config.nouns,
             settings.data.scenes.held_out_percent,
             settings.seed,
             settings.prompts,
             settings.held_out_prompts,
         )
-        self.prompts = self._prompts
 
     def truth(self, renderer: SceneRenderer, tokenizer: Tokenizer) -> Tensor:
-        return true_pictures(self._prompts, renderer, tokenizer, range(self.settings.images))
+        return true_pictures(self.prompts, renderer, tokenizer, range(self.settings.images))
 
     def wanted(self, renderer: SceneRenderer, tokenizer: Tokenizer) -> Tensor:
         assert self.features is not None, "features were given"
         images = self.settings.images
-        others = true_pictures(self._prompts, renderer, tokenizer, range(images, 2 * images))
+        others = true_pictures(self.prompts, renderer, tokenizer, range(images, 2 * images))
         return self.features(others.flatten(0, 1))
 
     def measured(self, images: Tensor, wanted: Tensor | None) -> Measured:
@@ -91,7 +95,7 @@ class Pictures(Kind):
             frechet = None if wanted is None else frechet_distance(found, wanted)
             apart = found.view(*images.shape[:2], *found.shape[1:])
             spread = diversity(apart) if images.shape[1] > 1 else None
-        verdicts = judge_prompts(self._prompts, images, self.judge)
+        verdicts = judge_prompts(self.prompts, images, self.judge)
         return Measured(verdicts, {"frechet": frechet, "diversity": spread})
 
     def sheet(self, images: Tensor) -> Image.Image:

@@ -76,14 +76,16 @@ def table(results: Sequence[Result], baseline: str | None = None) -> str:
     settings = [result for result in results if result.name != CEILING]
     base = next((result for result in settings if baseline in (None, result.name)), None)
     inputs = results[0].inputs
-    unit, count = layout.unit, len(results[0].records) * inputs.images
+    unit, prompts = layout.unit, len(results[0].records)
+    count = prompts * inputs.images
+    true = count if layout is _PICTURES else prompts  # a prompt has one true clip
     lines = [
         f"{inputs.prompts} prompts a category that training may have met and "
         f"{inputs.held_out_prompts} held-out ones, {inputs.images} {unit}s a prompt, seed "
         f"{inputs.seed}, {inputs.precision}. Scores: means over the categories with bootstrap "
         "95 % intervals over prompts; the gap is paired with "
         f"{base.name if base else 'nothing'}. Distance: {layout.told} of {count} {unit}s to "
-        f"true scenes after the tokenizer; the number biases it. Seconds a {unit}, drawn in "
+        f"{true} true ones after the tokenizer; the numbers bias it. Seconds a {unit}, drawn in "
         f"batches of {inputs.batch}.",
         "",
     ]

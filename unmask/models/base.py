@@ -27,7 +27,8 @@ class ImageBackbone(nn.Module, ABC):
 
     ``mask_id`` is the id of a masked token, ``grid`` the rows and columns of a picture, with the
     frames of a clip before them. ``gives_attention`` tells whether ``full`` can give image-to-text
-    attention, ``has_memory`` whether it can leave a memory for ``local`` (ReCAP).
+    attention, ``has_memory`` whether it can leave a memory for ``local`` (ReCAP), ``hint_offsets``
+    up to how many frames before the last of a slot a given one may be told by ``hinted``.
     """
 
     mask_id: int
@@ -36,6 +37,7 @@ class ImageBackbone(nn.Module, ABC):
     condition_kind: ConditionKind
     gives_attention: bool
     has_memory: bool
+    hint_offsets: int = 0
 
     @property
     def rows_per_pass(self) -> int | None:
@@ -55,6 +57,12 @@ class ImageBackbone(nn.Module, ABC):
     @abstractmethod
     def encode(self, condition: Condition) -> RowTensors:
         """Whatever depends on the condition alone: computed once a request."""
+
+    def hinted(self, prefix: RowTensors, hints: Tensor) -> RowTensors:
+        """The prefix with ``hints`` (rows or 1, tokens, 2) for tokens that are masked: the code of
+        a given frame there, and how many frames that comes before the one that the token stands
+        for; 0 is no hint. Only for a backbone with ``hint_offsets``."""
+        raise NotImplementedError(f"{type(self).__name__} takes no hints")
 
     def full(
         self,

@@ -5,7 +5,7 @@ needs.
 from pathlib import Path
 
 from unmask import config
-from unmask.checkpoint import load_weights, save_weights
+from unmask.checkpoint import load_weights, save_folder
 from unmask.errors import ConfigError
 from unmask.models.conditions import ConditionEncoder, LabelCondition, NoCondition, TextCondition
 from unmask.models.native import NativeConfig, NativeTransformer
@@ -15,9 +15,7 @@ def save_native(
     model: NativeTransformer, condition: ConditionEncoder, folder: Path, half: bool = True
 ) -> None:
     """Write a transformer with its condition encoder, in fp16 unless ``half`` is false."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_json(model.config, folder / "config.json")
-    save_weights(model, folder / "model.safetensors", half)
+    save_folder(model, model.config, folder, half)
     condition.save(folder)
 
 

@@ -11,7 +11,7 @@ In comments: width = heads x head; length = of the condition; keys = length + to
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unmask.models.attention import attention_backend, attention_weights, axial_angles, rotate
 from unmask.models.base import Condition, ConditionKind, ImageBackbone, narrow
+from unmask.models.window_attention import check_window, windowed
 from unmask.numerics import WIDEST_ALIKE, by_rows
 from unmask.sampling.backbone import Pass, RowTensors
 
@@ -28,6 +29,10 @@ from unmask.sampling.backbone import Pass, RowTensors
 class NativeConfig:
     """Sizes of a native transformer. ``grid`` is the rows and columns of a picture, with the frames
     of a clip before them; ``vocabulary`` counts condition ids: text tokens, or labels and null.
+
+    ``windows`` are the windows (slots, rows, columns) of a clip that layers in turn see, 0 for the
+    whole axis (MaskViT, arXiv 2206.11894); none: all see everything. ``hints`` is how many frames
+    before its last one a slot can be hinted at by; 0 takes no hints.
     """
 
     width: int
@@ -40,6 +45,8 @@ class NativeConfig:
     vocabulary: int
     condition_length: int
     rope_base: float = 100.0
+    windows: tuple[tuple[int, int, int], ...] = ()
+    hints: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "hidden", "codebook_size", "vocabulary"):
@@ -49,6 +56,13 @@ class NativeConfig:
             raise ValueError(f"width {self.width} must be a multiple of 4 x heads ({self.heads})")
         if len(self.grid) not in (2, 3):
             raise ValueError(f"grid {self.grid}: give rows and columns, or frames before them")
+        if self.hints < 0:
+            raise ValueError(f"hints is {self.hints}; it must be at least 0")
+        for name in ("windows", "hints"):
+            if getattr(self, name) and len(self.grid) == 2:
+                raise ValueError(f"{name}: they are for clips, and grid {self.grid} is a picture's")
+        for window in self.windows:
+            check_window(window, self.grid)
 
     @property
     def tokens(self) -> int:
@@ -70,6 +84,17 @@ class Prefix(RowTensors):
 
 
 @dataclass(frozen=True)
+class HintedPrefix(Prefix):
+    """What a model that takes hints is told of a row beside its condition: ``hints`` (rows, tokens,
+    2) of the whole grid, a code and its offset; none where the offset is 0.
+    """
+
+    row_axes: ClassVar[tuple[int, ...]] = (1, 1, 0, 0)
+
+    hints: Tensor
+
+
+@dataclass(frozen=True)
 class Memory(RowTensors):
     """What a full pass computed of the image tokens: ``keys`` and ``values`` (layers, rows, heads,
     tokens, head), to be reused by local passes (ReCAP, arXiv 2505.19089).
@@ -79,6 +104,25 @@ class Memory(RowTensors):
 
     keys: Tensor
     values: Tensor
+
+
+class HintEmbedding(nn.Module):
+    """What a hint adds to a masked token: of a frame that is given, and how many frames it comes
+    before the key frame that is drawn (COMMIT of MAGVIT, arXiv 2212.05199, made small). It starts
+    at zero.
+    """
+
+    def __init__(self, offsets: int, width: int) -> None:
+        super().__init__()
+        self.code = nn.Linear(width, width, bias=False)
+        self.offset = nn.Embedding(offsets + 1, width)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, codes: Tensor, offsets: Tensor) -> Tensor:
+        """(rows, tokens, width) of the embedded codes, and the offsets (rows, tokens)."""
+        added: Tensor = self.code(codes) + self.offset(offsets)
+        return added
 
 
 class RMSNorm(nn.Module):
@@ -153,10 +197,15 @@ class NativeTransformer(ImageBackbone):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width)
         self.head = nn.Linear(config.width, config.codebook_size, bias=False)
+        if config.windows:  # a local pass and a map would have to look into windows too
+            self.gives_attention = self.has_memory = False
         angles = axial_angles((rows, columns), config.width // config.heads, config.rope_base)
         self.register_buffer("angles", angles.repeat(math.prod(frames), 1), persistent=False)
         self.use_attention(attention)
         self._initialise()
+        # Last, so that a seed gives all else the weights that it gives without hints.
+        self.hint_offsets = config.hints
+        self.hint = HintEmbedding(config.hints, config.width) if config.hints else None
 
     @property
     def rows_per_pass(self) -> int | None:
@@ -179,12 +228,24 @@ class NativeTransformer(ImageBackbone):
             x = block.finish(x, block.attend(query, key, value, condition.mask))
             keys.append(key)
             values.append(value)
-        return Prefix(torch.stack(keys), torch.stack(values), condition.mask)
+        prefix = Prefix(torch.stack(keys), torch.stack(values), condition.mask)
+        if self.hint is None:
+            return prefix
+        none = condition.ids.new_zeros(len(condition.ids), self.config.tokens, 2)
+        return HintedPrefix(*prefix.tensors, none)
 
-    def forward(self, tokens: Tensor, prefix: RowTensors) -> Tensor:
+    def hinted(self, prefix: RowTensors, hints: Tensor) -> RowTensors:
+        """See ``ImageBackbone``."""
+        prefix = narrow(prefix, HintedPrefix)
+        rest = self.config.tokens - hints.shape[1]  # of a clip that is shorter than the grid
+        whole = F.pad(hints, (0, 0, 0, rest)).expand_as(prefix.hints)
+        return replace(prefix, hints=whole)
+
+    def forward(self, tokens: Tensor, prefix: RowTensors, hints: Tensor | None = None) -> Tensor:
         """Logits (rows, tokens, codebook) for (rows, tokens) ids, ``mask_id`` where masked, of all
-        rows at once: what training asks for."""
-        return self._full(tokens, narrow(prefix, Prefix), False, None).logits
+        rows at once: what training asks for. ``hints`` are those of ``hinted``."""
+        told = prefix if hints is None else self.hinted(prefix, hints)
+        return self._full(tokens, narrow(told, Prefix), False, None).logits
 
     def full_pass(
         self,
@@ -211,17 +272,49 @@ class NativeTransformer(ImageBackbone):
     def _full(
         self, tokens: Tensor, prefix: Prefix, remember: bool, attention_rows: Tensor | None
     ) -> Pass:
-        # A clip may have fewer frames than the grid.
-        places, angles = self._places()[: tokens.shape[1]], self.angles[: tokens.shape[1]]
+        count = tokens.shape[1]  # a clip may have fewer frames than the grid
+        hints = prefix.hints[:, :count] if isinstance(prefix, HintedPrefix) else None
+        embedded = self.embed(tokens, self.places()[:count], hints)
+        states, memory, attention = self.states(embedded, prefix, remember, attention_rows)
+        return Pass(self.head(states), memory, attention)
+
+    def embed(self, tokens: Tensor, places: Tensor, hints: Tensor | None = None) -> Tensor:
+        """Ids (rows, some), the embeddings of their places and their hints (rows, some, 2), as what
+        the layers take (rows, some, width)."""
         x = self.token_embedding(tokens) + places
-        x = x.to(self._compute_dtype(x))  #                      (rows, tokens, width)
-        seen = torch.cat([prefix.mask, prefix.mask.new_ones(tokens.shape)], 1)  # (rows, keys)
+        if hints is not None:
+            assert self.hint is not None, "only a model that takes hints makes them"
+            code, offset = hints.unbind(-1)
+            hidden = (tokens == self.mask_id) & (offset > 0)
+            added = self.hint(self.token_embedding(code), offset)
+            x = torch.where(hidden.unsqueeze(-1), x + added, x)
+        return x.to(self._compute_dtype(x))
+
+    def states(
+        self,
+        x: Tensor,
+        prefix: Prefix,
+        remember: bool = False,
+        attention_rows: Tensor | None = None,
+    ) -> tuple[Tensor, Memory | None, Tensor | None]:
+        """What the layers make of embedded tokens (rows, tokens, width), for a head to read; their
+        memory; and their attention, as in a ``Pass``."""
+        angles = self.angles[: x.shape[1]]
+        seen = torch.cat([prefix.mask, prefix.mask.new_ones(x.shape[:2])], 1)  # (rows, keys)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
         for i, block in enumerate(self._blocks()):
             query, key, value = block.project(x, angles)  # (rows, heads, tokens, head)
             if remember:
                 kept.append((key, value))
+            if self.config.windows:
+                window = self.config.windows[i % len(self.config.windows)]
+                told = (prefix.keys[i], prefix.values[i], prefix.mask)
+                attended = windowed(
+                    block.attend, window, self.config.grid, (query, key, value), told
+                )
+                x = block.finish(x, attended)
+                continue
             key = torch.cat([prefix.keys[i], key], 2)  #         (rows, heads, keys, head)
             value = torch.cat([prefix.values[i], value], 2)
             if attention_rows is not None:
@@ -230,10 +323,10 @@ class NativeTransformer(ImageBackbone):
                 maps.append(weights[..., : prefix.mask.shape[1]].mean(1))
             x = block.finish(x, block.attend(query, key, value, seen))
         keys, values = zip(*kept, strict=True) if remember else ((), ())
-        return Pass(
-            logits=self.head(self.norm(x)),  #                   (rows, tokens, codebook)
-            memory=Memory(torch.stack(keys), torch.stack(values)) if remember else None,
-            attention=None if attention_rows is None else torch.stack(maps).mean(0),
+        return (
+            self.norm(x),
+            Memory(torch.stack(keys), torch.stack(values)) if remember else None,
+            None if attention_rows is None else torch.stack(maps).mean(0),
         )
 
     def _local(self, tokens: Tensor, places: Tensor, prefix: Prefix, memory: Memory) -> Tensor:
@@ -241,8 +334,10 @@ class NativeTransformer(ImageBackbone):
 
         They see the prefix, each other, and all other tokens as ``memory`` holds them.
         """
-        x = self.token_embedding(tokens) + self._places()[places]
-        x = x.to(self._compute_dtype(x))  #                         (rows, some, width)
+        hints = None
+        if isinstance(prefix, HintedPrefix):
+            hints = prefix.hints.gather(1, places.unsqueeze(-1).expand(-1, -1, 2))
+        x = self.embed(tokens, self.places()[places], hints)  #    (rows, some, width)
         angles = self.angles[places].unsqueeze(1)  #                (rows, 1, some, head / 2)
         image = prefix.mask.new_ones(len(tokens), memory.keys.shape[3])
         seen = torch.cat([prefix.mask, image], 1)  #                (rows, keys)
@@ -255,7 +350,7 @@ class NativeTransformer(ImageBackbone):
         logits: Tensor = self.head(self.norm(x))
         return logits
 
-    def _places(self) -> Tensor:
+    def places(self) -> Tensor:
         """The learned embedding of each place, (tokens, width)."""
         places = self.row_embedding.weight[:, None] + self.column_embedding.weight[None]
         if self.frame_embedding is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unmask.clips.clip import Clip
 from unmask.config import checked
-from unmask.editing.clip_drawing import ClipWindow, DrawnClip, TimeWindow
+from unmask.editing.clip_drawing import ClipWindow, DrawnClip
 from unmask.editing.clip_edits import MAX_FRAMES, check_frames
 from unmask.errors import RequestError, shown
 from unmask.pipeline.drawing import Drawing, Start
@@ -62,7 +62,7 @@ class ClipDrawing(Drawing):
         self,
         drawn: DrawnClip,
         plan: Callable[[ClipWindow], Plan],
-        pair: Callable[[TimeWindow], Pair | None],
+        pair: Callable[[ClipWindow], Pair | None],
         mask_id: int | None,
         tokenizer: ClipTokenizer,
     ) -> None:
@@ -82,7 +82,7 @@ class ClipDrawing(Drawing):
         if self._mask_id is not None:
             tokens = tokens.masked_fill(window.unknown, self._mask_id)
         parts = len(self._drawn.prepared.windows)
-        pair = self._pair(window.window)
+        pair = self._pair(window)
         return [Start(self._plan(window), tokens, window.unknown, window.part, parts, pair)]
 
     def finish(self, start: Start, tokens: Tensor) -> list[Start]:

@@ -18,13 +18,7 @@ from unmask.clips.clip import Clip
 from unmask.config import checked
 from unmask.devices import Precision, usable_device
 from unmask.editing import Edit, Window, prepare
-from unmask.editing.clip_drawing import (
-    ClipWindow,
-    DrawnClip,
-    TimeWindow,
-    prepare_clip,
-    slots_of,
-)
+from unmask.editing.clip_drawing import ClipWindow, DrawnClip, prepare_clip, slots_of
 from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
@@ -155,6 +149,7 @@ class Pipeline:
             self.condition,
             self.backbone.gives_attention,
             self.backbone.has_memory,
+            self.backbone.hint_offsets > 0,
         )
         return check.make(
             prompt,
@@ -299,7 +294,9 @@ class Pipeline:
             assert self._clips is not None, "the request was checked"
             lengths = [request.first_frames, *(scene.frames for scene in request.scenes)]
             clip = request.edit if isinstance(request.edit, ClipEdit) else None
-            prepared = prepare_clip(clip, lengths, self._clips, self.info.grid, self.device)
+            prepared = prepare_clip(
+                clip, lengths, self._clips, self.info.grid, self.device, self.backbone.hint_offsets
+            )
             return PreparedRequest(request, None, prepared)
         edit = None
         if isinstance(request.edit, Edit):
@@ -320,7 +317,7 @@ class Pipeline:
             return ClipDrawing(
                 DrawnClip(prepared.clip.on(self.device), choose),
                 partial(self.plan, request, image_index),
-                partial(self._scene_pair, request),
+                partial(self._window_pair, request),
                 mask_id,
                 self._clips,
             )
@@ -330,12 +327,18 @@ class Pipeline:
         edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
         return EditDrawing(edited, partial(self.plan, request, image_index), mask_id)
 
-    def _scene_pair(self, request: DrawRequest, window: TimeWindow) -> Pair | None:
-        """The condition and the null of a scene, None of the first: it is the request's own."""
-        if not window.scene:
+    def _window_pair(self, request: DrawRequest, window: ClipWindow) -> Pair | None:
+        """The condition and the null of a window that has a scene or hints of its own; None: they
+        are the request's."""
+        scene, hints = window.window.scene, window.hints
+        if not scene and hints is None:
             return None
-        prompts = [request.prompts[window.scene], request.negative_prompt or ""]
-        return Pair.of(self.encode_prompts(prompts, chunks_of(self.condition, [request])))
+        pair = self.encode([request])
+        if scene:
+            prompts = [request.prompts[scene], request.negative_prompt or ""]
+            chunks = chunks_of(self.condition, [request])
+            pair = Pair.of(self.encode_prompts(prompts, chunks))
+        return pair if hints is None else Pair.of(self.backbone.hinted(pair.both, hints[None]))
 
     def plan(
         self,

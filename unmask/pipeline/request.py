@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from unmask.card import ModelCard
 from unmask.config import checked
 from unmask.editing import EDIT_KINDS, Edit
-from unmask.editing.clip_edits import ClipEdit, check_frames
+from unmask.editing.clip_edits import ClipEdit, check_frames, check_pinned
 from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
@@ -139,6 +139,7 @@ class RequestCheck:
     condition: ConditionEncoder
     gives_attention: bool
     has_memory: bool
+    takes_hints: bool = False
 
     def make(
         self,
@@ -239,6 +240,8 @@ class RequestCheck:
                     f"of {size[0]}x{size[1]} only",
                     "clip",
                 )
+            if edit.kind == "pin" and not self.takes_hints:
+                check_pinned(edit, slot)
             frames = len(edit.frames)
         first = checked("frames", int, self.info.frames if frames is None else frames)
         check_frames(first)

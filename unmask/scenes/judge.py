@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask import config
-from unmask.checkpoint import load_weights, save_weights
+from unmask.checkpoint import load_weights, save_folder
 from unmask.tokenizers.vqgan import ResidualBlock, Upsample
 
 STRIDE = 4  # pixels a cell
@@ -187,10 +187,8 @@ def find(maps: Maps, config: JudgeConfig) -> list[list[Found]]:
 
 def save_judge(judge: Judge, folder: Path, threshold: float | None = None) -> None:
     """Write a judge in fp16, with its threshold unless another is given."""
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = judge.config.threshold if threshold is None else threshold
-    config.save_json(replace(judge.config, threshold=chosen), folder / "config.json")
-    save_weights(judge, folder / "model.safetensors")
+    save_folder(judge, replace(judge.config, threshold=chosen), folder)
 
 
 def load_judge(folder: Path, device: str = "cpu") -> Judge:

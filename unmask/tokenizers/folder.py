@@ -3,16 +3,14 @@
 from pathlib import Path
 
 from unmask import config
-from unmask.checkpoint import load_weights, save_weights
+from unmask.checkpoint import load_weights, save_folder
 from unmask.tokenizers.key_frames import SlotDecoder, SlotDecoderConfig, slot_decoder_for
 from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 
 
 def save_tokenizer(tokenizer: VQGAN, folder: Path, half: bool = True) -> None:
     """Write a tokenizer, in fp16 unless ``half`` is false."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_json(tokenizer.config, folder / "config.json")
-    save_weights(tokenizer, folder / "model.safetensors", half)
+    save_folder(tokenizer, tokenizer.config, folder, half)
 
 
 def load_tokenizer(folder: Path, device: str = "cpu") -> VQGAN:
@@ -24,9 +22,7 @@ def load_tokenizer(folder: Path, device: str = "cpu") -> VQGAN:
 
 def save_slot_decoder(decoder: SlotDecoder, folder: Path, half: bool = True) -> None:
     """Write a slot decoder, in fp16 unless ``half`` is false."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_json(decoder.config, folder / "config.json")
-    save_weights(decoder, folder / "model.safetensors", half)
+    save_folder(decoder, decoder.config, folder, half)
 
 
 def load_slot_decoder(folder: Path, pictures: VQGAN, device: str = "cpu") -> SlotDecoder:

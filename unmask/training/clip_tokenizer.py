@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unmask import config as settings
-from unmask.checkpoint import save_weights
+from unmask.checkpoint import save_folder
 from unmask.config import check_bounds
 from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.truth import SLOT
@@ -74,6 +73,4 @@ class ClipTokenizerTask:
 
     def save(self, average: nn.Module, folder: Path) -> None:
         assert isinstance(average, CausalTokenizer)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings.save_json(average.config, folder / "config.json")
-        save_weights(average, folder / "model.safetensors")
+        save_folder(average, average.config, folder)

@@ -5,15 +5,18 @@ was trained on pictures can be the start: the same weights draw a clip of one fr
 the picture.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from unmask.card import ModelCard
-from unmask.config import save_json
+from unmask.config import check_bounds, save_json
 from unmask.errors import ConfigError
 from unmask.models.base import Condition
 from unmask.models.conditions import TextCondition
@@ -25,7 +28,7 @@ from unmask.sampling.options import plan_options
 from unmask.sampling.plan import make_plan
 from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.captions import clip_captions
-from unmask.scenes.moving.truth import CELLS
+from unmask.scenes.moving.truth import CELLS, SLOT
 from unmask.scenes.seeds import HELD_OUT, batch_seed
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.base import Tokenizer
@@ -50,7 +53,8 @@ class ClipTraining:
 
     ``slots`` are the lengths of clips, in slots behind the first frame, that batches take in turn;
     0 are pictures. ``loop.batch`` counts the longest clips of a batch; of shorter ones there are
-    more, as many tokens.
+    more, as many tokens. ``hints`` is the share of clips that are told a frame between two key
+    frames; 0 makes a model that takes no hints.
     """
 
     model: TransformerSize
@@ -59,8 +63,10 @@ class ClipTraining:
     loss: TransformerLoss = field(default_factory=TransformerLoss)
     masks: MaskMix = field(default_factory=MaskMix)
     slots: tuple[int, ...] = (4, 2, 4, 0)
+    hints: float = 0.0
 
     def __post_init__(self) -> None:
+        check_bounds(self, hints=(0, 1))
         if not self.slots or min(self.slots) < 0 or max(self.slots) < 1:
             raise ValueError(f"slots: {list(self.slots)}; give lengths, one of them above 0")
         check_moving(self.data, *(length for length in self.slots if length))
@@ -68,6 +74,15 @@ class ClipTraining:
             raise ValueError(f"model.condition: {self.model.condition!r}; clips have captions")
         if self.model.digits:
             raise ValueError("model.digits: it is not for clips; leave it out")
+
+
+class ClipBatch(NamedTuple):
+    """The tokens (clips, (slots + 1) x cells) of clips, their captions, and their hints (clips,
+    (slots + 1) x cells, 2), as a backbone takes them."""
+
+    tokens: Tensor
+    captions: list[str]
+    hints: Tensor
 
 
 class ClipSource:
@@ -83,17 +98,27 @@ class ClipSource:
         assert isinstance(pictures, SceneSource)
         self.pictures, self.tokenizer = pictures, tokenizer
 
-    def batch(self, slots: int, count: int, index: int) -> tuple[Tensor, list[str]]:
-        """The tokens (count, (slots + 1) x cells) of batch ``index``, and its captions."""
+    def batch(self, slots: int, count: int, index: int, hinted: float = 0.0) -> ClipBatch:
+        """Batch ``index``, of which so large a share of the clips is hinted."""
         if not slots:
             images, captions = self.pictures.batch(count, index)
-            return self.tokenizer.encode(images).flatten(1), captions
+            tokens = self.tokenizer.encode(images).flatten(1)
+            return ClipBatch(tokens, captions, tokens.new_zeros(*tokens.shape, 2))
         renderer = self.clips[slots]
         scenes = renderer.composer.compose(count, index)
         frames = renderer.key_frames(scenes)
         tokens = self.tokenizer.encode(frames.flatten(0, 1)).view(count, -1)
         seed = batch_seed(renderer.config.scenes.seed, index)
-        return tokens, clip_captions(scenes, renderer.bank.nouns, seed)
+        captions = clip_captions(scenes, renderer.bank.nouns, seed)
+        hints = tokens.new_zeros(count, slots + 1, tokens.shape[1] // (slots + 1), 2)
+        told = round(hinted * count)  # all by one frame: it is rendered by itself
+        if told:
+            slot, offset = (int(torch.randint(1, most, ())) for most in (slots + 1, SLOT))
+            rows = torch.randperm(count)[:told]
+            given = renderer.render(scenes.rows(rows), [SLOT * slot - offset])[:, 0]
+            codes = self.tokenizer.encode(given).flatten(1)
+            hints[rows, slot] = torch.stack([codes, torch.full_like(codes, offset)], -1)
+        return ClipBatch(tokens, captions, hints.flatten(1, 2))
 
 
 class ClipTask:
@@ -127,6 +152,8 @@ class ClipTask:
             condition="text",
             vocabulary=self.condition.vocabulary,
             condition_length=self.condition.length,
+            windows=model.windows,
+            hints=SLOT - 1 if config.hints else 0,
         )
         torch.manual_seed(config.loop.seed)
         backbone = NativeTransformer(native)
@@ -150,22 +177,26 @@ class ClipTask:
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         slots = self.config.slots[index % len(self.config.slots)]
-        tokens, captions = self.source.batch(slots, self._count(slots), index)
-        drop = (torch.rand(len(tokens)) < self.config.loss.drop_condition).tolist()
-        prompts = ["" if gone else text for gone, text in zip(drop, captions, strict=True)]
-        loss, plain = self._guess(module, tokens, prompts, slots)
+        batch = self.source.batch(slots, self._count(slots), index, self.config.hints)
+        drop = (torch.rand(len(batch.tokens)) < self.config.loss.drop_condition).tolist()
+        prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
+        loss, plain = self._guess(module, batch._replace(captions=prompts), slots)
         return loss, {"cross_entropy": plain}
 
-    def _guess(
-        self, module: nn.Module, tokens: Tensor, prompts: list[str], slots: int
-    ) -> tuple[Tensor, Tensor]:
+    def _guess(self, module: nn.Module, batch: ClipBatch, slots: int) -> tuple[Tensor, Tensor]:
+        tokens, prompts, hints = batch
         rows, columns = self._grid(slots)[1:]
         masked, corrupted = clip_mask(len(tokens), (slots + 1, rows, columns), self.config.masks)
         masked = masked.to(self.device)
         shown = corrupt(tokens, ~masked, corrupted, self.tokenizer.codebook_size)
-        condition = Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
-        result: tuple[Tensor, Tensor] = module(tokens, masked, condition, shown)
+        condition = self.read(prompts)
+        told = hints if self.config.hints else None
+        result: tuple[Tensor, Tensor] = module(tokens, masked, condition, shown, told)
         return result
+
+    def read(self, prompts: list[str]) -> Condition:
+        """What a backbone takes of prompts."""
+        return Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
 
     def _count(self, slots: int) -> int:
         return self.config.loop.batch * (self.longest + 1) // (slots + 1)
@@ -178,29 +209,53 @@ class ClipTask:
         """Held-out captions drawn in 12 steps by the averaged weights; a row of key frames each."""
         assert isinstance(average, MaskedLoss)
         count, grid = 12, self._grid(self.longest)
-        _, captions = self.held_out.batch(self.longest, count, 0)
+        captions = self.held_out.batch(self.longest, count, 0).captions
         options = plan_options(steps=12, scheduler="halton", guidance_scale=2.0)
         plans = [make_plan(options, grid, seed=0, image_index=i) for i in range(count)]
         backbone = average.backbone
         with torch.inference_mode():
-            condition = self.condition(captions + [""] * count)
-            prefix = backbone.encode(Condition(*(t.to(self.device) for t in condition)))
+            prefix = backbone.encode(self.read(captions + [""] * count))
         blank = all_masked(count, backbone.config.tokens, backbone.mask_id, self.device)
         tokens = generate_tokens(backbone, Pair.of(prefix), plans, blank)
         frames = self.tokenizer.decode(tokens.view(-1, *grid[1:]))
         return contact_sheet(frames, columns=2 * grid[0], enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:
-        """Cross entropy in nats a masked token on held-out clips of each length."""
+        """Cross entropy in nats a masked token on held-out clips of each length, and of what a hint
+        tells of (``_hint_figures``)."""
         figures = {}
         for slots in sorted(set(self.config.slots)):
             total, rounds = 0.0, 4
             for index in range(rounds):
                 torch.manual_seed(index)
-                tokens, captions = self.held_out.batch(slots, self._count(slots), index)
+                batch = self.held_out.batch(slots, self._count(slots), index)
                 with torch.no_grad():
-                    total += float(self._guess(average, tokens, captions, slots)[1])
+                    total += float(self._guess(average, batch, slots)[1])
             figures[f"cross_entropy_{slots}_slots"] = total / rounds
+        return figures | (self._hint_figures(average) if self.config.hints else {})
+
+    @torch.no_grad()
+    def _hint_figures(self, average: nn.Module) -> dict[str, float]:
+        """Cross entropy of a slot of which a frame is given, with the hint and without, where
+        nothing else is known ("blank") and behind a first frame that is ("begun")."""
+        assert isinstance(average, MaskedLoss)
+        backbone, rounds = average.backbone, 8
+        cells = math.prod(self._grid(0))
+        figures: dict[str, float] = {}
+        for index in range(rounds):
+            torch.manual_seed(index)
+            count = self._count(self.longest)
+            tokens, captions, hints = self.held_out.batch(self.longest, count, index, 1.0)
+            slot = hints[..., 1] > 0
+            prefix = backbone.encode(self.read(captions))
+            for name, known in (("blank", 0), ("begun", cells)):
+                shown = torch.full_like(tokens, backbone.mask_id)
+                shown[:, :known] = tokens[:, :known]
+                for told, given in (("hinted", hints), ("unhinted", None)):
+                    logits = backbone(shown, prefix, given)[slot].float()
+                    key = f"cross_entropy_{name}_{told}"
+                    loss = float(F.cross_entropy(logits, tokens[slot]))
+                    figures[key] = figures.get(key, 0.0) + loss / rounds
         return figures
 
     def save(self, average: nn.Module, folder: Path) -> None:

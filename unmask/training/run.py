@@ -14,12 +14,13 @@ from unmask.training.clip_tokenizer import ClipTokenizerTask, ClipTokenizerTrain
 from unmask.training.clip_transformer import ClipTask, ClipTraining
 from unmask.training.judge import JudgeTask, JudgeTraining
 from unmask.training.loop import Loop, LoopConfig, Task
+from unmask.training.planes import PlanesTask, PlanesTraining
 from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 from unmask.training.transformer import TransformerTask, TransformerTraining
 
 MOST_MINUTES = 60 * 24 * 365
-What = Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"]
+What = Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer", "planes"]
 
 
 class Training(Protocol):
@@ -78,6 +79,9 @@ KINDS: dict[What, Kind] = {
     "clip-tokenizer": Kind(
         ClipTokenizerTraining, lambda config, given: ClipTokenizerTask(config, given.device), False
     ),
+    "planes": Kind(
+        PlanesTraining, lambda config, given: PlanesTask(config, _told(given), given.device)
+    ),
 }
 
 
@@ -102,8 +106,8 @@ def train(
     """Train as the configuration at ``path`` says, into the run folder ``out``.
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
-    trained tokenizer, for a transformer, a judge, clips or a slot decoder; for a tokenizer, that
-    whose decoder is to be trained on; ``start`` that of a picture model whose weights clips start
+    trained tokenizer, for all but tokenizers; for a tokenizer of pictures, that whose decoder is to
+    be trained on; ``start`` that of a picture model whose weights clips start
     from; ``skip_unreadable`` goes on without pictures that cannot be read. The result is the folder
     ``out/model``.
     """

@@ -35,6 +35,7 @@ class TransformerSize:
 
     With ``digits`` (FSQ and LFQ tokenizers) codes that have a digit in common share a part of their
     embedding and of their row of the head, so that what is learned of one code serves its likes.
+    ``windows`` are for clips alone (``NativeConfig``).
     """
 
     width: int
@@ -45,6 +46,7 @@ class TransformerSize:
     vocabulary: int = 1024
     condition_length: int = 24
     digits: bool = False
+    windows: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -94,13 +96,19 @@ class MaskedLoss(nn.Module):
         self.backbone, self.weights = backbone, loss
 
     def forward(
-        self, tokens: Tensor, masked: Tensor, condition: Condition, shown: Tensor | None = None
+        self,
+        tokens: Tensor,
+        masked: Tensor,
+        condition: Condition,
+        shown: Tensor | None = None,
+        hints: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the plain cross entropy (nats a masked token) to look at. What
-        is not masked is seen as ``shown`` has it, if that is another."""
+        is not masked is seen as ``shown`` has it, if that is another; ``hints`` are those of
+        ``NativeTransformer.forward``."""
         seen_as = tokens if shown is None else shown
         inputs = torch.where(masked, self.backbone.mask_id, seen_as)
-        logits = self.backbone(inputs, self.backbone.encode(condition)).float()
+        logits = self.backbone(inputs, self.backbone.encode(condition), hints).float()
         log_probabilities = logits.log_softmax(-1)
         plain = -log_probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         smoothed, smoothing = plain, self.weights.label_smoothing
@@ -148,6 +156,7 @@ class TransformerTask:
             condition=config.model.condition,
             vocabulary=self.condition.vocabulary,
             condition_length=self.condition.length,
+            windows=config.model.windows,
         )
         torch.manual_seed(config.loop.seed)
         backbone = NativeTransformer(model)

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from tests.worlds.moving import clip_pipeline
+from tests.worlds.clip_models import clip_pipeline
 from tests.worlds.native import native_pipeline
 from unmask.errors import ConfigError, RequestError
 from unmask.evaluation.clips.prompts import CATEGORIES
 from unmask.evaluation.evaluate import evaluate
-from unmask.evaluation.report import write_report
+from unmask.evaluation.report import table, write_report
 from unmask.evaluation.settings import CEILING, EvaluationConfig
 from unmask.scenes.data import DataConfig
 from unmask.scenes.judge import Judge
@@ -37,7 +37,7 @@ def _mean_colours(images: Tensor) -> Tensor:
 
 
 def test_clips_are_evaluated_as_pictures_are(judge: Judge, tmp_path: Path) -> None:
-    pipeline = clip_pipeline()
+    pipeline = clip_pipeline(5, stages=3, side=8, condition_length=96)
     results = evaluate(
         pipeline, judge, SETTINGS, tmp_path, renderer=RENDERER, features=_mean_colours
     )
@@ -55,12 +55,14 @@ def test_clips_are_evaluated_as_pictures_are(judge: Judge, tmp_path: Path) -> No
     text = write_report(results, tmp_path)
     assert "motion distance" in text
     assert "1 clips a prompt" in text
+    several = [replace(each, inputs=replace(each.inputs, images=3)) for each in results]
+    assert f"of {3 * len(CATEGORIES)} clips to {len(CATEGORIES)} true ones" in table(several)
     assert "| frozen |" in text
     assert "diversity" not in text
 
 
 def test_a_model_of_pictures_draws_no_clips(judge: Judge, tmp_path: Path) -> None:
-    pictures = native_pipeline(stages=2, condition_length=64)
+    pictures = native_pipeline(stages=2, condition_length=96)
     with pytest.raises((ConfigError, RequestError), match=r"clips|frames"):
         evaluate(pictures, judge, SETTINGS, tmp_path)
 

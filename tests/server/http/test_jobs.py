@@ -384,7 +384,7 @@ def test_a_store_that_cannot_be_opened_costs_nothing_however_often_it_is_asked_f
         return len(os.listdir("/proc/self/fd"))
 
     with serve(lambda: pipeline) as client:
-        before = None
+        before = 0
         for _ in range(3):
             fault(client.get("/v1/results/job_1/0.png"), 503)
             assert list((folder / "runners").iterdir()) == []

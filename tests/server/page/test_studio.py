@@ -103,6 +103,44 @@ def test_settings_race_and_a_link_holds_them(address: str, open_studio: Open) ->
     expect(again.view.locator(".figures").first).to_have_text("")  # nothing is drawn unasked
 
 
+def test_under_each_lane_stands_what_the_judge_says(address: str, open_studio: Open) -> None:
+    prompt = "two red apples on a blue background"
+    lanes = [{"scheduler": "p2", "steps": 12}, {"scheduler": "random", "steps": 1}]
+    settings = {"prompt": prompt, "lanes": lanes, "seed": 7, "guidance_scale": 1.5}
+    studio = open_studio(address, settings, "race")
+    studio.draw("Race", "All 2 lanes are drawn")
+    verdicts = studio.view.locator(".verdict")
+    expect(verdicts.first).to_have_text("Judge: right")
+    expect(verdicts.last).to_contain_text("Judge: wrong: ")
+    studio.prompt.fill("an apple on the left")
+    studio.draw("Race", "All 2 lanes are drawn")
+    expect(verdicts.first).to_contain_text("Judge: no verdict, as the judge cannot tell whether")
+
+
+def test_words_that_the_model_was_not_taught_are_told_and_replaced(
+    address: str, open_studio: Open
+) -> None:
+    hostile = "<img/src=x>"
+    studio = open_studio(address, {"prompt": f"a red aple, {hostile} aples"})
+    studio.draw()
+    warnings = studio.view.locator(".warnings li")
+    expect(warnings).to_have_count(3)
+    expect(warnings.nth(1)).to_contain_text(f"not taught “{hostile[:-1]}”")
+    assert studio.page.locator("img[src=x]").count() == 0
+    studio.view.get_by_role("button", name="Write apple instead of aple", exact=True).click()
+    expect(studio.prompt).to_have_value(f"a red apple, {hostile} aples")
+    expect(warnings).to_have_count(2)
+    studio.prompt.fill("a red apple")
+    studio.draw()
+    expect(warnings).to_have_count(0)
+    studio.view.get_by_text("All options").click()
+    studio.view.locator("[name=negative_prompt]").fill("an aple")
+    studio.view.locator("[name=guidance_scale]").fill("2")
+    studio.draw()
+    studio.view.get_by_role("button", name="Write apple instead of aple", exact=True).click()
+    expect(studio.view.locator("[name=negative_prompt]")).to_have_value("an apple")
+
+
 def test_what_is_not_painted_stays_to_the_pixel(address: str, open_studio: Open) -> None:
     studio = open_studio(address, {"prompt": "a red ball"}, "edit")
     studio.drop(plain_png(), "a.png")

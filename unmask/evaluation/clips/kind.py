@@ -10,7 +10,7 @@ from unmask.errors import ConfigError
 from unmask.evaluation.clips.measures import flicker, frame_cosine, motion_features, motion_frechet
 from unmask.evaluation.clips.prompts import ClipPrompt, make_clip_prompts, true_scenes
 from unmask.evaluation.clips.verdict import judge_clip
-from unmask.evaluation.kinds import Features, Kind, Measured, spread_evenly
+from unmask.evaluation.kinds import FeaturesOf, Kind, Measured, spread_evenly
 from unmask.evaluation.results import records
 from unmask.evaluation.settings import EvaluationConfig
 from unmask.scenes.judge import Judge
@@ -30,17 +30,19 @@ class Clips(Kind):
     """Clips of scenes that move."""
 
     unit = "clip"
+    prompts: list[ClipPrompt]
 
-    def __init__(self, settings: EvaluationConfig, judge: Judge, features: Features | None) -> None:
+    def __init__(
+        self, settings: EvaluationConfig, judge: Judge, features: FeaturesOf | None
+    ) -> None:
         super().__init__(settings, judge, features)
         assert settings.frames is not None, "clips have frames"
         self.slots = (settings.frames - 1) // SLOT
-        self._prompts = self._made(settings.seed)
-        self.prompts = self._prompts
+        self.prompts = self._made(settings.seed)
 
     def truth(self, renderer: SceneRenderer, tokenizer: Tokenizer) -> Tensor:
         """The one true clip of each prompt: (prompts, 1, frames, 3, height, width)."""
-        return self._true(self._prompts, renderer, tokenizer).unsqueeze(1)
+        return self._true(self.prompts, renderer, tokenizer).unsqueeze(1)
 
     def wanted(self, renderer: SceneRenderer, tokenizer: Tokenizer) -> Tensor:
         assert self.features is not None, "features were given"
@@ -59,7 +61,7 @@ class Clips(Kind):
                 judge_clip(prompt, sights[place * count + image], images[place, image])
                 for image in range(count)
             ]
-            for place, prompt in enumerate(self._prompts)
+            for place, prompt in enumerate(self.prompts)
         ]
         figures: dict[str, float | None] = {"flicker": flicker(clips, sights)}
         if self.features is not None:
@@ -67,7 +69,7 @@ class Clips(Kind):
             figures["frame_cosine"] = frame_cosine(found)
             if wanted is not None:
                 figures["motion_frechet"] = motion_frechet(motion_features(found), wanted)
-        return Measured(records(self._prompts, verdicts), figures)
+        return Measured(records(self.prompts, verdicts), figures)
 
     def sheet(self, images: Tensor) -> Image.Image:
         """A strip of all frames for each clip."""

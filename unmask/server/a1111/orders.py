@@ -135,7 +135,7 @@ def _fields(body: TextToImage, model: ModelInfo) -> tuple[dict[str, Any], list[s
     notes = [
         f"{name[:64]}: ignored"
         for name, value in (body.model_extra or {}).items()
-        if value and name not in HINTS.split()
+        if value and name not in HINTS
     ]
     fields: dict[str, Any] = {
         "prompt": body.prompt,

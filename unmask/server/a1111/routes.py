@@ -1,7 +1,7 @@
 """The routes under ``/sdapi/v1``: those that webuiapi and Open WebUI call."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -27,7 +27,7 @@ from unmask.server.a1111.schemas import (
 from unmask.server.engine.face import EngineFace
 from unmask.server.http.answers import base_64
 from unmask.server.http.door import meter_of, sender_of
-from unmask.server.http.errors import ErrorBody
+from unmask.server.http.errors import ERRORS
 from unmask.server.http.forms import JsonReader
 from unmask.server.http.waiting import unless_gone
 from unmask.settings import Settings
@@ -39,11 +39,7 @@ OPTIONS = JsonReader(Options)
 
 def make_a1111_router(engine: EngineFace, settings: Settings) -> APIRouter:
     """The routes, drawing with the engine."""
-    errors: dict[int | str, dict[str, Any]] = {
-        "4XX": {"model": ErrorBody},
-        "5XX": {"model": ErrorBody},
-    }
-    router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"], responses=errors)
+    router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"], responses=ERRORS)
     desks = Desks()
     _add_drawing(router, engine, settings, desks)
     _add_choosing(router, engine, desks)

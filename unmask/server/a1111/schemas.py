@@ -8,7 +8,7 @@ from unmask.server.http.schemas import Finite
 
 # Of the many fields that clients send at every request, those that could change nothing here:
 # other samplers' numbers, where A1111 keeps its files, how it crops, and parts of what is off.
-HINTS = """
+_HINTS = """
 denoising_strength do_not_save_grid do_not_save_samples eta firstphase_height firstphase_width
 force_task_id hr_checkpoint_name hr_negative_prompt hr_prompt hr_resize_x hr_resize_y
 hr_sampler_name hr_scale hr_scheduler hr_second_pass_steps hr_upscaler image_cfg_scale
@@ -16,6 +16,7 @@ include_init_images initial_noise_multiplier inpaint_full_res inpaint_full_res_p
 inpainting_fill override_settings_restore_afterwards s_churn s_min_uncond s_noise s_tmax s_tmin
 save_images script_args seed_resize_from_h seed_resize_from_w send_images subseed
 """
+HINTS = frozenset(_HINTS.split())
 
 
 class TextToImage(BaseModel):

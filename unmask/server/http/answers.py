@@ -2,12 +2,11 @@
 
 import asyncio
 import base64
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
@@ -27,12 +26,16 @@ from unmask.server.http.answer_schemas import (
     PreviewEvent,
     Timings,
 )
-from unmask.server.http.errors import error_body
 from unmask.server.http.order import Order
+from unmask.server.http.sse import (
+    KEEPALIVE_SECONDS,
+    STREAM_HEADERS,
+    STREAM_TYPE,
+    error_frame,
+    frame,
+)
 from unmask.server.http.watching import QueuedEvent, TraceEvent, check_traced, queued, traced
 from unmask.server.jobs.job import Job
-
-KEEPALIVE_SECONDS = 15.0
 
 
 async def submit(
@@ -131,8 +134,7 @@ class EventStream(StreamingResponse):
     """A stream of server-sent events, whose work is given up when its client leaves."""
 
     def __init__(self, events: AsyncIterator[bytes], work: "asyncio.Task[Generated]") -> None:
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+        super().__init__(events, media_type=STREAM_TYPE, headers=STREAM_HEADERS)
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -195,7 +197,7 @@ async def _events(
         for position, image in enumerate(work.result().images):
             yield await run_in_threadpool(_completed, kind, order, position, image)
     except Exception as error:
-        yield _frame("error", json.loads(bytes(error_body(error).body)))
+        yield error_frame(error)
 
 
 def _preview(kind: str, order: Order, preview: Preview) -> bytes:
@@ -239,8 +241,4 @@ def _common(name: str, order: Order, index: int) -> dict[str, Any]:
 
 
 def _event(event: PreviewEvent | CompletedEvent | QueuedEvent | TraceEvent) -> bytes:
-    return _frame(event.type, event.model_dump(exclude_none=True))
-
-
-def _frame(name: str, data: dict[str, Any]) -> bytes:
-    return format_sse_event(event=name, data_str=json.dumps(data))
+    return frame(event.type, event)

@@ -72,7 +72,6 @@ EXAMPLES: dict[str, Any] = {
         "has_more": False,
     },
     "WebhookAnswer": {"object": "webhook", "url": "https://example.com/unmask"},
-    "WebhookBody": {"url": "https://example.com/unmask"},
     "ErrorDetail": ERROR,
     "ImageAnswer": {
         "created": 1780000000,

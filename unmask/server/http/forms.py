@@ -35,8 +35,7 @@ class JsonReader(Generic[Model]):
 
     async def __call__(self, request: Request) -> Model:
         """RequestError names the field that is wrong; another content type is HTTP 415."""
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != JSON:
+        if _media_type(request) != JSON:
             raise HTTPException(415, f"send the header Content-Type: {JSON}")
         return await run_in_threadpool(read_body, await request.body(), self.kind)
 
@@ -72,7 +71,7 @@ class UploadReader(Generic[EditedBody]):
 
     async def __call__(self, request: Request) -> Upload[EditedBody]:
         """RequestError names the field that is wrong; another content type is HTTP 415."""
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type = _media_type(request)
         if media_type == JSON:
             return await run_in_threadpool(self._read_json, await request.body())
         if media_type != FORM:
@@ -153,6 +152,10 @@ def inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
     whole: dict[str, Any] = put(schema)
     return whole
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _field_name(key: str) -> str:

@@ -1,20 +1,19 @@
 """The routes of jobs, of the files that they leave, and of the webhook that tells of them."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.sse import KEEPALIVE_COMMENT
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from unmask.errors import NotFoundError, UnmaskError
 from unmask.server.http.door import sender_of
-from unmask.server.http.errors import ErrorBody, error_body
-from unmask.server.http.forms import inlined
+from unmask.server.http.errors import ERRORS, ErrorBody
+from unmask.server.http.forms import JsonReader, inlined
 from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
@@ -23,13 +22,19 @@ from unmask.server.http.job_answers import (
     file_urls,
     job_answer,
 )
+from unmask.server.http.sse import (
+    KEEPALIVE_SECONDS,
+    STREAM_HEADERS,
+    STREAM_TYPE,
+    error_frame,
+    frame,
+)
 from unmask.server.http.stored import StoredResponse
 from unmask.server.jobs.job import Job, Status
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.webhooks import LONGEST_URL
 
-KEEPALIVE_SECONDS = 15.0
 EVENT: Any = JobAnswer | ErrorBody
 EVENT_SCHEMA = {
     "type": "object",
@@ -69,11 +74,12 @@ class WebhookBody(BaseModel):
     url: str = Field(max_length=LONGEST_URL, description="https, at a public address")
 
 
+WEBHOOK = JsonReader(WebhookBody)
+
+
 def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     """The routes of jobs; ``kinds`` know how their results are told."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
     def told(request: Request, job: Job) -> JobAnswer:
         if job.status != "completed":
@@ -110,7 +116,7 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get(
         "/v1/jobs/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": EVENT_SCHEMA}}}},
+        responses={200: {"content": {STREAM_TYPE: {"schema": EVENT_SCHEMA}}}},
     )
     async def events(request: Request, job_id: str) -> Response:
         """The job now, and after each change until it has ended, as server-sent events."""
@@ -118,7 +124,7 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
 
         async def frames(job: Job) -> AsyncIterator[bytes]:
             try:
-                yield _frame("job", told(request, job))
+                yield frame("job", told(request, job))
                 while not job.has_ended:
                     try:
                         async with asyncio.timeout(KEEPALIVE_SECONDS):
@@ -126,13 +132,11 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
                     except TimeoutError:
                         yield KEEPALIVE_COMMENT
                         continue
-                    yield _frame("job", told(request, job))
+                    yield frame("job", told(request, job))
             except UnmaskError as error:
-                data = json.loads(bytes(error_body(error).body))
-                yield format_sse_event(event="error", data_str=json.dumps(data))
+                yield error_frame(error)
 
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(frames(job), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(frames(job), media_type=STREAM_TYPE, headers=STREAM_HEADERS)
 
     @router.get(
         "/v1/results/{job_id}/{name}",
@@ -148,12 +152,12 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
 
 def make_webhook_router(jobs: Jobs) -> APIRouter:
     """The routes of what is called when a job has ended."""
-    router = APIRouter(
-        tags=["jobs"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-    )
+    router = APIRouter(tags=["jobs"], responses=ERRORS)
 
-    @router.put("/v1/webhook")
-    async def put_webhook(request: Request, body: WebhookBody) -> WebhookAnswer:
+    @router.put("/v1/webhook", openapi_extra=WEBHOOK.schema)
+    async def put_webhook(
+        request: Request, body: Annotated[WebhookBody, Depends(WEBHOOK)]
+    ) -> WebhookAnswer:
         """Call a URL whenever a job of the sender has ended. The secret that signs the calls is
         told here only, and is new each time."""
         hooks = await jobs.hooks()
@@ -177,7 +181,3 @@ def make_webhook_router(jobs: Jobs) -> APIRouter:
             raise NotFoundError("there is no webhook", "webhook")
 
     return router
-
-
-def _frame(name: str, answer: JobAnswer) -> bytes:
-    return format_sse_event(event=name, data_str=answer.model_dump_json(exclude_none=True))

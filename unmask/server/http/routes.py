@@ -28,7 +28,7 @@ from unmask.server.http.answer_schemas import (
 from unmask.server.http.answers import draw, stream, with_images
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
-from unmask.server.http.errors import ErrorBody
+from unmask.server.http.errors import ERRORS, ErrorBody
 from unmask.server.http.forms import MAX_EDIT_IMAGES, JsonReader, UploadReader, inlined
 from unmask.server.http.keeping import KEPT, Keeper, Wish
 from unmask.server.http.orders import (
@@ -48,6 +48,7 @@ from unmask.server.http.schemas import (
     VariationBody,
     field_bounds,
 )
+from unmask.server.http.sse import STREAM_TYPE
 from unmask.server.http.waiting import unless_gone
 from unmask.server.http.watching import QueuedEvent, TraceEvent
 from unmask.server.jobs.jobs import Jobs
@@ -59,9 +60,7 @@ STREAM = {
     "description": "the images; or with stream: true server-sent events, the data of each of which "
     "is an object as told here",
     "content": {
-        "text/event-stream": {
-            "schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))
-        }
+        STREAM_TYPE: {"schema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization"))}
     },
 }
 EDITS = UploadReader(EditBody, ["image", "mask"])
@@ -76,7 +75,7 @@ BOUNDS = {
 
 def make_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
     """All routes, drawing with the engine; a request is given up after the timeout."""
-    router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
+    router = APIRouter(responses=ERRORS)
     created = int(time.time())
 
     def card(status: ModelStatus) -> ModelCard:

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 UNENDED: tuple[Status, ...] = ("queued", "in_progress")
 
 

@@ -140,12 +140,12 @@ class Jobs:
         return await self.find(owner, job_id)
 
     async def remove(self, owner: str, job_id: str) -> None:
-        """Forget a job and its files; one that has not ended is cancelled. NotFoundError."""
+        """Forget a job that has ended, and its files; another stays. NotFoundError."""
+        job = await self.find(owner, job_id)
         opened = await self._open()
-        job = await self.cancel(owner, job_id)
-        await run_in_threadpool(opened.store.remove, job.id)
-        await run_in_threadpool(opened.files.drop, job.id)
-        self._watches.tell(job.id)
+        if await run_in_threadpool(opened.store.remove, job.id):
+            await run_in_threadpool(opened.files.drop, job.id)
+            self._watches.tell(job.id)
 
     async def next_change(self, job: Job) -> Job:
         """The job, when its status or progress is another. UnavailableError when the server stops,

@@ -142,21 +142,23 @@ class JobStore:
     def claim(self, runner: str) -> Job | None:
         """A job for the runner, from now on in progress: the oldest of the owner who has the fewest
         in progress, and of several such the one whose last turn was longest ago."""
-        now, others = time.time(), jobs.alias()
-        running = select(func.count()).where(
-            others.c.owner == jobs.c.owner, others.c.status == "in_progress"
-        )
-        last_turn = select(func.coalesce(func.max(others.c.started), 0.0)).where(
-            others.c.owner == jobs.c.owner
+        now = time.time()
+        waits = and_(jobs.c.status == "queued", jobs.c.due <= now)
+        turns = (
+            select(
+                jobs.c.owner,
+                func.count().filter(jobs.c.status == "in_progress").label("running"),
+                func.coalesce(func.max(jobs.c.started), 0.0).label("last"),
+            )
+            .where(jobs.c.owner.in_(select(jobs.c.owner).where(waits)))
+            .group_by(jobs.c.owner)
+            .subquery()
         )
         oldest = (
             select(jobs.c.id)
-            .where(jobs.c.status == "queued", jobs.c.due <= now)
-            .order_by(
-                running.correlate(jobs).scalar_subquery(),
-                last_turn.correlate(jobs).scalar_subquery(),
-                jobs.c.number,
-            )
+            .join(turns, turns.c.owner == jobs.c.owner)
+            .where(waits)
+            .order_by(turns.c.running, turns.c.last, jobs.c.number)
             .limit(1)
             .with_for_update(
                 skip_locked=True, of=jobs

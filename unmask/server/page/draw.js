@@ -118,6 +118,7 @@ export class DrawView {
       else [this.entries[only]] = entries;
       const passes = images.reduce((sum, image) => sum + image.passes, 0);
       this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.`);
+      this.report.warn(results[0].values.warnings, this.composer);
       this.offer(only ?? 0);
     } catch (error) {
       this.timeline.finish();

@@ -3,6 +3,7 @@
 import { ApiError, bytes, draw } from "./api.js";
 import { make, put } from "./dom.js";
 import { Unmasking, cellOf } from "./trace.js";
+import { warningList } from "./warnings.js";
 
 /** @typedef {import("./api.js").Values} Values */
 /** @typedef {import("./fields.js").Fields} Fields */
@@ -14,6 +15,7 @@ import { Unmasking, cellOf } from "./trace.js";
  * @property {[number, number] | null} size of the result; null: what the model draws
  * @property {import("./trace.js").Picture | null} base the picture that is drawn over
  * @property {{x: number, y: number}} corner where it lies in the result
+ * @property {boolean} [judge] whether the model's judge is asked
  */
 /** @typedef {{blob: Blob, picture: ImageBitmap, unmasking: Unmasking, values: Values}} Result */
 /**
@@ -34,7 +36,7 @@ const PREVIEWS = 3; // the most that a stream has
  * @returns {Promise<{results: Result[], seconds: number}>}
  */
 export async function request(order, card, signal, ear) {
-  const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS };
+  const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
   const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
   /** @type {Unmasking[]} */
   let images = [];
@@ -95,6 +97,15 @@ export class Report {
     clearInterval(this.timer);
     this.element.className = "report";
     this.element.textContent = words;
+  }
+
+  /**
+   * Add what the server warns of to what was said.
+   * @param {any} warnings
+   * @param {import("./composer.js").Composer} composer
+   */
+  warn(warnings, composer) {
+    if (warnings?.length) put(this.element, warningList(warnings, composer));
   }
 
   /**

@@ -385,6 +385,7 @@ export class EditView {
       this.beforeEdit = picture;
       this._fresh();
       this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${body.seed}. It is the next picture now.`);
+      this.report.warn(results[0].values.warnings, this.composer);
       this.actions.replaceChildren(resultActions(this.studio, entry, "edit"));
     } catch (error) {
       this.timeline.finish();

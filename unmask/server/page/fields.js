@@ -7,7 +7,7 @@ import { fresh, make, put } from "./dom.js";
 /** @typedef {{name: string, types: string[], meaning: string, schema: Values, owners: string[], bound: Values}} Option */
 
 // The page itself decides these, or shows them in places of their own.
-const OWN = ["prompt", "model", "stream", "partial_images", "trace", "response_format", "output_format", "output_compression",
+const OWN = ["prompt", "model", "stream", "partial_images", "trace", "judge", "response_format", "output_format", "output_compression",
   "background", "image", "mask", "mask_mode", "user", "safety_identifier", "num_inference_steps"];
 const PLACED = ["negative_prompt", "scheduler", "steps", "guidance_scale", "n", "size", "seed"];
 

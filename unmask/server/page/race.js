@@ -15,7 +15,7 @@ import { blankOf } from "./trace.js";
 const PATH = "v1/images/generations";
 const SHARED = ["seed", "negative_prompt"];
 const SHOWN = ["scheduler", "steps", "guidance_scale"]; // of a lane; others can be added
-const NOT_RACED = ["prompt", "model", "n", "size", "quality", "priority", "subjects", ...SHARED];
+const NOT_RACED = ["prompt", "model", "n", "size", "quality", "priority", "subjects", "strict_prompt", ...SHARED];
 const FEWEST = 2, MOST = 6;
 
 /** One setting and what it draws. */
@@ -28,12 +28,13 @@ class Lane {
     this.race = race;
     this.stage = new Stage("Lane");
     this.figures = make("p", { class: "figures" });
+    this.verdict = make("p", { class: "verdict" });
     this.title = make("h2");
     this.more = make("select", { "aria-label": "Add an option to this lane", onchange: () => this.add(this.more.value) });
     this.remove = make("button", { type: "button", class: "quiet", onclick: () => race.remove(this) }, "✕");
     this.options = race.options;
     this.fields = new Fields(this.options, [...new Set([...SHOWN, ...Object.keys(values)])]);
-    this.element = make("li", { class: "lane" }, make("div", { class: "row spread" }, this.title, this.remove), this.stage.element, this.figures,
+    this.element = make("li", { class: "lane" }, make("div", { class: "row spread" }, this.title, this.remove), this.stage.element, this.figures, this.verdict,
       this.fields.element, this.more);
     this.fields.write(values);
     this._offer();
@@ -58,6 +59,13 @@ class Lane {
     this.remove.setAttribute("aria-label", `Remove lane ${number}`);
     this.fields.element.setAttribute("role", "group");
     this.fields.element.setAttribute("aria-label", `Settings of lane ${number}`);
+  }
+
+  /** @param {any} verdict of the model's judge, if it has one */
+  judge(verdict) {
+    const words = verdict && (verdict.right === undefined ? `no verdict, as ${verdict.reason}` : verdict.right ? "right" : `wrong: ${verdict.faults.join(", ")}`);
+    this.verdict.textContent = words ? `Judge: ${words}` : "";
+    this.verdict.dataset.right = String(verdict?.right);
   }
 
   /** @param {import("./trace.js").Unmasking} image @param {number} seconds */
@@ -129,25 +137,29 @@ export class RaceView {
     this.timeline.stop();
     for (const lane of this.lanes) {
       lane.figures.textContent = "";
+      lane.judge(null);
       lane.fields.clearFaults();
     }
-    let running = this.lanes[0];
+    let running = this.lanes[0], warnings = null;
     try {
       for (const [i, lane] of this.lanes.entries()) {
         running = lane;
         lane.element.setAttribute("aria-busy", "true");
         this.report.say(`Lane ${i + 1} of ${this.lanes.length} …`);
-        const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, size: null, base: null, corner: { x: 0, y: 0 } };
+        const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, size: null, base: null, corner: { x: 0, y: 0 }, judge: Boolean(this.composer.card.judge) };
         const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), work.signal, {
           queued: (ahead) => ahead && this.report.say(`Lane ${i + 1}: waiting, ${ahead} before it.`),
           begun: ([image]) => lane.stage.open(image),
           changed: (image) => lane.stage.at(image.last),
         });
         lane.tell(results[0].unmasking, seconds);
+        lane.judge(results[0].values.verdict);
+        warnings = results[0].values.warnings;
         lane.element.removeAttribute("aria-busy");
         await this.studio.remember(order, results[0]);
       }
       this.report.say(`All ${this.lanes.length} lanes are drawn, with seed ${body.seed}.`);
+      this.report.warn(warnings, this.composer);
       this.timeline.follow(this.lanes.map((lane) => lane.stage), true);
       if (isStill()) this.timeline.leap();
       else this.timeline.start();

@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 
-from unmask.server.http.errors import ErrorBody
+from unmask.server.http.errors import ERRORS
 from unmask.server.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
 def make_metrics_router(metrics: Metrics) -> APIRouter:
     """GET /metrics, for keys of scope ``metrics``, which the door asks for."""
-    router = APIRouter(responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}})
+    router = APIRouter(responses=ERRORS)
 
     @router.get("/metrics", tags=["probes"], response_class=PlainTextResponse)
     async def show() -> Any:
