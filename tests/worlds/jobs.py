@@ -65,10 +65,10 @@ def _serve(more: Mapping[str, Any], port: "multiprocessing.connection.Connection
     """In the process that will be killed."""
     import torch
 
-    from unmask.server.state import state
+    from unmask.server.state import presence
 
     torch.set_num_threads(1)
-    state.LEASE_SECONDS = LEASE_SECONDS
+    presence.LEASE_SECONDS = LEASE_SECONDS
     pipeline = FakePipeline()
     pipeline.fake.during = lambda prompts: time.sleep(STEP_SECONDS)
     options = {"jobs_at_once": 0, "running_jobs": 3, **more}

@@ -144,7 +144,7 @@ def _job(client: TestClient) -> dict[str, Any]:
 
     def ended() -> bool:
         found.update(client.get(f"/v1/jobs/{sent['id']}").json())
-        return found["status"] == "completed"
+        return bool(found["status"] == "completed")
 
     wait_until(ended)
     return found

@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -95,8 +96,10 @@ class RemoteFiles:
             for path, info in self._system.find(self._root, detail=True).items():
                 job_id, separator, _ = path.removeprefix(f"{self._root}/").partition("/")
                 made = info.get("LastModified") or info["created"]
+                if isinstance(made, datetime):  # of some stores it is seconds already
+                    made = made.timestamp()
                 if separator:
-                    newest[job_id] = max(newest.get(job_id, 0.0), made.timestamp())
+                    newest[job_id] = max(newest.get(job_id, 0.0), made)
         return (name for name, made in newest.items() if time.time() - made > YOUNG_SECONDS)
 
     def _path(self, *parts: str) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from unmask.errors import ConfigError, UnavailableError
+from unmask.server.state import presence
 from unmask.server.state.database import FILE_NAME, cause, open_folder, open_url
 from unmask.server.state.presence import (
-    LEASE_SECONDS,
     FilePresence,
     LeasePresence,
     Presence,
@@ -70,13 +70,13 @@ class State:
         with ExitStack() as undo:
             engine = open_url(database.get_secret_value()) if database else open_folder(folder)
             undo.callback(engine.dispose)
-            presence: Presence = (
-                LeasePresence(engine, LEASE_SECONDS)
+            sign: Presence = (
+                LeasePresence(engine, presence.LEASE_SECONDS)
                 if database
                 else FilePresence(folder / "runners")
             )
             undo.pop_all()
-        return OpenedState(engine, presence)
+        return OpenedState(engine, sign)
 
 
 def wait_for(variable: str, reach: Callable[[], object]) -> None:
