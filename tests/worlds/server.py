@@ -118,6 +118,7 @@ class FakeBackbone:
 
     mask_id = 8
     gives_attention = has_memory = True
+    hint_offsets = 0
 
     def __init__(self) -> None:
         self.during: Callable[[list[str]], None] = lambda prompts: None

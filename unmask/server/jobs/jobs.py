@@ -231,7 +231,7 @@ class Jobs:
         # It is tried again at each request: whatever a try opened must be closed if it fails.
         with ExitStack() as undo:
             state = self._state.open()
-            undo.callback(self._state.close)
+            undo.callback(self._state.let_go)
             store = JobStore(state.engine, settings.job_lifetime_seconds, bound // 2)
             files = open_files(settings)
             sweeper = Sweeper(store, files, state.presence, bound)

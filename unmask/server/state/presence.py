@@ -136,5 +136,7 @@ class LeasePresence:
         while not self._closing.wait(self._lease / RENEWALS):
             try:
                 self._renew()
+            except UnavailableError:
+                log.warning("the lease could not be renewed")
             except Exception:
                 log.exception("the lease could not be renewed")

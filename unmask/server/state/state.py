@@ -41,6 +41,7 @@ class State:
         self._settings = settings
         self._opening = threading.Lock()
         self._opened: OpenedState | None = None
+        self._ended = False
 
     @property
     def is_there(self) -> bool:
@@ -53,17 +54,24 @@ class State:
         """The state; its tables are made or taken forward if need be. Blocks. ConfigError,
         UnavailableError."""
         with self._opening:
+            if self._ended:
+                raise UnavailableError("the server has stopped")
             if self._opened is None:
                 self._opened = self._open()
             return self._opened
 
-    def close(self) -> None:
-        """Let go of it; others take up what is left."""
+    def let_go(self) -> None:
+        """Close what is open, until it is needed again; others take up what is left."""
         with self._opening:
             if self._opened is not None:
                 self._opened.presence.close()
                 self._opened.engine.dispose()
                 self._opened = None
+
+    def close(self) -> None:
+        """Let go of it for good: a thread that is late must not open it again."""
+        self._ended = True
+        self.let_go()
 
     def _open(self) -> OpenedState:
         folder, database = self._settings.state_folder, self._settings.database
