@@ -30,6 +30,9 @@ def test_a_job_of_others_is_not_there(store: JobStore) -> None:
     store.add(new_job("ann"), "job_1")
     with pytest.raises(NotFoundError):
         store.find("job_1", "bob")
+    with pytest.raises(NotFoundError):
+        store.find("job_1\0")
+    assert store.page("ann", kind="images\0").jobs == ()
     assert store.page("bob").jobs == ()
     with pytest.raises(NotFoundError):
         store.page("bob", after="job_1")

@@ -31,6 +31,7 @@ MOST_ATTEMPTS = 2
 ROW_BYTES = 4096  # what a row and a folder take beside what they hold
 FULL_SECONDS = 30  # after which there may be room again
 ROOM = "room for a job"
+NUL = "\0"  # no text of PostgreSQL holds it
 
 INTERRUPTED = Fault(
     500,
@@ -107,6 +108,8 @@ class JobStore:
 
     def find(self, job_id: str, owner: str | None = None) -> Job:
         """A job, whoever's it is if the owner is None. NotFoundError also for one of others."""
+        if NUL in job_id:
+            raise not_found(job_id)
         query = select(jobs).where(jobs.c.id == job_id)
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
@@ -127,6 +130,8 @@ class JobStore:
         """Jobs of an owner, the newest first or last, those that follow ``after`` in that order.
         NotFoundError for an ``after`` that is no job of the owner."""
         query = select(jobs).where(jobs.c.owner == owner)
+        if kind is not None and NUL in kind:
+            return Page((), False)
         if kind is not None:
             query = query.where(jobs.c.kind == kind)
         if status is not None:
