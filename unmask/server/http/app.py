@@ -16,7 +16,7 @@ from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.sources import StoredModels
-from unmask.server.http.docs import make_docs_router
+from unmask.server.http.docs import make_docs_router, with_keys
 from unmask.server.http.door import Door
 from unmask.server.http.edge import Edge, Uploads
 from unmask.server.http.errors import add_error_handlers, fault_of
@@ -135,7 +135,8 @@ def create_app(
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))
-    app.openapi = with_examples(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way
+    document = with_keys(with_examples(app.openapi), lambda: ring.needed)
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way
     add_error_handlers(app)
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(NoteRoute)

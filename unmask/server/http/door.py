@@ -26,6 +26,9 @@ WRONG = "invalid_api_key"
 # What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
 # the page, which holds no secret and must be there to ask for a key.
 FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
+# Where a key may also come as a password: A1111's clients know no other way, nor does a browser
+# that opens the document.
+BY_PASSWORD = re.compile(r"/sdapi/.*|/docs(/.*)?|/openapi\.json")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
 
@@ -72,7 +75,7 @@ class Door:
         except Refusal as refusal:
             if refusal.code == WRONG:
                 await self._hold(scope, address_name(_address(scope)), GUESS_SECONDS)
-            scheme = 'Basic realm="unmask"' if path.startswith("/sdapi/") else "Bearer"
+            scheme = 'Basic realm="unmask"' if BY_PASSWORD.fullmatch(path) else "Bearer"
             headers = {"www-authenticate": scheme} if refusal.status == 401 else None
             answer = error_response(refusal.status, str(refusal), refusal.code, headers=headers)
             await answer(scope, receive, send)
@@ -156,12 +159,11 @@ def meter_of(request: Request) -> Meter:
 
 
 def _given_key(authorization: str, path: str) -> str:
-    """The key in a header; empty if there is none. Clients of /sdapi know names and passwords only,
-    and there the password is the key."""
+    """The key in a header; empty if there is none."""
     scheme, _, value = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    if scheme.lower() == "basic" and path.startswith("/sdapi/"):
+    if scheme.lower() == "basic" and BY_PASSWORD.fullmatch(path):
         try:
             decoded = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
