@@ -27,6 +27,7 @@ from unmask.server.jobs.jobs import Jobs
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.webhooks import LONGEST_URL
 
+BYTES = {"schema": {"type": "string"}}
 RESULT_HEADERS = {
     "cache-control": "private, max-age=300",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -107,7 +108,7 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get(
         "/v1/results/{job_id}/{name}",
         response_class=FileResponse,
-        responses={200: {"content": {"image/*": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"image/*": BYTES, "video/*": BYTES}}},
     )
     async def result(job_id: str, name: str, token: str = "") -> Response:
         """A file of a result. The URL that a job tells is enough: no key is needed."""
