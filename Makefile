@@ -47,7 +47,7 @@ clients: $(READY) ## run LiteLLM, unchanged, against the server
 	LITELLM_PYTHON=$(VENV)/litellm/bin/python \
 		$(BIN)/python -m pytest tests/server/http/test_other_clients.py
 
-kills: $(READY) ## kill a server fifty times while it draws jobs
+kills: $(READY) ## kill a server, and one of two replicas, fifty times while they draw jobs
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
 bench: $(READY) ## run the benchmarks
@@ -55,10 +55,12 @@ bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.serving
 
-browser: ## get what tests want of elsewhere: Chromium (Debian); axe-core, typescript and openai (npm)
+browser: ## get what tests want of elsewhere: Chromium and Firefox (Debian); axe-core, typescript and openai (npm)
 	command -v chromium >/dev/null || { apt-get update -q && \
 		apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; } || \
 		echo "no chromium: the tests of the page will skip"
+	command -v firefox-esr >/dev/null || apt-get install -qy --no-install-recommends firefox-esr || \
+		echo "no firefox: the tests of the page in it will skip"
 	test -d $(NPM)/openai || npm install --silent --no-audit --no-fund --ignore-scripts \
 		--prefix build/npm axe-core@4.14.1 typescript@7.0.2 openai@7.57.0 || \
 		echo "no npm: axe-core's rules, the types of the page and node's openai will skip"

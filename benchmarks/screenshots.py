@@ -1,6 +1,6 @@
 """The pictures of the page in docs/images: ``python -m benchmarks.screenshots [--out FOLDER]``.
 
-Serves the bundled model on a free port of this machine, and uses the page as a person does, in
+Serves the bundled models on a free port of this machine, and uses the page as a person does, in
 Debian's Chromium: on a screen of 1280 px, on one of 390 px, and in the dark. Also tells how large
 the page is, and when it was first painted.
 """
@@ -43,12 +43,26 @@ def _open(page: Page, address: str, view: str, settings: dict[str, object]) -> L
 
 def _press(view: Locator, verb: str, says: str) -> None:
     view.get_by_role("button", name=verb, exact=True).click()
-    view.get_by_text(says).wait_for()
+    view.locator(".report").filter(has_text=says).wait_for()
 
 
 def _back(view: Locator, steps: int) -> None:
     for _ in range(steps):
         view.get_by_role("button", name="One step back").click()
+
+
+def _stroke(page: Page, view: Locator, columns: tuple[float, ...]) -> None:
+    """Paint to and fro between columns, told as parts of the width."""
+    paper = view.locator(".paper")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    assert box is not None
+    for i, x in enumerate(columns):
+        place = (box["x"] + x * box["width"], box["y"] + (0.36 + 0.13 * i) * box["height"])
+        page.mouse.move(*place, steps=6)
+        if not i:
+            page.mouse.down()
+    page.mouse.up()
 
 
 def draw(page: Page, address: str) -> None:
@@ -82,16 +96,7 @@ def edit(page: Page, address: str) -> None:
     view.get_by_role("button", name="Edit it").click()
     view = page.locator("#view-edit")
     view.get_by_role("textbox", name="Prompt", exact=True).fill("a red apple and a yellow ball")
-    paper = view.locator(".paper")
-    paper.scroll_into_view_if_needed()
-    box = paper.bounding_box()
-    assert box is not None
-    for i, x in enumerate((0.62, 0.9, 0.66, 0.88)):
-        place = (box["x"] + x * box["width"], box["y"] + (0.36 + 0.13 * i) * box["height"])
-        page.mouse.move(*place, steps=6)
-        if not i:
-            page.mouse.down()
-    page.mouse.up()
+    _stroke(page, view, (0.62, 0.9, 0.66, 0.88))
 
 
 def extend(page: Page, address: str) -> None:
@@ -106,12 +111,34 @@ def extend(page: Page, address: str) -> None:
             view.get_by_role("button", name=f"Extend the {side}").press(key)
 
 
+def clips(page: Page, address: str) -> None:
+    """A clip, half of the way."""
+    settings = {"prompt": "a red car moves to the right", "seconds": 2}
+    view = _open(page, address, "clips", settings)
+    _press(view, "Draw", "17 frames")
+    view.get_by_role("button", name="Slot 3").click()
+    way = view.get_by_role("slider", name="Step of unmasking")
+    way.evaluate("s => { s.value = s.max * 0.5; s.dispatchEvent(new Event('input')); }")
+
+
+def paint(page: Page, address: str) -> None:
+    """A mask over some frames of a clip."""
+    view = _open(page, address, "clips", {"prompt": "a yellow duck grows", "seconds": 2})
+    _press(view, "Draw", "17 frames")
+    view.get_by_role("radio", name="Paint over").check()
+    view.get_by_role("slider", name="The first frame that is painted over").fill("4")
+    view.get_by_role("button", name="Slot 3").click()
+    _stroke(page, view, (0.2, 0.5, 0.25, 0.55))
+
+
 VIEWS: dict[str, Callable[[Page, str], None]] = {
     "draw": draw,
     "sure": sure,
     "race": race,
     "edit": edit,
     "extend": extend,
+    "clips": clips,
+    "paint": paint,
 }
 
 
@@ -152,7 +179,7 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("there is no chromium on the path; on Debian: apt install chromium")
     with tempfile.TemporaryDirectory() as state:
-        server = Server(Settings(model="storybook-64", port=0, state_dir=Path(state)))
+        server = Server(Settings(port=0, state_dir=Path(state)))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

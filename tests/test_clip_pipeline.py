@@ -29,7 +29,7 @@ from unmask.editing.clip_edits import (
     revise_clip,
 )
 from unmask.encoding import parameters
-from unmask.errors import ModerationError, RequestError
+from unmask.errors import ModerationError, RequestError, UnknownWordsError
 from unmask.models.subjects import find_subjects
 from unmask.pipeline import MAX_FRAMES, DrawRequest, Generated, Pipeline, Scene, whole_slots
 from unmask.pipeline.prompts import subject_positions
@@ -158,6 +158,14 @@ def test_each_scene_has_its_prompt(pipeline: Pipeline) -> None:
     assert len(clip) == 13
     assert np.array_equal(clip.frames[:5], other.frames[:5])
     assert not np.array_equal(clip.frames[5:], other.frames[5:])
+
+
+def test_the_prompts_of_all_scenes_are_looked_through(pipeline: Pipeline) -> None:
+    scenes = [Scene(PROMPT, 4), Scene("a sqare", 4)]
+    [warning] = pipeline.request(PROMPT, frames=5, scenes=scenes).warnings
+    assert (warning.param, warning.words[0].word) == ("scenes", "sqare")
+    with pytest.raises(UnknownWordsError, match="sqare"):
+        pipeline.generate(PROMPT, frames=5, scenes=scenes, strict_prompt=True)
 
 
 def test_a_clip_reads_all_its_prompts_in_as_many_chunks_as_the_longest(

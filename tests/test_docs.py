@@ -20,6 +20,12 @@ from unmask.commands import commands
 from unmask.sampling.options import flat_options
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.server.http.schemas import EditBody, GenerationBody, OutpaintBody, VariationBody
+from unmask.server.http.video_schemas import (
+    EditVideoBody,
+    ExtendVideoBody,
+    NewVideoBody,
+    RemixBody,
+)
 from unmask.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -223,6 +229,15 @@ def test_the_table_of_options_is_the_one_that_the_command_prints() -> None:
 def test_every_field_of_the_api_stands_in_its_page() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`([a-z_]+)`", page))
-    bodies = (GenerationBody, EditBody, OutpaintBody, VariationBody)
+    bodies = (
+        GenerationBody,
+        EditBody,
+        OutpaintBody,
+        VariationBody,
+        NewVideoBody,
+        EditVideoBody,
+        ExtendVideoBody,
+        RemixBody,
+    )
     fields = {name for body in bodies for name in body.model_fields} - flat_options().keys()
     assert fields - told == set()

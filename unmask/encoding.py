@@ -1,5 +1,6 @@
 """Images to bytes, with the parameters they were drawn from written into a PNG."""
 
+import base64
 import io
 import json
 from dataclasses import asdict
@@ -50,3 +51,8 @@ def encode(image: Image.Image, image_format: ImageFormat, quality: int, text: st
 def scaled(image: Image.Image, size: Size) -> Image.Image:
     """The image at another size: it keeps its proportions, and what then overhangs is cut off."""
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def base_64(data: bytes) -> str:
+    """Bytes as JSON holds them."""
+    return base64.b64encode(data).decode()

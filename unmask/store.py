@@ -1,6 +1,7 @@
 """From a model's name to a folder: bundled, local, or on a hub."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +31,15 @@ def default_model(clips: bool = False) -> str:
             return name
     what = "clips" if clips else "pictures"
     raise NotFoundError(f"model: none in {BUNDLED} draws {what}; name a folder", "model")
+
+
+def served_models(model: str | None, more: Sequence[str]) -> tuple[str, ...]:
+    """The models that a server has, the default one first: if that is not named, the first in the
+    box that draws pictures, and the first that draws clips beside it."""
+    names = [default_model() if model is None else model, *more]
+    if model is None:
+        names += [name for name in available_models() if draws_clips(name)][:1]
+    return tuple(dict.fromkeys(names))
 
 
 def local_model(model: str | Path) -> tuple[Path, str]:

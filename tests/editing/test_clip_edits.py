@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from unmask.editing.clip_edits import (
     pin,
     restyle_clip,
     revise_clip,
+    select,
     still_clip,
 )
 from unmask.errors import RequestError
@@ -290,6 +292,34 @@ def test_a_mask_is_one_for_all_frames_or_one_a_frame(form: str) -> None:
     masks = {"picture": picture, "pictures": [picture] * FRAMES, "array": inside}[form]
     for edit in (inpaint_clip(clip, masks), revise_clip(clip, 0.5, masks)):  # type: ignore[arg-type]
         assert np.array_equal(edit.masks, inside)
+
+
+def test_a_mask_or_a_box_selects() -> None:
+    clip, picture = _clip(3), Image.new("L", (WIDTH, HEIGHT))
+    picture.paste(255, CENTRE)
+    assert select(clip, None) is None
+    boxes = select(clip, None, box=CENTRE)
+    assert boxes is not None
+    masks = Clip.of_pictures([picture.convert("RGB")] * 3, clip.rate)
+    for mask in (picture, masks):
+        selected = select(clip, mask)
+        assert selected is not None
+        assert np.array_equal(selected, boxes)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"last_box": CENTRE}, "last_box"),
+        ({"mask": Image.new("L", (WIDTH, HEIGHT)), "box": CENTRE}, "box"),
+        ({"mode": "white", "box": CENTRE}, "mask_mode"),
+        ({"mask": Image.new("L", (WIDTH, HEIGHT + 1))}, "mask"),
+    ],
+)
+def test_what_cannot_select_is_refused_by_name(options: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        select(_clip(3), **{"mask": None, **options})
+    assert refusal.value.param == param
 
 
 def test_restyling_and_revising_may_change_everything() -> None:

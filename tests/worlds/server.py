@@ -118,6 +118,7 @@ class FakeBackbone:
 
     mask_id = 8
     gives_attention = has_memory = True
+    hint_offsets = 0
 
     def __init__(self) -> None:
         self.during: Callable[[list[str]], None] = lambda prompts: None
@@ -333,8 +334,15 @@ def serving(
     load: Callable[[], Pipeline], address: str = "testclient", **options: Any
 ) -> Iterator[TestClient]:
     """A client of an app that sends from an address, without waiting for the model."""
-    settings = Settings(model=MODEL, **options)
-    engine = Engine(EngineOptions.of(settings), FakeSource(lambda key, device: load()))
+    with serving_models(lambda key, device: load(), address, **options) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def serving_models(load: Load, address: str = "testclient", **options: Any) -> Iterator[TestClient]:
+    """The same, of an app whose models are loaded by their keys."""
+    settings = Settings(**{"model": MODEL, **options})
+    engine = Engine(EngineOptions.of(settings), FakeSource(load))
     with TestClient(create_app(settings, engine), client=(address, 1)) as client:
         yield client
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -71,6 +72,11 @@ class Studio:
     def picture(self) -> Image.Image:
         """The picture, as it was saved."""
         return Image.open(io.BytesIO(self.saved())).convert("RGB")
+
+    def pixels(self, selector: str) -> np.ndarray:
+        """What a canvas of the view shows, as RGBA."""
+        script = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        return np.array(self.view.locator(selector).first.evaluate(script), np.uint8)
 
     def code(self, kind: str) -> str:
         """What a button shows to be copied."""

@@ -51,6 +51,15 @@ class Clip:
         frames = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
         return cls(frames, rate, comment)
 
+    @classmethod
+    def of_spritesheet(cls, sheet: Image.Image, frames: int, rate: float) -> Self:
+        """The clip of so many frames whose ``spritesheet`` this is."""
+        columns, rows = _cells(frames)
+        width, height = sheet.width // columns, sheet.height // rows
+        grid = np.asarray(sheet.convert("RGB")).reshape(rows, height, columns, width, 3)
+        cells = grid.swapaxes(1, 2).reshape(rows * columns, height, width, 3)
+        return cls(np.ascontiguousarray(cells[:frames]), rate)
+
     def __len__(self) -> int:
         return len(self.frames)
 
@@ -81,8 +90,7 @@ class Clip:
 
     def spritesheet(self) -> Image.Image:
         """All frames, row by row, as near to a square as can be; cells left over are black."""
-        columns = int(np.ceil(np.sqrt(len(self))))
-        rows = -(-len(self) // columns)
+        columns, rows = _cells(len(self))
         (width, height), cells = self.size, rows * columns
         sheet = np.zeros((cells, height, width, 3), np.uint8)
         sheet[: len(self)] = self.frames
@@ -126,6 +134,12 @@ class Clip:
             file.unlink()
         for number, picture in enumerate(self.pictures()):
             picture.save(folder / FRAME_FILE.format(number))
+
+
+def _cells(frames: int) -> tuple[int, int]:
+    """Columns and rows of a sheet of so many frames."""
+    columns = int(np.ceil(np.sqrt(frames)))
+    return columns, -(-frames // columns)
 
 
 def _format_of(path: Path) -> ClipFormat:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from unmask.clips.child import LENGTH_BYTES, LONGEST_REPORT, Order, Report
 from unmask.clips.clip import Clip
 from unmask.clips.kinds import FILMS, kind_of
 from unmask.clips.limits import ClipLimits
 from unmask.clips.shown import DAMAGED
+from unmask.containers import pixels_of
 from unmask.errors import MissingExtraError, RequestError
-from unmask.images import check_length, read_file
+from unmask.images import ImageLimits, check_length, read_file, read_image
 
 CHILD = "unmask.clips.child"
 GRACE_SECONDS = 5  # beyond its own timeout, after which a child is ended from here
@@ -64,6 +66,17 @@ def read_clip(
             seconds = limits.timeout_seconds
             raise RequestError(f"{param}: decoding it takes longer than {seconds} s", param)
         return _clip(output, param, limits)
+
+
+def read_picture_or_clip(
+    data: bytes, param: str, pictures: ImageLimits, clips: ClipLimits, rate: float
+) -> Image.Image | Clip:
+    """The still picture that a file holds, or the clip, at a rate: its content tells which. Each
+    has its limits; errors are those of :func:`read_clip`."""
+    pixels = pixels_of(data)
+    if kind_of(data) in (*FILMS, "gif") or (pixels is not None and pixels.frames > 1):
+        return read_clip(data, param, clips, rate)
+    return read_image(data, param, pictures)
 
 
 def read_clip_file(

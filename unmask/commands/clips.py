@@ -20,22 +20,6 @@ Seconds = Annotated[
 Frames = Annotated[int | None, typer.Option(help="How many frames it has, instead of --seconds.")]
 
 
-def _length(
-    info: "ModelInfo", seconds: float | None, frames: int | None, begun: bool = False
-) -> int:
-    """The frames that are asked for: if that is left open, as many as the model draws at once. The
-    one before all whole slots is left out if the clip has ``begun``."""
-    from unmask.pipeline import whole_slots
-
-    if seconds is not None and frames is not None:
-        raise RequestError("seconds and frames tell the same: give one of them", "frames")
-    if frames is not None:
-        return frames
-    assert info.frames is not None, "it is a model of clips"
-    further = info.frames - 1 if seconds is None else whole_slots(seconds, info.clip_slot)
-    return further if begun else 1 + further
-
-
 @commands.command()
 @draws
 def video(
@@ -66,7 +50,7 @@ def video(
     given = _pinned(at or [])
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames)
+        length = info.length(seconds, frames)
         if given:
             pictures = {frame: clip_for(info, source, "at") for frame, source in given.items()}
             return {"edit": pin(pictures, length)}
@@ -118,7 +102,7 @@ def animate(
     first = read_picture(picture)
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        length = _length(info, seconds, frames)
+        length = info.length(seconds, frames)
         if length < 2:
             raise RequestError(
                 f"frames is {length}; the least is 2, the first of which is the picture", "frames"
@@ -147,7 +131,7 @@ def interpolate(
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
         ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
-        return {"edit": editing.interpolate(*ends, _length(info, seconds, frames))}
+        return {"edit": editing.interpolate(*ends, info.length(seconds, frames))}
 
     drawing.draw_clips([prompt], wanted)
 
@@ -170,7 +154,7 @@ def extend(
     source = read_source(clip, "clip")
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
-        more = _length(info, seconds, frames, begun=True)
+        more = info.length(seconds, frames, begun=True)
         return {"edit": editing.extend(clip_for(info, source, "clip"), more)}
 
     drawing.draw_clips([prompt], wanted)

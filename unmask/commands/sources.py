@@ -22,21 +22,18 @@ Source = Image.Image | Clip
 def read_source(path: Path, param: str = "image") -> Source:
     """The still picture that a file, or standard input, holds; or the clip, at the rate at which
     clips are drawn. RequestError, naming ``param``, if it cannot be read or is neither."""
-    from unmask.clips.kinds import FILMS, kind_of
-    from unmask.clips.reading import read_clip
-    from unmask.containers import pixels_of
+    from unmask.clips.limits import ClipLimits
+    from unmask.clips.reading import read_picture_or_clip
     from unmask.editing import MAX_PIXELS
-    from unmask.images import ImageLimits, read_file, read_image
+    from unmask.images import ImageLimits, read_file
     from unmask.pipeline import RATE
 
     if path == STANDARD:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:
         data = read_file(path, param, MAX_FILE_BYTES)
-    pixels = pixels_of(data)
-    if kind_of(data) in (*FILMS, "gif") or (pixels is not None and pixels.frames > 1):
-        return read_clip(data, param, rate=RATE)
-    return read_image(data, param, ImageLimits(MAX_FILE_BYTES, MAX_PIXELS))
+    limits = ImageLimits(MAX_FILE_BYTES, MAX_PIXELS)
+    return read_picture_or_clip(data, param, limits, ClipLimits(), RATE)
 
 
 def read_sources(
@@ -110,35 +107,15 @@ class Region:
 
     def _masks(self, clip: Clip) -> "FrameMasks | None":
         """Those of a clip, in its own pixels."""
-        from unmask.editing import boxes_through, read_masks
+        from unmask.editing import select
 
         if self.feather:
             raise RequestError(
                 f"feather is {self.feather}: clips are edited without; leave it 0", "feather"
             )
-        if self.box is None and self.last_box is not None:
-            raise RequestError("last_box: it says where --box moves to; give that too", "last_box")
-        if self.box is not None and self.mask is not None:
-            raise RequestError("box: there is a mask too; give one of them", "box")
-        if self.mask_mode != "auto" and not isinstance(self.mask, Image.Image):
-            raise RequestError(
-                f"mask_mode is {self.mask_mode}: it tells how to read a mask that is a still "
-                "picture, and there is none; leave it auto",
-                "mask_mode",
-            )
-        if self.box is not None:
-            last = None if self.last_box is None else _box(self.last_box, "last_box")
-            return boxes_through(_box(self.box, "box"), last, clip)
-        if self.mask is None:
-            return None
-        if self.mask.size != clip.size:
-            raise RequestError(
-                f"mask: it has {self.mask.size[0]}x{self.mask.size[1]} pixels, but the clip "
-                f"{clip.size[0]}x{clip.size[1]}; make them alike",
-                "mask",
-            )
-        frames = self.mask.pictures() if isinstance(self.mask, Clip) else self.mask
-        return read_masks(frames, clip, self.mask_mode)
+        box = None if self.box is None else _box(self.box, "box")
+        last = None if self.last_box is None else _box(self.last_box, "last_box")
+        return select(clip, self.mask, self.mask_mode, box, last)
 
 
 def read_region(

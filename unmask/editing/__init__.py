@@ -18,6 +18,7 @@ from unmask.editing.clip_edits import (
     read_masks,
     restyle_clip,
     revise_clip,
+    select,
     still_clip,
 )
 from unmask.editing.drawing import EditedImage, PreparedEdit, Window, prepare
@@ -73,6 +74,7 @@ __all__ = [
     "restyle_clip",
     "revise",
     "revise_clip",
+    "select",
     "still_clip",
     "variation",
     "window_count",

@@ -238,6 +238,38 @@ def read_masks(masks: Masks | None, clip: Clip, mode: MaskMode = "auto") -> Fram
     return np.repeat(selected, len(clip), 0) if len(pictures) == 1 else selected
 
 
+def select(
+    clip: Clip,
+    mask: Image.Image | Clip | None,
+    mode: MaskMode = "auto",
+    box: Box | None = None,
+    last_box: Box | None = None,
+) -> FrameMasks | None:
+    """Masks (frames, height, width) of what a mask or a box selects of a clip; None if there is
+    neither."""
+    if box is None and last_box is not None:
+        raise RequestError("last_box: it says where the box moves to; give that too", "last_box")
+    if box is not None and mask is not None:
+        raise RequestError("box: there is a mask too; give one of them", "box")
+    if mode != "auto" and not isinstance(mask, Image.Image):
+        raise RequestError(
+            f"mask_mode is {mode}: it tells how to read a mask that is a still picture, and there "
+            "is none; leave it auto",
+            "mask_mode",
+        )
+    if box is not None:
+        return boxes_through(box, last_box, clip)
+    if mask is None:
+        return None
+    if mask.size != clip.size:
+        raise RequestError(
+            f"mask: it has {mask.size[0]}x{mask.size[1]} pixels, but the clip "
+            f"{clip.size[0]}x{clip.size[1]}; make them alike",
+            "mask",
+        )
+    return read_masks(mask.pictures() if isinstance(mask, Clip) else mask, clip, mode)
+
+
 def _shape(array: NDArray[np.generic]) -> str:
     frames, height, width = array.shape[:3]
     return f"{frames} frames of {width}x{height}"

@@ -11,7 +11,7 @@ from unmask.editing.clip_edits import ClipEdit, check_frames, check_pinned
 from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.clips import Scene, check_scenes
+from unmask.pipeline.clips import Scene, check_scenes, whole_slots
 from unmask.pipeline.warnings import RequestWarning, unknown_words
 from unmask.sampling.methods import check_range
 from unmask.sampling.noise import SEED_BOUND
@@ -67,6 +67,18 @@ class ModelInfo:
                 "frames",
             )
         return self.slot
+
+    def length(self, seconds: float | None, frames: int | None, begun: bool = False) -> int:
+        """The frames that are asked for in either way: if in none, as many as the model draws at
+        once. The one before all whole slots is left out if the clip has ``begun``. RequestError."""
+        if seconds is not None and frames is not None:
+            raise RequestError("seconds and frames tell the same: give one of them", "frames")
+        slot = self.clip_slot
+        if frames is not None:
+            return frames
+        assert self.frames is not None, "it is a model of clips"
+        further = self.frames - 1 if seconds is None else whole_slots(seconds, slot)
+        return further if begun else 1 + further
 
     max_long_prompt_text_tokens: int | None = None  # with long_prompt; None: it reads none
     words: tuple[str, ...] | None = None  # that it was taught, sorted; None: that cannot be told

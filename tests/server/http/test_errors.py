@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 
 from tests.worlds.server import CheckFault, FakePipeline, Gate, Serve, Until
 from unmask.errors import RequestError
-from unmask.server.http.schemas import GenerationBody, read_body
+from unmask.server.http.bodies import read_body
+from unmask.server.http.schemas import GenerationBody
 
 URL = "/v1/images/generations"
 JSON = {"content-type": "application/json"}

@@ -23,6 +23,18 @@ def test_it_is_the_edit_that_a_form_asks_for(client: TestClient, pipeline: FakeP
     assert answer.json()["edit"] == form.json()["edit"]
 
 
+def test_it_can_be_kept_as_a_job(client: TestClient, until: Until) -> None:
+    body = {"prompt": "a red cat", "images": [url(PNG)], "mask": url(MASK)}
+    job = client.post(EDITS, json=body, headers={"prefer": "respond-async"}).json()
+
+    def has_ended() -> bool:
+        job.update(client.get(f"/v1/jobs/{job['id']}").json())
+        return job["status"] not in ("queued", "in_progress")
+
+    until(has_ended)
+    assert job["status"] == "completed", job
+
+
 @pytest.mark.parametrize(("route", "more"), [(OUTPAINT, {"left": 8}), (VARIATIONS, {"n": 2})])
 def test_the_other_routes_take_it_too(client: TestClient, route: str, more: dict[str, int]) -> None:
     body = {"prompt": "cat", "images": [url(PNG, "")], **more}

@@ -65,7 +65,8 @@ def test_with_keys_all_but_the_probes_need_one(
 ) -> None:
     refused = locked.get(path, headers=headers)
     assert fault(refused, 401)["code"] == "missing_api_key"
-    assert refused.headers["www-authenticate"] == "Bearer"
+    scheme = 'Basic realm="unmask"' if path in ("/docs", "/openapi.json") else "Bearer"
+    assert refused.headers["www-authenticate"] == scheme
     assert locked.get("/livez", headers=headers).status_code == 200
 
 
@@ -112,6 +113,32 @@ def test_a_password_is_a_key_where_a1111s_clients_ask_only(
     assert locked.get("/v1/models", headers=basic(ann)).status_code == 401
     broken = {"authorization": "Basic %%%"}
     assert locked.get("/sdapi/v1/options", headers=broken).status_code == 401
+
+
+def test_a_browser_reads_the_document_with_a_key_as_its_password(
+    locked: TestClient, fault: CheckFault, ann: str
+) -> None:
+    for path in ("/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"):
+        assert locked.get(path, headers=basic(ann)).status_code == 200
+        assert locked.get(path, headers=bearer(ann)).status_code == 200
+        fault(locked.get(path, headers=basic("unmask-wrong")), 401)
+    document = locked.get("/openapi.json", headers=basic(ann)).json()
+    schemes = document["components"]["securitySchemes"]
+    assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {
+        "key": "bearer",
+        "password": "basic",
+    }
+    assert document["security"] == [{"key": []}]
+    paths = document["paths"]
+    assert paths["/livez"]["get"]["security"] == []
+    assert paths["/sdapi/v1/txt2img"]["post"]["security"] == [{"key": []}, {"password": []}]
+    assert "security" not in paths[URL]["post"]
+
+
+def test_the_document_of_a_server_without_keys_asks_for_none(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert "security" not in document
+    assert "securitySchemes" not in document["components"]
 
 
 def test_a_key_of_another_scope_is_refused(

@@ -68,6 +68,14 @@ def test_the_api_is_documented(client: TestClient) -> None:
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",
         "/v1/results/{job_id}/{name}",
+        "/v1/videos",
+        "/v1/videos/edits",
+        "/v1/videos/extensions",
+        "/v1/videos/sync",
+        "/v1/videos/{video_id}",
+        "/v1/videos/{video_id}/content",
+        "/v1/videos/{video_id}/events",
+        "/v1/videos/{video_id}/remix",
         "/v1/webhook",
     }
     form = paths["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]

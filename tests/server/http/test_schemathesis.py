@@ -14,7 +14,7 @@ from unmask.server.engine.engine import EngineState
 
 CASES = int(os.environ.get("FUZZ_CASES", "200"))
 SHORT = 1000  # fewer cases go without those that are counted up from the bounds
-ROUTES = 24
+ROUTES = 34
 # A request may be refused though each of its fields is well (two that exclude each other, say), and
 # what breaks the document as a list, such as an empty one, may be a good form, where it is nothing.
 NOT_HELD = "positive_data_acceptance,negative_data_rejection"

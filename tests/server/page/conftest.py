@@ -1,4 +1,4 @@
-"""A real server with the bundled model, and Debian's Chromium in front of it."""
+"""A real server with the bundled models, and Debian's Chromium in front of it."""
 
 import contextlib
 import shutil
@@ -22,6 +22,7 @@ from unmask.server.http.server import Server
 from unmask.settings import Settings
 
 CHROMIUM = shutil.which("chromium")
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 
 WAIT_MS = 20_000  # for what a slow machine may take a while to do
@@ -36,9 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextlib.contextmanager
-def _serve(folder: Path, **options: object) -> Iterator[str]:
-    """The address of a server of the bundled model."""
-    given = {"model": "storybook-64", "port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
+def running(folder: Path, **options: object) -> Iterator[str]:
+    """The address of a server of the bundled models."""
+    given = {"port": 0, "threads": 1, "shutdown_timeout_seconds": 1}
     settings = Settings.model_validate({**given, "state_dir": folder, **options})
     with log_as_it_was():
         server = Server(settings)
@@ -66,7 +67,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server that most tests share."""
-    with _serve(tmp_path_factory.mktemp("state")) as address:
+    with running(tmp_path_factory.mktemp("state")) as address:
         yield address
 
 
@@ -75,7 +76,7 @@ def serve(tmp_path: Path) -> Serve:
     """Makes a server of one's own, from settings."""
 
     def make(**options: object) -> contextlib.AbstractContextManager[str]:
-        return _serve(tmp_path, **options)
+        return running(tmp_path, **options)
 
     return make
 

@@ -33,6 +33,20 @@ def plain_png(colour: tuple[int, int, int] = (90, 160, 220)) -> bytes:
     return file.getvalue()
 
 
+def serious(studio: Studio) -> list[object]:
+    """What axe-core finds on the page, but for trifles."""
+    if not AXE.exists():
+        pytest.skip(f"needs axe-core of npm in {AXE.parent}")
+    # In a world of its own, which the page's policy does not bind.
+    studio.page.evaluate(f"() => {{ {AXE.read_text(encoding='utf-8')}; window.axe = axe; }}")
+    result = studio.page.evaluate("() => axe.run()")
+    return [
+        (fault["id"], [node["target"] for node in fault["nodes"]])
+        for fault in result["violations"]
+        if fault["impact"] in ("serious", "critical", "moderate")
+    ]
+
+
 def test_who_comes_first_sees_a_picture_being_unmasked(address: str, open_studio: Open) -> None:
     studio = open_studio(address, moving=True)
     expect(studio.report).to_contain_text("Drawn in")
@@ -226,6 +240,8 @@ def test_the_history_survives_a_reload_until_it_is_cleared(address: str, open_st
     studio.open("draw")
     thumbnails = studio.page.locator("#strip img")
     expect(thumbnails).to_have_count(1)
+    shown = thumbnails.first.evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert shown == SIDE
     thumbnails.first.click()
     expect(studio.steps).to_contain_text(f"Step {STEPS} of {STEPS}")
     studio.page.on("dialog", lambda dialog: dialog.accept())
@@ -353,13 +369,18 @@ def test_all_of_it_goes_by_keys(address: str, open_studio: Open) -> None:
     expect(studio.steps).to_contain_text("0 of 1 cells")
     page.get_by_role("tab", name="Draw").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("tab", name="Edit")).to_be_focused()
+    expect(page.get_by_role("tab", name="Clips")).to_be_focused()
     studio.open("edit")
     studio.drop(plain_png(), "a.png")
     paper = studio.view.locator(".paper")
     expect(paper).to_be_visible()  # once the file is read; before, it cannot have the focus
     paper.focus()
     page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Control+z")  # a line by keys is undone like any other
+    studio.view.get_by_role("button", name="Draw the edit").press("Enter")
+    expect(studio.report).to_contain_text("Nothing is painted")
+    paper.focus()
     page.keyboard.press("Space")
     studio.draw("Draw the edit")
 
@@ -378,25 +399,16 @@ def test_a_narrow_screen_shows_all_of_it(address: str, open_studio: Open, view: 
     assert 100 < box["width"] <= 390
 
 
-@pytest.mark.skipif(not AXE.exists(), reason=f"needs axe-core of npm in {AXE.parent}")
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_nothing_serious(address: str, open_studio: Open, dark: bool) -> None:
     studio = open_studio(address, {}, dark=dark)
     studio.draw()
     studio.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    script = AXE.read_text(encoding="utf-8")
     found: list[object] = []
     for view in ("draw", "race", "edit"):
         studio.open(view)
         if view == "edit":
             studio.drop(plain_png(), "a.png")
             expect(studio.view.locator(".paper")).to_be_visible()
-        # In a world of its own, which the page's policy does not bind.
-        studio.page.evaluate(f"() => {{ {script}; window.axe = axe; }}")
-        result = studio.page.evaluate("() => axe.run()")
-        found += [
-            (view, fault["id"], [node["target"] for node in fault["nodes"]])
-            for fault in result["violations"]
-            if fault["impact"] in ("serious", "critical", "moderate")
-        ]
+        found += serious(studio)
     assert found == []

@@ -20,9 +20,10 @@ from unmask.sampling.noise import SEED_BOUND
 from unmask.server.a1111.schemas import HINTS, ImageToImage, TextToImage
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
+from unmask.server.http.bodies import FileName, Upload, read_body
 from unmask.server.http.order import Order
 from unmask.server.http.orders import EDIT, GENERATION, make_order
-from unmask.server.http.schemas import EditBody, FileName, GenerationBody, Upload, read_body
+from unmask.server.http.schemas import EditBody, GenerationBody
 from unmask.settings import Settings
 
 STRENGTH, BLUR = 0.75, 4  # A1111's defaults

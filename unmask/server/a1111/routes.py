@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from unmask.encoding import parameters
+from unmask.encoding import base_64, parameters
 from unmask.errors import NotFoundError, RequestError, choices
 from unmask.pipeline import ModelInfo
 from unmask.server.a1111.desks import Desks, Going, Part
@@ -25,7 +25,6 @@ from unmask.server.a1111.schemas import (
     TextToImage,
 )
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.answers import base_64
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.errors import ERRORS
 from unmask.server.http.forms import JsonReader

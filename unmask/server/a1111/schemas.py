@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unmask.server.http.schemas import Finite
+from unmask.server.http.bodies import Finite
 
 # Of the many fields that clients send at every request, those that could change nothing here:
 # other samplers' numbers, where A1111 keeps its files, how it crops, and parts of what is off.

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from unmask.errors import QueueFullError, RequestError, UnavailableError
 from unmask.pipeline import DrawRequest, Generated
-from unmask.server.engine.costs import Cost, OpenedModel, WeighedRequest, weigh
+from unmask.server.engine.costs import OpenedModel, WeighedRequest, weigh
 from unmask.server.engine.figures import Figures, Stats
 from unmask.server.engine.models import (
     RETRY_SECONDS,
@@ -31,7 +31,7 @@ from unmask.server.engine.threads import run_in_thread_that_ends
 from unmask.server.engine.tickets import Event, Priority, Progress, Ticket
 from unmask.server.engine.worker import Worker
 from unmask.settings import OnDeath, Settings
-from unmask.store import default_model
+from unmask.store import served_models
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class EngineOptions:
     def of(cls, settings: Settings) -> "EngineOptions":
         """The options that the operator's settings ask for."""
         return cls(
-            models=tuple(dict.fromkeys([settings.model or default_model(), *settings.more_models])),
+            models=served_models(settings.model, settings.more_models),
             devices=(settings.device, *settings.more_devices),
             max_queue=settings.max_queue,
             max_wait_seconds=settings.max_wait_seconds,
@@ -313,8 +313,8 @@ class Engine:
         share = timeout / seconds
         raise RequestError(
             f"this would take about {math.ceil(seconds)} s even alone, and a request is given up "
-            f"after {timeout:g} s: {_fitting(cost, share)}",
-            "image" if cost.windows > 1 else "n" if cost.images > 1 else "steps",
+            f"after {timeout:g} s: {_fitting(weighed, share)}",
+            _longest(weighed),
         )
 
     def _check_length(self) -> None:
@@ -378,8 +378,18 @@ class Engine:
                 ticket.fail(UnavailableError(message))
 
 
-def _fitting(cost: Cost, share: float) -> str:
+def _longest(weighed: WeighedRequest) -> str:
+    """The field that makes a request long."""
+    if weighed.cost.windows > 1:
+        return "frames" if weighed.request.is_clip else "image"
+    return "n" if weighed.cost.images > 1 else "steps"
+
+
+def _fitting(weighed: WeighedRequest, share: float) -> str:
     """What would take so small a share of a request's time."""
+    cost, frames = weighed.cost, weighed.request.frames
+    if cost.windows > 1 and frames is not None:
+        return f"about {max(1, math.floor(frames * share))} frames would fit"
     if cost.windows > 1:
         windows = max(1, math.floor(cost.windows * share))
         return (

@@ -122,7 +122,7 @@ class ImagesAnswer(BaseModel):
     )
 
 
-_resolved: dict[str, Any] = {
+RESOLVED: dict[str, Any] = {
     name: (
         option.type | None,
         Field(default=None, description=f"{option.meaning}; absent if it is idle"),
@@ -130,7 +130,7 @@ _resolved: dict[str, Any] = {
     for name, option in flat_options().items()
 }
 ImageAnswer = create_model(
-    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **_resolved
+    "ImageAnswer", __base__=ImagesAnswer, __doc__=ImagesAnswer.__doc__, **RESOLVED
 )
 
 
@@ -173,7 +173,7 @@ class CompletedEvent(BaseModel):
 
 
 ImageEvent = create_model(
-    "ImageEvent", __base__=CompletedEvent, __doc__=CompletedEvent.__doc__, **_resolved
+    "ImageEvent", __base__=CompletedEvent, __doc__=CompletedEvent.__doc__, **RESOLVED
 )
 
 

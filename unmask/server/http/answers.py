@@ -1,7 +1,6 @@
 """From a request that was checked to its answer: one body, or events in OpenAI's shape."""
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
@@ -12,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.encoding import parameters, size_text
+from unmask.encoding import base_64, parameters, size_text
 from unmask.pipeline import Generated
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Priority, Progress, Watched
@@ -26,7 +25,7 @@ from unmask.server.http.answer_schemas import (
     PreviewEvent,
     Timings,
 )
-from unmask.server.http.order import Order
+from unmask.server.http.order import DrawingOrder, Order
 from unmask.server.http.sse import (
     KEEPALIVE_SECONDS,
     STREAM_HEADERS,
@@ -39,7 +38,12 @@ from unmask.server.jobs.job import Job
 
 
 async def submit(
-    engine: EngineFace, order: Order, on_event: Callable[[Event], None] | None = None
+    engine: EngineFace,
+    order: DrawingOrder,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    previews: int = 0,
+    watched: bool = False,
 ) -> Generated:
     """Hand an order to the engine."""
     return await engine.submit(
@@ -47,8 +51,8 @@ async def submit(
         key=order.key,
         priority=Priority.LOW if order.body.priority == "low" else Priority.NORMAL,
         timeout=order.timeout,
-        previews=order.body.partial_images or 0,
-        watched=bool(order.body.trace),
+        previews=previews,
+        watched=watched,
         on_event=on_event,
     )
 
@@ -125,11 +129,6 @@ def stored_answer(job: Job) -> ImagesAnswer:
     return ImageAnswer.model_validate(job.answer)
 
 
-def base_64(data: bytes) -> str:
-    """Bytes as JSON holds them."""
-    return base64.b64encode(data).decode()
-
-
 class EventStream(StreamingResponse):
     """A stream of server-sent events, whose work is given up when its client leaves."""
 
@@ -152,7 +151,10 @@ async def stream(engine: EngineFace, order: Order) -> EventStream:
     if order.body.trace:
         check_traced(order.weighed.cost)
     heard: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the work has ended
-    work = asyncio.create_task(submit(engine, order, heard.put_nowait))
+    previews, watched = order.body.partial_images or 0, bool(order.body.trace)
+    work = asyncio.create_task(
+        submit(engine, order, heard.put_nowait, previews=previews, watched=watched)
+    )
     work.add_done_callback(lambda _: heard.put_nowait(None))
     try:
         taken = await heard.get()  # an engine tells of 0 steps when it takes a request

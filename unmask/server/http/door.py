@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unmask.errors import LimitError
+from unmask.errors import LimitError, UnavailableError
 from unmask.server.http.connections import HELD
 from unmask.server.http.errors import error_body, error_response
 from unmask.server.keys import senders
@@ -26,6 +26,9 @@ WRONG = "invalid_api_key"
 # What nobody needs a key for: the probes, the files of results, whose URLs nobody can guess, and
 # the page, which holds no secret and must be there to ask for a key.
 FREE = re.compile(r"/livez|/readyz|/v1/results/.*|/|/studio/[^/]*")
+# Where a key may also come as a password: A1111's clients know no other way, nor does a browser
+# that opens the document.
+BY_PASSWORD = re.compile(r"/sdapi/.*|/docs(/.*)?|/openapi\.json")
 # What counts as a drawing: asking how far it is, or to stop it, is never refused for its number.
 DRAWINGS = re.compile(r"/v1/(images|videos)(/.*)?|/sdapi/v1/(txt2img|img2img)")
 
@@ -72,7 +75,7 @@ class Door:
         except Refusal as refusal:
             if refusal.code == WRONG:
                 await self._hold(scope, address_name(_address(scope)), GUESS_SECONDS)
-            scheme = 'Basic realm="unmask"' if path.startswith("/sdapi/") else "Bearer"
+            scheme = 'Basic realm="unmask"' if BY_PASSWORD.fullmatch(path) else "Bearer"
             headers = {"www-authenticate": scheme} if refusal.status == 401 else None
             answer = error_response(refusal.status, str(refusal), refusal.code, headers=headers)
             await answer(scope, receive, send)
@@ -84,7 +87,7 @@ class Door:
         async def send_standing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] == LIMITED:
-                    meter.close()
+                    await meter.close()
                     await self._hold(scope, sender.name, LIMIT_SECONDS)
                 MutableHeaders(scope=message).update(await meter.headers())
             await send(message)
@@ -93,10 +96,10 @@ class Door:
             if scope["method"] == "POST" and DRAWINGS.fullmatch(path):
                 await meter.open()
             await self.app(scope, receive, send_standing)
-        except LimitError as error:  # of the meter: what routes raise is answered within the app
+        except (LimitError, UnavailableError) as error:  # of the meter; the app answers its own
             await error_body(error)(scope, receive, send_standing)
         finally:
-            meter.close()
+            await meter.close()
 
     def _admit(self, scope: Scope, path: str) -> Sender:
         """The sender, if it may ask for this; else Refusal."""
@@ -156,12 +159,11 @@ def meter_of(request: Request) -> Meter:
 
 
 def _given_key(authorization: str, path: str) -> str:
-    """The key in a header; empty if there is none. Clients of /sdapi know names and passwords only,
-    and there the password is the key."""
+    """The key in a header; empty if there is none."""
     scheme, _, value = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    if scheme.lower() == "basic" and path.startswith("/sdapi/"):
+    if scheme.lower() == "basic" and BY_PASSWORD.fullmatch(path):
         try:
             decoded = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):

@@ -26,6 +26,10 @@ UPLOAD_PATHS = (
     "/images/outpaint",
     "/images/variations",
     "/sdapi/v1/img2img",
+    "/v1/videos",
+    "/v1/videos/edits",
+    "/v1/videos/extensions",
+    "/v1/videos/sync",
 )
 
 

@@ -20,7 +20,8 @@ from unmask.editing import (
 from unmask.encoding import Size
 from unmask.errors import RequestError
 from unmask.images import ImageLimits, read_image
-from unmask.server.http.schemas import EditBody, OutpaintBody, Upload, VariationBody
+from unmask.server.http.bodies import Upload
+from unmask.server.http.schemas import EditBody, OutpaintBody, VariationBody
 
 MAX_SCALED_PIXELS = 1 << 23  # of an image that is scaled to what was asked
 

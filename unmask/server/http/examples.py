@@ -55,6 +55,25 @@ WARNING = {
     "words": [UNKNOWN],
 }
 
+CAR = {"prompt": "a red car moves to the right", "seconds": "2", "seed": 7}
+VIDEO = {
+    "id": "video_8f14e45fceea167a5a36dedd",
+    "object": "video",
+    "status": "in_progress",
+    "progress": 50,
+    "created_at": 1780000000,
+    "model": "storybook-clips",
+    "prompt": CAR["prompt"],
+    "size": "64x64",
+    "seconds": "2.125",
+    "frames": 17,
+    "fps": 8,
+    "seed": 7,
+    "output_format": "mp4",
+    "scheduler": "halton",
+    "steps": 12,
+}
+
 # By the names of the document's components.
 EXAMPLES: dict[str, Any] = {
     "Bound": {"minimum": 1, "maximum": 256},
@@ -104,6 +123,15 @@ EXAMPLES: dict[str, Any] = {
     "Timings": TIMINGS,
     "UnknownWord": UNKNOWN,
     "Usage": USAGE,
+    "Video": VIDEO,
+    "VideoDeleted": {"id": VIDEO["id"], "object": "video.deleted", "deleted": True},
+    "VideoList": {
+        "object": "list",
+        "data": [VIDEO],
+        "first_id": VIDEO["id"],
+        "last_id": VIDEO["id"],
+        "has_more": False,
+    },
 }
 
 # Of bodies, by their paths: fields of forms, to which come the files, or JSON.
@@ -112,14 +140,22 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/edits": {"prompt": "a green apple", "strength": 0.6},
     "/v1/images/outpaint": {"prompt": "a red apple on a table", "left": 32},
     "/v1/images/variations": {"strength": 0.4},
+    "/v1/videos": CAR,
+    "/v1/videos/sync": CAR,
+    "/v1/videos/edits": {"prompt": "a green car", "box": [0, 0, 32, 64]},
+    "/v1/videos/extensions": {"prompt": "a red car stops", "seconds": "1"},
+    "/v1/videos/{video_id}/remix": {"prompt": "a green car moves to the right"},
     "/sdapi/v1/txt2img": APPLE | {"width": 64, "height": 64, "sampler_name": "halton"},
     "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
     "/v1/webhook": {"url": "https://example.com/unmask"},
     "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
 }
 FILES: dict[str, dict[str, Any]] = {
-    "multipart/form-data": {"image": "apple.png"},
-    "application/json": {"images": [{"image_url": DATA_URL}]},
+    "multipart/form-data": {"image": "apple.png", "video": "car.mp4"},
+    "application/json": {
+        "images": [{"image_url": DATA_URL}],
+        "video": {"id": VIDEO["id"]},
+    },
 }
 
 

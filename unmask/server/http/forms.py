@@ -1,20 +1,30 @@
-"""Bodies that hold pictures: forms with files, or JSON with data URLs. Their other fields are
+"""Bodies that hold files: forms with files, or JSON with data URLs. Their other fields are
 checked alike."""
 
 import base64
 import binascii
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from unmask.errors import RequestError, choices
-from unmask.server.http.schemas import FileName, ImageBody, Upload, read_body, read_fields
+from unmask.server.http.bodies import (
+    AnyBody,
+    FileName,
+    ImageReference,
+    Model,
+    Reference,
+    Upload,
+    read_body,
+    read_fields,
+)
 
 MAX_FILES = 17  # OpenAI's client sends up to 16 images and a mask, to be refused in our words
 MAX_FIELDS = 200
@@ -22,8 +32,7 @@ MAX_FIELD_BYTES = 1 << 16
 MAX_EDIT_IMAGES = 1  # no family here reads several
 
 FORM, JSON = "multipart/form-data", "application/json"
-Model = TypeVar("Model", bound=BaseModel)
-EditedBody = TypeVar("EditedBody", bound=ImageBody)
+AS_FILE = "send it as a file"
 
 
 class JsonReader(Generic[Model]):
@@ -46,34 +55,38 @@ class JsonReader(Generic[Model]):
         return {"requestBody": {"required": True, "content": content}}
 
 
-class ImageReference(BaseModel):
-    """A picture in JSON."""
+class UploadReader(Generic[AnyBody]):
+    """A dependency that reads uploads of one route.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    A body in JSON refers to its files, as a form may where its body has fields for that: what is
+    a data URL becomes a file, and any other reference stays in the body.
+    """
 
-    image_url: str = Field(
-        description="data:image/png;base64,... ; other URLs are refused, for none is fetched",
-        json_schema_extra={"pattern": "^data:[^,]*;base64,"},
-    )
-
-
-class UploadReader(Generic[EditedBody]):
-    """A dependency that reads uploads of one route; of their pictures the image is required."""
-
-    def __init__(self, kind: type[EditedBody], files: Sequence[FileName] = ("image",)) -> None:
-        self.kind, self.files = kind, files
-        references: dict[str, Any] = {
-            "images": (list[ImageReference], Field(min_length=1, max_length=MAX_EDIT_IMAGES))
-        }
-        if "mask" in files:
+    def __init__(
+        self,
+        kind: type[AnyBody],
+        files: Sequence[FileName] = ("image",),
+        needed: FileName | None = "image",
+    ) -> None:
+        """``files`` may come with a body of this kind, and one of them must, if it is needed."""
+        self.kind, self.files, self.needed = kind, files, needed
+        references: dict[str, Any] = {}
+        if "image" in files:
+            length = Field(min_length=1, max_length=MAX_EDIT_IMAGES)
+            references["images"] = (list[ImageReference], length)
+        if "mask" in files and "mask" not in kind.model_fields:
             references["mask"] = (ImageReference | None, None)
-        self._json_kind = create_model(f"{kind.__name__}Json", __base__=kind, **references)
+        self._json_kind = kind
+        if references:
+            self._json_kind = create_model(f"{kind.__name__}Json", __base__=kind, **references)
 
-    async def __call__(self, request: Request) -> Upload[EditedBody]:
+    async def __call__(self, request: Request) -> Upload[AnyBody]:
         """RequestError names the field that is wrong; another content type is HTTP 415."""
         media_type = _media_type(request)
         if media_type == JSON:
-            return await run_in_threadpool(self._read_json, await request.body())
+            raw = await request.body()
+            body = await run_in_threadpool(read_body, raw, self._json_kind)
+            return await run_in_threadpool(self._upload, body, {})
         if media_type != FORM:
             raise HTTPException(415, f"send a form or JSON: Content-Type: {FORM}, or {JSON}")
         limits = {"max_files": MAX_FILES, "max_fields": MAX_FIELDS}
@@ -88,31 +101,43 @@ class UploadReader(Generic[EditedBody]):
     @property
     def schema(self) -> dict[str, Any]:
         """What the document says of such bodies."""
-        form = self.kind.model_json_schema()
+        form = inlined(self.kind.model_json_schema())
         binary = {name: {"type": "string", "format": "binary"} for name in self.files}
-        form["properties"] = binary | form["properties"]
-        form["required"] = ["image", *form.get("required", [])]
-        contents = {FORM: form, JSON: inlined(self._json_kind.model_json_schema())}
+        form["properties"] = form["properties"] | binary
+        whole = inlined(self._json_kind.model_json_schema())
+        if self.needed is not None:
+            form["required"] = [self.needed, *form.get("required", [])]
+        if self.needed in self.kind.model_fields:
+            whole["required"] = [*whole.get("required", []), self.needed]
+        contents = {FORM: form, JSON: whole}
         content = {media_type: {"schema": schema} for media_type, schema in contents.items()}
         return {"requestBody": {"required": True, "content": content}}
 
-    def _read_json(self, raw: bytes) -> Upload[EditedBody]:
-        body: Any = read_body(raw, self._json_kind)
-        references = {"image": body.images[0], "mask": getattr(body, "mask", None)}
-        files: dict[FileName, bytes] = {
-            name: _data(name, references[name].image_url)
-            for name in self.files
-            if references[name] is not None
-        }
-        # Who waits for its turn need not hold its pictures twice.
-        return Upload(body.model_copy(update={"images": [], "mask": None}), files)
+    def _upload(self, body: AnyBody, files: dict[FileName, bytes]) -> Upload[AnyBody]:
+        """A body and its files, among them those that the body has as data URLs."""
+        taken: dict[str, None] = {}
+        for name in self.files:
+            field = "images" if name == "image" else name
+            given = getattr(body, field, None)
+            reference: Reference | None = given[0] if isinstance(given, list) else given
+            if reference is not None and name in files:
+                raise RequestError(_too_many(name), name)
+            if reference is not None and reference.url is not None:
+                files[name] = _data(field, reference.url)
+                taken[field] = None
+        # Who waits for its turn need not hold its files twice.
+        body = body.model_copy(update=taken)
+        if self.needed and self.needed not in files and getattr(body, self.needed, None) is None:
+            text = 'send it as a file, or as {"id": ...}' if self.needed == "video" else AS_FILE
+            raise RequestError(f"{self.needed}: it is missing; {text}", self.needed)
+        return Upload(body, files)
 
-    async def _read_form(self, form: FormData) -> Upload[EditedBody]:
+    async def _read_form(self, form: FormData) -> Upload[AnyBody]:
         files: dict[FileName, bytes] = {}
         parts: defaultdict[str, list[str]] = defaultdict(list)
         spellings: dict[str, str] = {}
         for key, value in form.multi_items():
-            name = _field_name(key)
+            name, member = self._field_name(key)
             if spellings.setdefault(name, key) != key:
                 raise RequestError(f"{name}: it is there twice; send one", name[:64])
             if isinstance(value, UploadFile):
@@ -122,13 +147,28 @@ class UploadReader(Generic[EditedBody]):
                 if known in files:
                     raise RequestError(_too_many(known), known)
                 files[known] = await value.read()
-            elif name in self.files:
+            elif name in self.files and name not in self.kind.model_fields:
                 raise RequestError(f"{name}: send it as a file, that is, with a filename", name)
             else:
-                parts[name].append(value)
-        if "image" not in files:
-            raise RequestError("image: it is missing; send it as a file", "image")
-        return Upload(await run_in_threadpool(read_fields, parts, self.kind), files)
+                parts[name].append(json.dumps({member: value}) if member else value)
+        body = await run_in_threadpool(read_fields, parts, self.kind)
+        return await run_in_threadpool(self._upload, body, files)
+
+    def _field_name(self, key: str) -> tuple[str, str]:
+        """The field that a part belongs to, and the member of it, if it is a file's reference:
+        OpenAI's client sends a list as name[], even one of files, and an object's members as
+        name[member]."""
+        name, bracket, inner = key.partition("[")
+        if name in self.files and name in self.kind.model_fields and inner.endswith("]"):
+            return name, inner[:-1]
+        if bracket and inner != "]":
+            # A list of lists as name[][] has lost where the inner ones ended.
+            raise RequestError(
+                f"{name[:64]}: write lists of lists and objects as JSON, in one part: "
+                'json.dumps([["red", "apple"], ["blue", "book"]])',
+                name[:64],
+            )
+        return name, ""
 
     def _no_such_file(self, name: str) -> str:
         if name == "markup":
@@ -158,34 +198,20 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _field_name(key: str) -> str:
-    """The field that a part belongs to: OpenAI's client sends a list as name[], even one of files,
-    and an object's members as name[member]."""
-    name, bracket, inner = key.partition("[")
-    if bracket and inner != "]":
-        # A list of lists as name[][] has lost where the inner ones ended.
-        raise RequestError(
-            f"{name[:64]}: write lists of lists and objects as JSON, in one part: "
-            'json.dumps([["red", "apple"], ["blue", "book"]])',
-            name[:64],
-        )
-    return name
-
-
 def _too_many(name: FileName) -> str:
-    if name == "mask":
-        return "mask: it is there twice; send one"
-    return f"image: the models here edit {MAX_EDIT_IMAGES} picture at a time; send one"
+    if name == "image":
+        return f"image: the models here edit {MAX_EDIT_IMAGES} picture at a time; send one"
+    return f"{name}: it is there twice; send one"
 
 
-def _data(name: FileName, url: str) -> bytes:
+def _data(param: str, url: str) -> bytes:
     """The bytes of a data URL; RequestError for any other, as nothing is ever fetched."""
-    param = "images" if name == "image" else name
     head, comma, text = url.partition(",")
     if not head.lower().startswith("data:") or not comma:
+        kind = "video/mp4" if param == "video" else "image/png"
         raise RequestError(
-            f"{param}: nothing is fetched from elsewhere; send the picture itself, as "
-            "data:image/png;base64,...",
+            f"{param}: nothing is fetched from elsewhere; send the file itself, as "
+            f"data:{kind};base64,...",
             param,
         )
     if not head.lower().endswith(";base64"):

@@ -9,8 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Progress
 from unmask.server.http.answers import draw, stored_answer, with_urls
+from unmask.server.http.bodies import FILE_NAMES, Upload, read_body
 from unmask.server.http.orders import ImageKind, make_order
-from unmask.server.http.schemas import FILE_NAMES, ImageBody, Upload, read_body
+from unmask.server.http.schemas import ImageBody
 from unmask.server.jobs.job import Job
 from unmask.server.jobs.kinds import Report, Result, ResultFile
 from unmask.settings import Settings

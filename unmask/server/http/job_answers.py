@@ -64,10 +64,10 @@ def job_answer(job: Job, result: Mapping[str, Any] | None = None) -> JobAnswer:
         status=job.status,
         progress=job.progress,
         created_at=int(job.created),
-        started_at=_whole(job.started),
-        completed_at=_whole(job.ended),
-        expires_at=_whole(job.expires),
-        error=None if job.fault is None else _told(job.fault),
+        started_at=whole(job.started),
+        completed_at=whole(job.ended),
+        expires_at=whole(job.expires),
+        error=None if job.fault is None else fault_detail(job.fault),
         result=None if result is None else dict(result),
     )
 
@@ -80,9 +80,11 @@ def file_urls(job: Job, base: URL) -> list[str]:
     ]
 
 
-def _told(fault: Fault) -> ErrorDetail:
+def fault_detail(fault: Fault) -> ErrorDetail:
+    """Why a job failed, as it is told."""
     return ErrorDetail(message=fault.message, type=fault.type, param=fault.param, code=fault.code)
 
 
-def _whole(seconds: float | None) -> int | None:
+def whole(seconds: float | None) -> int | None:
+    """A time as it is told."""
     return None if seconds is None else int(seconds)

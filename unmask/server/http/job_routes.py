@@ -1,19 +1,17 @@
 """The routes of jobs, of the files that they leave, and of the webhook that tells of them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.sse import KEEPALIVE_COMMENT
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from unmask.errors import NotFoundError, UnmaskError
+from unmask.errors import NotFoundError
 from unmask.server.http.door import sender_of
-from unmask.server.http.errors import ERRORS, ErrorBody
-from unmask.server.http.forms import JsonReader, inlined
+from unmask.server.http.errors import ERRORS
+from unmask.server.http.forms import JsonReader
 from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
@@ -22,31 +20,14 @@ from unmask.server.http.job_answers import (
     file_urls,
     job_answer,
 )
-from unmask.server.http.sse import (
-    KEEPALIVE_SECONDS,
-    STREAM_HEADERS,
-    STREAM_TYPE,
-    error_frame,
-    frame,
-)
+from unmask.server.http.job_events import event_stream, job_events
+from unmask.server.http.stored import StoredResponse
 from unmask.server.jobs.job import Job, Status
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.webhooks import LONGEST_URL
 
-EVENT: Any = JobAnswer | ErrorBody
-EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["job", "error"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": inlined(TypeAdapter(EVENT).json_schema(mode="serialization")),
-        },
-    },
-}
+BYTES = {"schema": {"type": "string"}}
 RESULT_HEADERS = {
     "cache-control": "private, max-age=300",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -89,7 +70,9 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get("/v1/jobs", response_model_exclude_none=True)
     async def list_jobs(request: Request, query: Annotated[JobQuery, Query()]) -> JobList:
         """The jobs of the sender."""
-        page = await jobs.page(sender_of(request).name, **query.model_dump())
+        chosen = query.model_dump(exclude={"kind"})
+        only = None if query.kind is None else [query.kind]
+        page = await jobs.page(sender_of(request).name, kinds=only, **chosen)
         data = [told(request, job) for job in page.jobs]
         return JobList(
             data=data,
@@ -115,43 +98,21 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get(
         "/v1/jobs/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {STREAM_TYPE: {"schema": EVENT_SCHEMA}}}},
+        responses={200: event_stream(JobAnswer, "job")},
     )
     async def events(request: Request, job_id: str) -> Response:
         """The job now, and after each change until it has ended, as server-sent events."""
         job = await jobs.find(sender_of(request).name, job_id)
-
-        async def frames(job: Job) -> AsyncIterator[bytes]:
-            try:
-                yield frame("job", told(request, job))
-                while not job.has_ended:
-                    try:
-                        async with asyncio.timeout(KEEPALIVE_SECONDS):
-                            job = await jobs.next_change(job)
-                    except TimeoutError:
-                        yield KEEPALIVE_COMMENT
-                        continue
-                    yield frame("job", told(request, job))
-            except UnmaskError as error:
-                yield error_frame(error)
-
-        return StreamingResponse(frames(job), media_type=STREAM_TYPE, headers=STREAM_HEADERS)
+        return job_events(jobs, job, lambda job: ("job", told(request, job)))
 
     @router.get(
         "/v1/results/{job_id}/{name}",
         response_class=FileResponse,
-        responses={200: {"content": {"image/*": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"image/*": BYTES, "video/*": BYTES}}},
     )
     async def result(job_id: str, name: str, token: str = "") -> Response:
         """A file of a result. The URL that a job tells is enough: no key is needed."""
-        path, media_type = await jobs.result(job_id, token, name)
-        return FileResponse(
-            path,
-            media_type=media_type,
-            filename=path.name,
-            content_disposition_type="inline",
-            headers=RESULT_HEADERS,
-        )
+        return StoredResponse(await jobs.result(job_id, token, name), headers=RESULT_HEADERS)
 
     return router
 

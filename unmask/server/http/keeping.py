@@ -4,7 +4,9 @@ own, and those that ask for URLs. The last two are waited for."""
 import asyncio
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -15,13 +17,14 @@ from unmask.errors import RequestError, UnavailableError
 from unmask.server.engine.face import EngineFace
 from unmask.server.http.answer_schemas import ImagesAnswer
 from unmask.server.http.answers import stored_answer, with_images, with_urls
+from unmask.server.http.bodies import AnyBody, Upload
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edge import STOPPING
 from unmask.server.http.errors import error_response, fault_response
 from unmask.server.http.job_answers import JobAnswer, file_urls, job_answer
 from unmask.server.http.order import Order
 from unmask.server.http.orders import ImageKind, make_order
-from unmask.server.http.schemas import Body, ImageBody, Upload
+from unmask.server.http.schemas import Body, ImageBody
 from unmask.server.http.waiting import unless_gone
 from unmask.server.jobs.job import Job, NewJob
 from unmask.server.jobs.jobs import Jobs
@@ -30,6 +33,14 @@ from unmask.settings import Settings
 KEY = "Idempotency-Key"
 KEY_PATTERN = r"[!-~]{1,255}"
 LATER = "respond-async"
+
+
+KEY_PARAMETER = {
+    "name": KEY,
+    "in": "header",
+    "description": "the same request with the same key is drawn once",
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +61,7 @@ KEPT = Kept(
                 "description": f"{LATER}: answer with a job, and draw later",
                 "schema": {"type": "string"},
             },
-            {
-                "name": KEY,
-                "in": "header",
-                "description": "the same request with the same key is drawn once",
-                "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
-            },
+            KEY_PARAMETER,
         ]
     },
 )
@@ -74,9 +80,7 @@ class Wish:
         """As the headers and the body say. RequestError."""
         preferences = ",".join(request.headers.getlist("prefer")).split(",")
         later = any(text.partition(";")[0].strip().lower() == LATER for text in preferences)
-        key = request.headers.get(KEY)
-        if key is not None and not re.fullmatch(KEY_PATTERN, key):
-            raise RequestError(f"{KEY}: give 1 to 255 printable ASCII characters", KEY)
+        key = given_key(request)
         wish = cls(later, key, body.response_format == "url")
         if wish.is_kept and body.stream:
             named = f"Prefer: {LATER}" if later else KEY if key else "response_format: url"
@@ -101,16 +105,14 @@ class Keeper:
         self, request: Request, kind: ImageKind[Body], upload: Upload[Body], wish: Wish
     ) -> ImagesAnswer | Response:
         """The job, or what came of it if that is waited for."""
-        owner, digest, job = sender_of(request).name, "", None
-        if wish.key is not None:
-            digest = await run_in_threadpool(_digest_of, kind, upload)
-            job = await self.jobs.earlier(owner, wish.key, digest)
-        if job is None:
+
+        async def make() -> tuple[NewJob, int]:
+            owner = sender_of(request).name
             order = await make_order(self.engine, self.settings, kind, upload, owner)
-            await meter_of(request).spend_tokens(order.weighed.cost.drawn_tokens)
-            new = _new_job(kind, upload, order, wish.key, digest)
-            job = await self.jobs.accept(new, at_once=not wish.later)
-        meter_of(request).close()  # from here on the job has the place
+            return _new_job(kind, upload, order), order.weighed.cost.drawn_tokens
+
+        digest = partial(digest_of, kind.name, upload)
+        job = await keep(self.jobs, request, wish.key, digest, make, at_once=not wish.later)
         if wish.later:
             return accepted(request, job)
         return await self._answer_of(request, await self._wait(request, job, wish), wish)
@@ -145,6 +147,37 @@ class Keeper:
         )
 
 
+def given_key(request: Request) -> str | None:
+    """The sender's own name for a request. RequestError."""
+    key = request.headers.get(KEY)
+    if key is not None and not re.fullmatch(KEY_PATTERN, key):
+        raise RequestError(f"{KEY}: give 1 to 255 printable ASCII characters", KEY)
+    return key
+
+
+async def keep(
+    jobs: Jobs,
+    request: Request,
+    key: str | None,
+    digest: Callable[[], str],
+    make: Callable[[], Awaitable[tuple[NewJob, int]]],
+    *,
+    at_once: bool = False,
+) -> Job:
+    """The job of a request: the earlier one of its key, or the one that ``make`` makes, with the
+    tokens that it will draw."""
+    told, job = "", None
+    if key is not None:
+        told = await run_in_threadpool(digest)
+        job = await jobs.earlier(sender_of(request).name, key, told)
+    if job is None:
+        new, tokens = await make()
+        await meter_of(request).spend_tokens(tokens)
+        job = await jobs.accept(replace(new, key=key, digest=told), at_once=at_once)
+    await meter_of(request).close()  # from here on the job has the place
+    return job
+
+
 def accepted(request: Request, job: Job) -> JSONResponse:
     """The answer to a request that will be drawn later."""
     headers = {
@@ -155,22 +188,18 @@ def accepted(request: Request, job: Job) -> JSONResponse:
     return JSONResponse(body, 202, headers)
 
 
-def _new_job(
-    kind: ImageKind[Body], upload: Upload[Body], order: Order, key: str | None, digest: str
-) -> NewJob:
+def _new_job(kind: ImageKind[Body], upload: Upload[Body], order: Order) -> NewJob:
     """An order to be kept: whatever it left open is fixed, so that each run draws the same."""
     fixed = {"seed": order.request.seed, "model": order.model.name}
     body = upload.body.model_copy(update=fixed)
     form = body.model_dump(mode="json", exclude_none=True)
     uploads: dict[str, bytes] = dict(upload.files.items())
-    return NewJob(order.key, kind.name, form, uploads, key, digest)
+    return NewJob(order.key, kind.name, form, uploads)
 
 
-def _digest_of(kind: ImageKind[Body], upload: Upload[Body]) -> str:
+def digest_of(kind: str, upload: Upload[AnyBody]) -> str:
     """What tells one request from another, however it was written."""
-    digest = hashlib.sha256(
-        f"{kind.name} {upload.body.model_dump_json(exclude_none=True)}".encode()
-    )
+    digest = hashlib.sha256(f"{kind} {upload.body.model_dump_json(exclude_none=True)}".encode())
     for name, data in sorted(upload.files.items()):
         digest.update(f" {name} {hashlib.sha256(data).hexdigest()}".encode())
     return digest.hexdigest()

@@ -2,26 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
 from unmask.encoding import Size, encode, scaled, size_text
-from unmask.pipeline import DrawRequest, ModelInfo
+from unmask.pipeline import DrawRequest, ModelInfo, Pipeline
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.http.answer_schemas import PictureVerdict, RequestWarning, Usage
+from unmask.server.http.bodies import DrawingBody
 from unmask.server.http.schemas import ImageBody
+
+# OpenAI's own names of models, and what clients write for none: they send them when their
+# user chose none.
+ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-", "sora-")
+NO_MODEL = ("", "None", "null")
 
 
 @dataclass(frozen=True)
-class Order:
+class DrawingOrder:
     """A resolved request, the body it came in, and who asks."""
 
-    body: ImageBody
+    body: DrawingBody
     weighed: WeighedRequest
     key: str
     timeout: float
-    size: Size  # of the images that come back: what is drawn is scaled to it
 
     @property
     def request(self) -> DrawRequest:
@@ -32,6 +37,20 @@ class Order:
     def model(self) -> ModelInfo:
         """The model that draws it."""
         return self.weighed.model.pipeline.info
+
+    @property
+    def warnings(self) -> tuple[RequestWarning, ...] | None:
+        """What the sender should know; None if there is nothing."""
+        told = (asdict(warning) for warning in self.request.warnings)
+        return tuple(RequestWarning(**warning) for warning in told) or None
+
+
+@dataclass(frozen=True)
+class Order(DrawingOrder):
+    """An order of images."""
+
+    body: ImageBody
+    size: Size  # of the images that come back: what is drawn is scaled to it
 
     @property
     def background(self) -> Literal["opaque", "transparent"]:
@@ -48,12 +67,6 @@ class Order:
     def drawn_size(self) -> str | None:
         """The size that was drawn, if it is another."""
         return None if self.size == self.request.size else size_text(self.request.size)
-
-    @property
-    def warnings(self) -> tuple[RequestWarning, ...] | None:
-        """What the sender should know; None if there is nothing."""
-        told = (asdict(warning) for warning in self.request.warnings)
-        return tuple(RequestWarning(**warning) for warning in told) or None
 
     def verdicts(self, images: Sequence[Image.Image]) -> list[PictureVerdict | None]:
         """What the judge says of images as they were drawn; None if it was not asked."""
@@ -81,3 +94,24 @@ class Order:
         if image.size != self.size:
             image = scaled(image, self.size)
         return encode(image, self.body.image_format, self.body.image_quality, text)
+
+
+def model_name(body: DrawingBody) -> str | None:
+    """The served model that is asked for; None: the default one."""
+    name = body.model or ""
+    return None if name in NO_MODEL or name.startswith(ALIASES) else name
+
+
+def resolve(body: DrawingBody, model: Pipeline, **more: Any) -> DrawRequest:
+    """The request for what a body tells, and for ``more``. RequestError."""
+    options = {"steps": body.given_steps, **more}
+    return model.request(
+        body.prompt,
+        negative_prompt=body.negative_prompt,
+        seed=body.seed,
+        size=body.width_height,
+        subjects=body.subjects,
+        long_prompt=body.long_prompt,
+        strict_prompt=body.strict_prompt,
+        **{**body.sampling, **options},
+    )

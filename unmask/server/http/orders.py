@@ -10,6 +10,7 @@ from unmask import pipeline
 from unmask.editing import Edit
 from unmask.errors import RequestError
 from unmask.server.engine.face import EngineFace
+from unmask.server.http.bodies import Upload
 from unmask.server.http.edits import (
     Picture,
     Reading,
@@ -18,7 +19,7 @@ from unmask.server.http.edits import (
     make_outpaint,
     make_variation,
 )
-from unmask.server.http.order import Order
+from unmask.server.http.order import Order, model_name, resolve
 from unmask.server.http.schemas import (
     STEPS,
     Body,
@@ -26,15 +27,9 @@ from unmask.server.http.schemas import (
     GenerationBody,
     ImageBody,
     OutpaintBody,
-    Upload,
     VariationBody,
 )
 from unmask.settings import Settings
-
-# OpenAI's own names of image models, and what clients write for none: they send them when their
-# user chose none.
-ALIASES = ("dall-e-", "gpt-image-", "chatgpt-image-")
-NO_MODEL = ("", "None", "null")
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ async def make_order(
     """The order of the sender of that name, checked and weighed. RequestError, QueueFullError,
     UnavailableError."""
     body: ImageBody = upload.body
-    model = await engine.open(_model_name(body))
+    model = await engine.open(model_name(body))
     info, scales = model.pipeline.info, settings.size_policy == "scale"
     size, picture = (info.width, info.height), None
     if kind.read_picture is not None:
@@ -77,12 +72,6 @@ async def make_order(
     return Order(body, weighed, sender, settings.request_timeout_seconds, size)
 
 
-def _model_name(body: ImageBody) -> str | None:
-    """The served model that is asked for; None: the default one."""
-    name = body.model or ""
-    return None if name in NO_MODEL or name.startswith(ALIASES) else name
-
-
 def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pipeline.DrawRequest:
     steps = body.given_steps
     if body.used_quality:
@@ -91,19 +80,7 @@ def _resolve(body: ImageBody, model: pipeline.Pipeline, edit: Edit | None) -> pi
         _check_transparency(body)
     if body.judged:
         model.info.check_judge()
-    return model.request(
-        body.prompt,
-        negative_prompt=body.negative_prompt,
-        n=body.n,
-        seed=body.seed,
-        image_index=body.image_index,
-        size=body.width_height,
-        edit=edit,
-        subjects=body.subjects,
-        long_prompt=body.long_prompt,
-        strict_prompt=body.strict_prompt,
-        **{**body.sampling, "steps": steps},
-    )
+    return resolve(body, model, n=body.n, image_index=body.image_index, edit=edit, steps=steps)
 
 
 def _check_transparency(body: ImageBody) -> None:

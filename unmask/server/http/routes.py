@@ -26,6 +26,7 @@ from unmask.server.http.answer_schemas import (
     Status,
 )
 from unmask.server.http.answers import draw, stream, with_images
+from unmask.server.http.bodies import Upload, field_bounds
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.edits import MAX_SCALED_PIXELS
 from unmask.server.http.errors import ERRORS, ErrorBody
@@ -44,9 +45,7 @@ from unmask.server.http.schemas import (
     EditBody,
     GenerationBody,
     OutpaintBody,
-    Upload,
     VariationBody,
-    field_bounds,
 )
 from unmask.server.http.sse import STREAM_TYPE
 from unmask.server.http.waiting import unless_gone

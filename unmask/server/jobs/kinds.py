@@ -6,7 +6,21 @@ from typing import Any, Protocol
 
 from unmask.server.jobs.job import Job
 
-Report = Callable[[float], None]
+
+class Report(Protocol):
+    """Hears how far a job is."""
+
+    def __call__(self, share: float, preview: Callable[[], bytes] | None = None) -> None:
+        """So much is done; ``preview`` makes the file that shows it, if anybody wants to see it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How a job looks part of the way; ``number`` counts its previews from 0."""
+
+    number: int
+    encode: Callable[[], bytes]  # makes its file; it may take a while
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import QueueFullError, UnavailableError, UnmaskError
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Fault, Job
-from unmask.server.jobs.kinds import Kind, Result
+from unmask.server.jobs.kinds import Kind, Preview, Result
 from unmask.server.jobs.store import MOST_ATTEMPTS, JobStore
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.jobs.watches import Watches
@@ -31,10 +32,16 @@ class Run:
     job: Job
     percent: int = 0
     noted: int = 0
+    preview: Preview | None = None  # the last
+    tell: Callable[[], None] = field(default=lambda: None)  # that there is a preview
 
-    def report(self, share: float) -> None:
+    def report(self, share: float, preview: Callable[[], bytes] | None = None) -> None:
         """So much is done."""
         self.percent = max(self.percent, int(share * 100))
+        if preview is not None:
+            number = 0 if self.preview is None else self.preview.number + 1
+            self.preview = Preview(number, preview)
+            self.tell()
 
 
 class Runner:
@@ -74,7 +81,8 @@ class Runner:
 
     def begin(self, job: Job) -> None:
         """Draw a job that this runner has claimed."""
-        run = Run(job, job.progress, job.progress)
+        tell = partial(self._watches.tell, job.id)
+        run = Run(job, job.progress, job.progress, tell=tell)
         task = asyncio.create_task(self._run(run))
         self._runs[job.id] = (run, task)
         task.add_done_callback(lambda _: self._forget(job.id))
@@ -83,6 +91,10 @@ class Runner:
         """Stop the work on a job at its next step, if there is any."""
         if job_id in self._runs:
             self._runs[job_id][1].cancel()
+
+    def preview(self, job_id: str) -> Preview | None:
+        """The last preview of a job that is being drawn here, if it has any."""
+        return self._runs[job_id][0].preview if job_id in self._runs else None
 
     async def stop(self) -> None:
         """Give back what is not done, and return when nothing is at work any more."""

@@ -1,35 +1,28 @@
 // The server: requests, its errors, and its streams of events. All addresses are relative, so that the page works behind
 // a proxy that puts a path before them.
 
-/** @typedef {{message: string, type?: string, param: string | null, code: string | null}} Detail */
-/** @typedef {Record<string, any>} Values */
-
 const KEY = "unmask-key";
 
 /** What the server refused, or that it did not answer (status 0). */
 export class ApiError extends Error {
-  /**
-   * @param {number} status
-   * @param {Detail} detail
-   * @param {number} retryAfter seconds; 0: not told
-   */
-  constructor(status, detail, retryAfter = 0) {
-    super(detail.message);
-    this.status = status;
-    this.param = detail.param;
-    this.code = detail.code;
-    this.retryAfter = retryAfter;
-  }
+	/** @param {number} status @param {Detail} detail @param {number} retryAfter seconds; 0: not told */
+	constructor(status, detail, retryAfter = 0) {
+		super(detail.message);
+		this.status = status;
+		this.param = detail.param;
+		this.code = detail.code;
+		this.retryAfter = retryAfter;
+	}
 }
 
 /** Whether a key is sent. */
 export function hasKey() {
-  return Boolean(sessionStorage.getItem(KEY));
+	return Boolean(sessionStorage.getItem(KEY));
 }
 
 /** @returns {ApiError} */
 function gone() {
-  return new ApiError(0, { message: "The server does not answer.", param: null, code: "gone" });
+	return new ApiError(0, { message: "The server does not answer.", param: null, code: "gone" });
 }
 
 /** Who is asked for a key when one is needed; gives it, or null. @type {(reason: string) => Promise<string | null>} */
@@ -37,7 +30,7 @@ let askForKey = async () => null;
 
 /** @param {(reason: string) => Promise<string | null>} ask */
 export function onKeyNeeded(ask) {
-  askForKey = ask;
+	askForKey = ask;
 }
 
 /**
@@ -46,16 +39,12 @@ export function onKeyNeeded(ask) {
  * @returns {any}
  */
 export function parse(text) {
-  return JSON.parse(text.replace(/("seed"\s*:\s*)(\d{16,})/g, '$1"$2"'));
+	return JSON.parse(text.replace(/("seed"\s*:\s*)(\d{16,})/g, '$1"$2"'));
 }
 
-/**
- * The opposite: a seed that is text is written as a number.
- * @param {unknown} value
- * @param {number} [indent]
- */
+/** The opposite: a seed that is text is written as a number. @param {unknown} value @param {number} [indent] */
 export function stringify(value, indent) {
-  return JSON.stringify(value, null, indent).replace(/("seed":\s*)"(\d+)"/g, "$1$2");
+	return JSON.stringify(value, null, indent).replace(/("seed":\s*)"(\d+)"/g, "$1$2");
 }
 
 /**
@@ -65,44 +54,40 @@ export function stringify(value, indent) {
  * @returns {Promise<Response>}
  */
 export async function send(path, init = {}) {
-  for (;;) {
-    const headers = new Headers(init.headers);
-    const key = sessionStorage.getItem(KEY);
-    if (key) headers.set("authorization", `Bearer ${key}`);
-    let answer;
-    try {
-      answer = await fetch(path, { ...init, headers, credentials: "omit" });
-    } catch (error) {
-      if (init.signal?.aborted) throw error;
-      throw gone();
-    }
-    if (answer.ok) return answer;
-    const refusal = await refusalOf(answer);
-    if (answer.status !== 401) throw refusal;
-    const given = await askForKey(refusal.message);
-    if (given === null) throw refusal;
-    sessionStorage.setItem(KEY, given);
-  }
+	for (;;) {
+		const headers = new Headers(init.headers);
+		const key = sessionStorage.getItem(KEY);
+		if (key) headers.set("authorization", `Bearer ${key}`);
+		let answer;
+		try {
+			answer = await fetch(path, { ...init, headers, credentials: "omit" });
+		} catch (error) {
+			if (init.signal?.aborted) throw error;
+			throw gone();
+		}
+		if (answer.ok) return answer;
+		const refusal = await refusalOf(answer);
+		if (answer.status !== 401) throw refusal;
+		const given = await askForKey(refusal.message);
+		if (given === null) throw refusal;
+		sessionStorage.setItem(KEY, given);
+	}
 }
 
 /** @param {Response} answer */
 async function refusalOf(answer) {
-  const retryAfter = Number(answer.headers.get("retry-after")) || 0;
-  try {
-    return new ApiError(answer.status, (await answer.json()).error, retryAfter);
-  } catch {
-    const message = `The server answered ${answer.status}.`;
-    return new ApiError(answer.status, { message, param: null, code: null }, retryAfter);
-  }
+	const retryAfter = Number(answer.headers.get("retry-after")) || 0;
+	try {
+		return new ApiError(answer.status, (await answer.json()).error, retryAfter);
+	} catch {
+		const message = `The server answered ${answer.status}.`;
+		return new ApiError(answer.status, { message, param: null, code: null }, retryAfter);
+	}
 }
 
-/**
- * What a GET answers.
- * @param {string} path
- * @returns {Promise<any>}
- */
+/** What a GET answers. @param {string} path @returns {Promise<any>} */
 export async function get(path) {
-  return parse(await (await send(path)).text());
+	return parse(await (await send(path)).text());
 }
 
 /**
@@ -113,62 +98,63 @@ export async function get(path) {
  * @param {AbortSignal} signal
  * @param {(event: any) => void} onEvent
  */
-export async function draw(path, body, files, signal, onEvent) {
-  const answer = await send(path, { method: "POST", signal, ...encoded(body, files) });
-  let finished = false;
-  for await (const event of events(answer, signal)) {
-    if (event.error) throw new ApiError(event.error.code === "unavailable" ? 503 : 500, event.error);
-    finished = finished || event.type.endsWith(".completed");
-    onEvent(event);
-  }
-  if (!finished) throw gone();
+export function draw(path, body, files, signal, onEvent) {
+	return hear(path, { method: "POST", signal, ...encoded(body, files) }, signal, onEvent);
 }
 
 /**
- * @param {Values} body
- * @param {Record<string, Blob>} files
- * @returns {RequestInit}
- */
-function encoded(body, files) {
-  if (!Object.keys(files).length) return { body: stringify(body), headers: { "content-type": "application/json" } };
-  const form = new FormData();
-  for (const [name, file] of Object.entries(files)) form.append(name, file, `${name}.png`);
-  for (const [name, value] of Object.entries(body)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
-  return { body: form };
-}
-
-/**
- * The events of a stream.
- * @param {Response} answer
+ * Hear of the events of an answer until it is complete.
+ * @param {string} path
+ * @param {RequestInit} init
  * @param {AbortSignal} signal
+ * @param {(event: any) => void} onEvent
  */
-async function* events(answer, signal) {
-  if (!answer.body) return;
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    let part;
-    try {
-      part = await reader.read();
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw gone();
-    }
-    if (part.done) return;
-    text += part.value;
-    const frames = text.split("\n\n");
-    text = frames.pop() ?? "";
-    for (const frame of frames) {
-      const data = frame.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
-      if (data.length) yield parse(data.join("\n"));
-    }
-  }
+export async function hear(path, init, signal, onEvent) {
+	const answer = await send(path, init);
+	let finished = false;
+	for await (const event of events(answer, signal)) {
+		const error = event.error ?? event.video?.error;
+		if (error) throw new ApiError(event.error?.code === "unavailable" ? 503 : 500, error);
+		finished = finished || event.type.endsWith(".completed");
+		onEvent(event);
+	}
+	if (!finished) throw gone();
 }
 
-/**
- * The bytes that base 64 stands for.
- * @param {string} text
- */
+/** @param {Values} body @param {Record<string, Blob>} files @returns {RequestInit} */
+function encoded(body, files) {
+	if (!Object.keys(files).length) return { body: stringify(body), headers: { "content-type": "application/json" } };
+	const form = new FormData();
+	for (const [name, file] of Object.entries(files)) form.append(name, file, `${name}.png`);
+	for (const [name, value] of Object.entries(body)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+	return { body: form };
+}
+
+/** The events of a stream. @param {Response} answer @param {AbortSignal} signal */
+async function* events(answer, signal) {
+	if (!answer.body) return;
+	const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+	let text = "";
+	for (;;) {
+		let part;
+		try {
+			part = await reader.read();
+		} catch (error) {
+			if (signal.aborted) throw error;
+			throw gone();
+		}
+		if (part.done) return;
+		text += part.value;
+		const frames = text.split("\n\n");
+		text = frames.pop() ?? "";
+		for (const frame of frames) {
+			const data = frame.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+			if (data.length) yield parse(data.join("\n"));
+		}
+	}
+}
+
+/** The bytes that base 64 stands for. @param {string} text */
 export function bytes(text) {
-  return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+	return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 }

@@ -1,6 +1,7 @@
 // The studio: asks the server what it can do, makes the views, and keeps the history.
 
 import { get, onKeyNeeded, send } from "./api.js";
+import { ClipsView, drawsClips } from "./clips.js";
 import { byId, make, put } from "./dom.js";
 import { DrawView } from "./draw.js";
 import { EditView } from "./edit.js";
@@ -8,283 +9,274 @@ import { fromLink, notes } from "./files.js";
 import * as history from "./history.js";
 import { RaceView } from "./race.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./history.js").Entry} Entry */
-
 const EXAMPLE = "a red apple to the left of a blue book"; // drawn for who comes for the first time
 const POLL_MS = 2000;
-// A view is a class and a line here. Clips get theirs when a model of clips is served.
-const VIEWS = /** @type {const} */ ({ draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView } });
+// A view is a class and a line here.
+const VIEWS = /** @type {Record<string, {title: string, kind: new (studio: Studio) => any, fits?: (card: Values) => boolean}>} */ ({
+	draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView },
+	clips: { title: "Clips", kind: ClipsView, fits: drawsClips },
+});
 
 /** What the views share. */
 export class Studio {
-  constructor() {
-    /** @type {any} */
-    this.document = null;
-    /** @type {Values[]} */
-    this.cards = [];
-    /** @type {Record<string, any>} */
-    this.views = {};
-    /** @type {Record<string, HTMLButtonElement>} */
-    this.tabs = {};
-    this.view = "";
-    this.server = byId("server", HTMLParagraphElement);
-    this.strip = byId("strip", HTMLUListElement);
-    this.work = byId("work", HTMLElement);
-    this.looking = false;
-  }
+	constructor() {
+		/** @type {any} */
+		this.document = null;
+		/** @type {Values[]} */
+		this.cards = [];
+		/** @type {Record<string, any>} */
+		this.views = {};
+		/** @type {Record<string, HTMLButtonElement>} */
+		this.tabs = {};
+		this.view = "";
+		this.server = byId("server", HTMLParagraphElement);
+		this.strip = byId("strip", HTMLUListElement);
+		this.work = byId("work", HTMLElement);
+		this.looking = false;
+	}
 
-  async start() {
-    onKeyNeeded((reason) => this.askForKey(reason));
-    this._listen();
-    const said = make("p", { class: "lead" }, "Asking the server …");
-    this.work.replaceChildren(said);
-    try {
-      const [models, document] = await Promise.all([get("v1/models"), get("openapi.json")]);
-      this.cards = models.data;
-      this.document = document;
-    } catch (error) {
-      const words = error instanceof Error ? error.message : String(error);
-      this.work.replaceChildren(make("div", { class: "notice" }, make("h2", {}, "The studio cannot begin"), make("p", {}, words),
-        make("button", { type: "button", class: "primary", onclick: () => this.start() }, "Try again")));
-      return;
-    }
-    this.work.replaceChildren();
-    this._makeViews();
-    const entries = await this._loadHistory();
-    const link = fromLink();
-    const view = link && link.view in this.views ? link.view : "draw";
-    this.open(view);
-    if (link) this.views[view].write(link.settings);
-    this._watch();
-    const { condition, state } = this.cards[0] ?? {};
-    if (!link && !entries.length && condition === "text" && state === "loaded") {
-      this.views.draw.write({ prompt: EXAMPLE });
-      this.views.draw.draw();
-    }
-  }
+	async start() {
+		onKeyNeeded((reason) => this.askForKey(reason));
+		this._listen();
+		const said = make("p", "lead", "Asking the server …");
+		this.work.replaceChildren(said);
+		try {
+			// One after the other: without a key the browser itself would ask for a password at the second.
+			this.cards = (await get("v1/models")).data;
+			this.document = await get("openapi.json");
+		} catch (error) {
+			const words = error instanceof Error ? error.message : String(error);
+			this.work.replaceChildren(make("div", "notice", make("h2", {}, "The studio cannot begin"), make("p", {}, words),
+				make("button", { class: "primary", onclick: () => this.start() }, "Try again")));
+			return;
+		}
+		this.work.replaceChildren();
+		this._makeViews();
+		const entries = await this._loadHistory();
+		const link = fromLink();
+		const view = link && link.view in this.views ? link.view : "draw";
+		this.open(view);
+		if (link) this.views[view].write(link.settings);
+		this._watch();
+		const { condition, state } = this.cards[0] ?? {};
+		if (!link && !entries.length && condition === "text" && state === "loaded") {
+			this.views.draw.write({ prompt: EXAMPLE });
+			this.views.draw.draw();
+		}
+	}
 
-  _makeViews() {
-    const holder = byId("tabs", HTMLDivElement);
-    holder.replaceChildren();
-    for (const [name, { title, kind }] of Object.entries(VIEWS)) {
-      this.views[name] = new kind(this);
-      const { element } = this.views[name];
-      element.id = `view-${name}`;
-      element.setAttribute("role", "tabpanel");
-      element.setAttribute("aria-labelledby", `tab-${name}`);
-      this.tabs[name] = make("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": element.id, onclick: () => this.open(name) }, title);
-      put(holder, this.tabs[name]);
-      put(this.work, element);
-    }
-    const names = Object.keys(VIEWS);
-    holder.onkeydown = (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!step) return;
-      const next = names[(names.indexOf(this.view) + step + names.length) % names.length];
-      this.open(next);
-      this.tabs[next].focus();
-    };
-  }
+	_makeViews() {
+		const holder = byId("tabs", HTMLDivElement);
+		holder.replaceChildren();
+		for (const [name, { title, kind, fits }] of Object.entries(VIEWS)) {
+			if (fits && !this.cards.some(fits)) continue;
+			this.views[name] = new kind(this);
+			const { element } = this.views[name];
+			element.id = `view-${name}`;
+			element.setAttribute("role", "tabpanel");
+			element.setAttribute("aria-labelledby", `tab-${name}`);
+			this.tabs[name] = make("button", { role: "tab", id: `tab-${name}`, "aria-controls": element.id, onclick: () => this.open(name) }, title);
+			put(holder, this.tabs[name]);
+			put(this.work, element);
+		}
+		const names = Object.keys(this.views);
+		holder.onkeydown = (event) => {
+			const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+			if (!step) return;
+			const next = names[(names.indexOf(this.view) + step + names.length) % names.length];
+			this.open(next);
+			this.tabs[next].focus();
+		};
+	}
 
-  /** @param {string} name */
-  open(name) {
-    this.view = name;
-    for (const [other, tab] of Object.entries(this.tabs)) {
-      tab.setAttribute("aria-selected", String(other === name));
-      tab.tabIndex = other === name ? 0 : -1;
-      this.views[other].element.hidden = other !== name;
-    }
-    this.views[name].paint?.();
-  }
+	/** @param {string} name */
+	open(name) {
+		this.view = name;
+		for (const [other, tab] of Object.entries(this.tabs)) {
+			tab.setAttribute("aria-selected", String(other === name));
+			tab.tabIndex = other === name ? 0 : -1;
+			this.views[other].element.hidden = other !== name;
+		}
+		this.views[name].paint?.();
+	}
 
-  /**
-   * A model's card, asked for again if it was not loaded.
-   * @param {string} id
-   */
-  async cardOf(id) {
-    const at = this.cards.findIndex((card) => card.id === id);
-    if (!this.cards[at].grid) this.cards[at] = await get(`v1/models/${id}`);
-    return this.cards[at];
-  }
+	/** A model's card, asked for again if it was not loaded. @param {string} id */
+	async cardOf(id) {
+		const at = this.cards.findIndex((card) => card.id === id);
+		if (!this.cards[at].grid) this.cards[at] = await get(`v1/models/${id}`);
+		return this.cards[at];
+	}
 
-  /**
-   * Take a file that was dropped, pasted or opened: one of Unmask's brings its settings along.
-   * @param {File | Blob} file
-   * @param {string} view
-   */
-  async take(file, view) {
-    const values = await notes(file).catch(() => null);
-    /** @type {Entry} */
-    const entry = { when: Date.now(), path: "v1/images/generations", files: [], body: values ? settingsOf(values) : {}, values: values ?? {}, blob: file, base: null, trace: null };
-    try {
-      this.open(view);
-      await this.views[view].open(entry);
-      if (view === "edit" && values) this.views.edit.write({ ...entry.body, seed: undefined });
-    } catch {
-      this.notice(new Error("This file is no picture that can be read: drop a PNG, JPEG or WebP."));
-    }
-  }
+	/** Take a file that was dropped, pasted or opened: one of Unmask's brings its settings along. @param {File | Blob} file @param {string} view */
+	async take(file, view) {
+		const values = await notes(file).catch(() => null);
+		/** @type {Entry} */
+		const entry = { when: Date.now(), path: "v1/images/generations", files: [], body: values ? settingsOf(values) : {}, values: values ?? {}, blob: file, base: null, trace: null };
+		try {
+			this.open(view);
+			await this.views[view].open(entry);
+			if (view === "edit" && values) this.views.edit.write({ ...entry.body, seed: undefined });
+		} catch {
+			this.notice(new Error("This file is no picture that can be read: drop a PNG, JPEG or WebP."));
+		}
+	}
 
-  /** @param {Entry} entry */
-  async edit(entry) {
-    this.open("edit");
-    await this.views.edit.open(entry);
-    this.work.focus();
-  }
+	/** @param {Entry} entry */
+	async edit(entry) {
+		this.open("edit");
+		await this.views.edit.open(entry);
+		this.work.focus();
+	}
 
-  /**
-   * Keep a result in the history.
-   * @param {import("./drawing.js").Order} order
-   * @param {import("./drawing.js").Result} result
-   * @returns {Promise<Entry>}
-   */
-  async remember(order, result) {
-    /** @type {Entry} */
-    const entry = { when: Date.now(), path: order.path, files: Object.keys(order.files), body: order.body, values: result.values, blob: result.blob,
-      base: order.files.image ?? null, corner: order.corner, trace: result.unmasking.pack() };
-    try {
-      await history.keep(entry);
-      this._show(entry, true);
-    } catch {
-      this.notice(new Error("The browser keeps no history here: the picture is on the screen alone."));
-    }
-    return entry;
-  }
+	/** Keep a result in the history. @param {Order} order @param {Result} result @returns {Promise<Entry>} */
+	async remember(order, result) {
+		/** @type {Entry} */
+		const entry = { when: Date.now(), path: order.path, files: Object.keys(order.files), body: order.body, values: result.values, blob: result.blob,
+			base: order.files.image ?? null, corner: order.corner, trace: result.unmasking.pack() };
+		return this.keep(entry);
+	}
 
-  async _loadHistory() {
-    this.strip.replaceChildren();
-    const entries = await history.all().catch(() => []);
-    for (const entry of entries) this._show(entry, false);
-    this._countHistory();
-    return entries;
-  }
+	/** Keep what was drawn in the history. @param {Entry} entry */
+	async keep(entry) {
+		try {
+			await history.keep(entry);
+			this._show(entry, true);
+		} catch {
+			this.notice(new Error("The browser keeps no history here: the picture is on the screen alone."));
+		}
+		return entry;
+	}
 
-  /**
-   * @param {Entry} entry
-   * @param {boolean} first
-   */
-  _show(entry, first) {
-    const address = URL.createObjectURL(entry.blob);
-    const words = String(entry.body.prompt || "a picture");
-    const open = make("button", { type: "button", title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64 }));
-    const item = make("li", {}, open, make("button", { type: "button", class: "remove", "aria-label": `Remove: ${words}`, onclick: async () => {
-      await history.remove(Number(entry.id));
-      URL.revokeObjectURL(address);
-      item.remove();
-      this._countHistory();
-    } }, "✕"));
-    if (first) this.strip.prepend(item);
-    else put(this.strip, item);
-    this._countHistory();
-  }
+	async _loadHistory() {
+		for (const image of this.strip.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+		this.strip.replaceChildren();
+		const entries = await history.all().catch(() => []);
+		for (const entry of entries) this._show(entry, false);
+		this._countHistory();
+		return entries;
+	}
 
-  /** @param {Entry} entry */
-  _reopen(entry) {
-    const view = this.view === "edit" ? "edit" : "draw";
-    this.open(view);
-    this.views[view].open(entry);
-  }
+	/** @param {Entry} entry @param {boolean} first */
+	_show(entry, first) {
+		const address = URL.createObjectURL(entry.blob);
+		const words = String(entry.body.prompt || "a picture");
+		const open = make("button", { title: words, onclick: () => this._reopen(entry) }, make("img", { src: address, alt: words, width: 64, height: 64, decoding: "sync" }));
+		const item = make("li", {}, open, make("button", { class: "remove", "aria-label": `Remove: ${words}`, onclick: async () => {
+			await history.remove(Number(entry.id));
+			URL.revokeObjectURL(address);
+			item.remove();
+			this._countHistory();
+		} }, "✕"));
+		if (first) this.strip.prepend(item);
+		else put(this.strip, item);
+		this._countHistory();
+	}
 
-  _countHistory() {
-    byId("history", HTMLElement).hidden = !this.strip.children.length;
-  }
+	/** @param {Entry} entry */
+	_reopen(entry) {
+		const view = entry.sheet ? "clips" : this.taker;
+		if (!this.views[view]) return; // a clip, and no model of clips is served any more
+		this.open(view);
+		this.views[view].open(entry);
+	}
 
-  /**
-   * Show text to be copied.
-   * @param {string} title
-   * @param {string} text
-   */
-  code(title, text) {
-    byId("code-title", HTMLHeadingElement).textContent = title;
-    const area = byId("code", HTMLTextAreaElement);
-    area.value = text;
-    byId("code-dialog", HTMLDialogElement).showModal();
-    area.select();
-  }
+	/** The view that takes a picture now. */
+	get taker() {
+		return this.views[this.view].takes ? this.view : "draw";
+	}
 
-  /** @param {string} reason @returns {Promise<string | null>} */
-  askForKey(reason) {
-    const dialog = byId("key-dialog", HTMLDialogElement), input = byId("key", HTMLInputElement);
-    byId("key-reason", HTMLParagraphElement).textContent = `${reason}.`;
-    input.value = "";
-    if (!dialog.open) dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" && input.value ? input.value : null), { once: true });
-    });
-  }
+	_countHistory() {
+		byId("history", HTMLElement).hidden = !this.strip.children.length;
+	}
 
-  /** Something that no view can show, or that concerns them all. @param {unknown} error */
-  notice(error) {
-    if (error instanceof Error && "status" in error) {
-      if (error.status === 0 || error.status === 503) this._watch();
-    } else if (error instanceof Error && error.name !== "AbortError") this._say(error.message);
-  }
+	/** Show text to be copied. @param {string} title @param {string} text */
+	code(title, text) {
+		byId("code-title", HTMLHeadingElement).textContent = title;
+		const area = byId("code", HTMLTextAreaElement);
+		area.value = text;
+		byId("code-dialog", HTMLDialogElement).showModal();
+		area.select();
+	}
 
-  /** @param {string} words */
-  _say(words) {
-    this.server.textContent = words;
-    this.server.dataset.state = words === "ready" ? "ready" : "waiting";
-  }
+	/** @param {string} reason @returns {Promise<string | null>} */
+	askForKey(reason) {
+		const dialog = byId("key-dialog", HTMLDialogElement), input = byId("key", HTMLInputElement);
+		byId("key-reason", HTMLParagraphElement).textContent = `${reason}.`;
+		input.value = "";
+		if (!dialog.open) dialog.showModal();
+		return new Promise((resolve) => {
+			dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" && input.value ? input.value : null), { once: true });
+		});
+	}
 
-  /** Ask until the server is ready, and say so. */
-  async _watch() {
-    if (this.looking) return;
-    this.looking = true;
-    for (;;) {
-      try {
-        await send("readyz");
-        break;
-      } catch (error) {
-        this._say(error instanceof Error && "status" in error && error.status === 0 ? "The server is gone; looking for it …" : "The server is getting ready …");
-      }
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
-    this.looking = false;
-    this._say("ready");
-  }
+	/** Something that no view can show, or that concerns them all. @param {unknown} error */
+	notice(error) {
+		if (error instanceof Error && "status" in error) {
+			if (error.status === 0 || error.status === 503) this._watch();
+		} else if (error instanceof Error && error.name !== "AbortError") this._say(error.message);
+	}
 
-  _listen() {
-    const clear = byId("clear-history", HTMLButtonElement);
-    clear.onclick = async () => {
-      if (!confirm("Remove all pictures of the history?")) return;
-      await history.clear();
-      await this._loadHistory();
-    };
-    byId("copy-code", HTMLButtonElement).onclick = async () => {
-      const area = byId("code", HTMLTextAreaElement);
-      area.select();
-      await navigator.clipboard?.writeText(area.value).catch(() => {}); // else it is selected, to be copied by hand
-    };
-    document.body.ondragover = (event) => event.preventDefault();
-    document.body.ondrop = (event) => {
-      event.preventDefault();
-      const file = event.dataTransfer?.files[0];
-      if (file) this.take(file, this.view === "edit" ? "edit" : "draw");
-    };
-    document.body.onpaste = (event) => {
-      const file = [...(event.clipboardData?.files ?? [])].find((other) => other.type.startsWith("image/"));
-      if (!file) return;
-      event.preventDefault();
-      this.take(file, this.view === "edit" ? "edit" : "draw");
-    };
-    window.addEventListener("hashchange", () => {
-      const link = fromLink();
-      if (!link || !(link.view in this.views)) return;
-      this.open(link.view);
-      this.views[link.view].write(link.settings);
-    });
-  }
+	/** @param {string} words */
+	_say(words) {
+		this.server.textContent = words;
+		this.server.dataset.state = words === "ready" ? "ready" : "waiting";
+	}
+
+	/** Ask until the server is ready, and say so. */
+	async _watch() {
+		if (this.looking) return;
+		this.looking = true;
+		for (;;) {
+			try {
+				await send("readyz");
+				break;
+			} catch (error) {
+				this._say(error instanceof Error && "status" in error && error.status === 0 ? "The server is gone; looking for it …" : "The server is getting ready …");
+			}
+			await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+		}
+		this.looking = false;
+		this._say("ready");
+	}
+
+	_listen() {
+		const clear = byId("clear-history", HTMLButtonElement);
+		clear.onclick = async () => {
+			if (!confirm("Remove all pictures of the history?")) return;
+			await history.clear();
+			await this._loadHistory();
+		};
+		byId("copy-code", HTMLButtonElement).onclick = async () => {
+			const area = byId("code", HTMLTextAreaElement);
+			area.select();
+			await navigator.clipboard?.writeText(area.value).catch(() => {}); // else it is selected, to be copied by hand
+		};
+		document.body.ondragover = (event) => event.preventDefault();
+		document.body.ondrop = (event) => {
+			event.preventDefault();
+			const file = event.dataTransfer?.files[0];
+			if (file) this.take(file, this.taker);
+		};
+		document.body.onpaste = (event) => {
+			const file = [...(event.clipboardData?.files ?? [])].find((other) => other.type.startsWith("image/"));
+			if (!file) return;
+			event.preventDefault();
+			this.take(file, this.taker);
+		};
+		window.addEventListener("hashchange", () => {
+			const link = fromLink();
+			if (!link || !(link.view in this.views)) return;
+			this.open(link.view);
+			this.views[link.view].write(link.settings);
+		});
+	}
 }
 
-/**
- * What a request has to say to draw a picture again, of what its file tells.
- * @param {Values} values
- */
+/** What a request has to say to draw a picture again, of what its file tells. @param {Values} values */
 function settingsOf(values) {
-  const { subjects: _, edit: __, size: ___, ...settings } = values;
-  if (!settings.image_index) delete settings.image_index;
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null));
+	const { subjects: _, edit: __, size: ___, ...settings } = values;
+	if (!settings.image_index) delete settings.image_index;
+	return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null));
 }
 
 new Studio().start();

@@ -10,172 +10,143 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { Unmasking, blankOf, cellOf } from "./trace.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./app.js").Studio} Studio */
-/** @typedef {import("./history.js").Entry} Entry */
-/** @typedef {import("./drawing.js").Order} Order */
-
 const PATH = "v1/images/generations";
 const EDITS = "v1/images/edits";
 
 export class DrawView {
-  /** @param {Studio} studio */
-  constructor(studio) {
-    this.studio = studio;
-    this.composer = new Composer(studio, `/${PATH}`, { verb: "Draw" }, () => this.draw());
-    this.report = new Report();
-    this.timeline = new Timeline();
-    this.stages = make("div", { class: "stages" });
-    this.actions = make("div", { class: "actions" });
-    this.element = make("div", { class: "view" }, this.composer.element,
-      make("section", { class: "work", "aria-label": "Pictures" },
-        make("p", { class: "lead" }, "Every picture begins as masked cells. At each step the model guesses all of them at once and reveals some; ",
-          "a dot grows with how sure it is of its guess. Drag the slider to go back, click a cell to have it drawn again."),
-        this.stages, this.timeline.element, this.report.element, this.actions));
-    /** @type {(Entry | null)[]} */
-    this.entries = [];
-    this.blank();
-  }
+	/** @param {Studio} studio */
+	constructor(studio) {
+		this.studio = studio;
+		this.composer = new Composer(studio, `/${PATH}`, { verb: "Draw" }, () => this.draw());
+		this.report = new Report();
+		this.timeline = new Timeline();
+		this.stages = make("div", "stages");
+		this.actions = make("div", "actions");
+		this.element = make("div", "view", this.composer.element,
+			make("section", { class: "work", "aria-label": "Pictures" },
+				make("p", "lead", "Every picture begins as masked cells. At each step the model guesses all of them at once and reveals some; ",
+					"a dot grows with how sure it is of its guess. Drag the slider to go back, click a cell to have it drawn again."),
+				this.stages, this.timeline.element, this.report.element, this.actions));
+		/** @type {(Entry | null)[]} */
+		this.entries = [];
+		this.blank();
+	}
 
-  /** Show a grid of masked cells, as before the first step. */
-  blank() {
-    const image = blankOf(this.composer.card);
-    if (image) this.show([image]);
-  }
+	/** Show a grid of masked cells, as before the first step. */
+	blank() {
+		const image = blankOf(this.composer.card);
+		if (image) this.show([image]);
+	}
 
-  /** @param {Unmasking[]} images */
-  show(images) {
-    const stages = images.map((image, index) => {
-      const stage = new Stage(images.length > 1 ? `Picture ${index + 1}` : "Picture", (places) => this.again(index, places));
-      stage.open(image);
-      return stage;
-    });
-    this.stages.replaceChildren(...stages.map((stage) => stage.element));
-    this.stages.dataset.count = String(stages.length);
-    this.timeline.follow(stages);
-    return stages;
-  }
+	/** @param {Unmasking[]} images */
+	show(images) {
+		const stages = images.map((image, index) => {
+			const stage = new Stage(images.length > 1 ? `Picture ${index + 1}` : "Picture", (places) => this.again(index, places));
+			stage.open(image);
+			return stage;
+		});
+		this.stages.replaceChildren(...stages.map((stage) => stage.element));
+		this.stages.dataset.count = String(stages.length);
+		this.timeline.follow(stages);
+		return stages;
+	}
 
-  async draw() {
-    const body = this.composer.read();
-    await this.run({ path: PATH, body, files: {}, size: null, base: null, corner: { x: 0, y: 0 } }, null, () => this.draw());
-  }
+	async draw() {
+		const body = this.composer.read();
+		await this.run({ path: PATH, body, files: {}, size: null, base: null, corner: { x: 0, y: 0 } }, null, () => this.draw());
+	}
 
-  /**
-   * Draw cells of a picture again.
-   * @param {number} index
-   * @param {number[]} places
-   */
-  async again(index, places) {
-    const entry = this.entries[index];
-    const shown = this.timeline.stages[index]?.unmasking;
-    if (!entry || !shown?.picture || this.composer.button.disabled) return;
-    // What has no place in an edit of the whole picture goes.
-    const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
-    const mask = new Mask(shown.width, shown.height);
-    mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
-    const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
-    const body = { ...kept, seed: dice(), mask_mode: "white" };
-    /** @type {Order} */
-    const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture, corner: { x: 0, y: 0 } };
-    await this.run(order, index, () => this.again(index, places));
-  }
+	/** Draw cells of a picture again. @param {number} index @param {number[]} places */
+	async again(index, places) {
+		const entry = this.entries[index];
+		const shown = this.timeline.stages[index]?.unmasking;
+		if (!entry || !shown?.picture || this.composer.button.disabled) return;
+		// What has no place in an edit of the whole picture goes.
+		const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
+		const mask = new Mask(shown.width, shown.height);
+		mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
+		const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
+		const body = { ...kept, seed: dice(), mask_mode: "white" };
+		/** @type {Order} */
+		const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture, corner: { x: 0, y: 0 } };
+		await this.run(order, index, () => this.again(index, places));
+	}
 
-  /**
-   * @param {Order} order
-   * @param {number | null} only the stage that shows it; null: all are made anew
-   * @param {() => void} retry
-   */
-  async run(order, only, retry) {
-    const work = new AbortController();
-    this.composer.busy(work);
-    this.report.say("Sending …");
-    /** @type {Unmasking[]} */
-    let images = [];
-    try {
-      const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), work.signal, {
-        queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
-        begun: (begun) => {
-          images = begun;
-          if (only === null) {
-            this.entries = [];
-            this.actions.replaceChildren();
-            this.show(images);
-          } else {
-            this.timeline.stages[only].open(images[0]);
-            this.timeline.follow([this.timeline.stages[only]]);
-          }
-          this.timeline.begin();
-        },
-        changed: (image) => {
-          if (!image.finished) this.report.say(`Step ${image.last} of ${image.planned} …`);
-          for (const stage of this.timeline.stages) stage.paint();
-        },
-      });
-      this.timeline.finish();
-      const entries = await Promise.all(results.map((result) => this.studio.remember(order, result)));
-      if (only === null) this.entries = entries;
-      else [this.entries[only]] = entries;
-      const passes = images.reduce((sum, image) => sum + image.passes, 0);
-      this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.`);
-      this.report.warn(results[0].values.warnings, this.composer);
-      this.offer(only ?? 0);
-    } catch (error) {
-      this.timeline.finish();
-      this.report.fail(error, /** @type {any} */ ([this.composer]), retry);
-      this.studio.notice(error);
-    } finally {
-      this.composer.busy(null);
-    }
-  }
+	/** @param {Order} order @param {number | null} only the stage that shows it; null: all are made anew @param {() => void} retry */
+	async run(order, only, retry) {
+		/** @type {Unmasking[]} */
+		let images = [];
+		await this.composer.run(this.report, async (signal) => {
+			const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
+				queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
+				begun: (begun) => {
+					images = begun;
+					if (only === null) {
+						this.entries = [];
+						this.actions.replaceChildren();
+						this.show(images);
+					} else {
+						this.timeline.stages[only].open(images[0]);
+						this.timeline.follow([this.timeline.stages[only]]);
+					}
+					this.timeline.begin();
+				},
+				changed: (image) => {
+					if (!image.finished) this.report.say(`Step ${image.last} of ${image.planned} …`);
+					for (const stage of this.timeline.stages) stage.paint();
+				},
+			});
+			this.timeline.finish();
+			const entries = await Promise.all(results.map((result) => this.studio.remember(order, result)));
+			if (only === null) this.entries = entries;
+			else [this.entries[only]] = entries;
+			const passes = images.reduce((sum, image) => sum + image.passes, 0);
+			this.report.say(`Drawn in ${seconds.toFixed(2)} s, ${Math.round(passes)} passes of the model, seed ${order.body.seed}.`);
+			this.report.warn(results[0].values.warnings, this.composer);
+			this.offer(only ?? 0);
+		}, { retry, failed: () => this.timeline.finish() });
+	}
 
-  /** @param {number} index of the picture that can be saved and edited */
-  offer(index) {
-    this.actions.replaceChildren();
-    const entry = this.entries[index];
-    if (!entry) return;
-    if (this.entries.length > 1) {
-      const choice = make("select", { "aria-label": "Which picture", onchange: () => this.offer(Number(choice.value)) });
-      this.entries.forEach((_, i) => put(choice, make("option", { value: String(i), selected: i === index }, `Picture ${i + 1}`)));
-      put(this.actions, choice);
-    }
-    put(this.actions, resultActions(this.studio, entry, "draw"));
-  }
+	/** @param {number} index of the picture that can be saved and edited */
+	offer(index) {
+		this.actions.replaceChildren();
+		const entry = this.entries[index];
+		if (!entry) return;
+		if (this.entries.length > 1) {
+			const choice = make("select", { "aria-label": "Which picture", onchange: () => this.offer(Number(choice.value)) });
+			this.entries.forEach((_, i) => put(choice, make("option", { value: String(i), selected: i === index }, `Picture ${i + 1}`)));
+			put(this.actions, choice);
+		}
+		put(this.actions, resultActions(this.studio, entry, "draw"));
+	}
 
-  /**
-   * Show what a history keeps.
-   * @param {Entry} entry
-   */
-  async open(entry) {
-    const picture = await createImageBitmap(entry.blob);
-    const base = entry.base ? await createImageBitmap(entry.base) : null;
-    this.entries = [entry];
-    this.composer.write(entry.body);
-    const unmasking = entry.trace ? Unmasking.unpack(entry.trace, picture, base, entry.corner) : still(picture, this.composer.card);
-    this.show([unmasking]);
-    this.timeline.leap();
-    this.report.say(`Seed ${entry.body.seed ?? "not known"}.`);
-    this.offer(0);
-  }
+	/** Show what a history keeps. @param {Entry} entry */
+	async open(entry) {
+		const picture = await createImageBitmap(entry.blob);
+		const base = entry.base ? await createImageBitmap(entry.base) : null;
+		this.entries = [entry];
+		this.composer.write(entry.body);
+		const unmasking = entry.trace ? Unmasking.unpack(entry.trace, picture, base, entry.corner) : still(picture, this.composer.card);
+		this.show([unmasking]);
+		this.timeline.leap();
+		this.report.say(`Seed ${entry.body.seed ?? "not known"}.`);
+		this.offer(0);
+	}
 
-  /** @param {Values} settings */
-  write(settings) {
-    this.composer.write(settings);
-  }
+	/** @param {Values} settings */
+	write(settings) {
+		this.composer.write(settings);
+	}
 
-  /** What a link to this view holds. */
-  settings() {
-    return { ...this.composer.fields.read(), prompt: this.composer.prompt.value, model: this.composer.model.value };
-  }
+	/** What a link to this view holds. */
+	settings() {
+		return this.composer.settings();
+	}
 }
 
-/**
- * A picture of which nothing is known but that it is there.
- * @param {ImageBitmap} picture
- * @param {Values} card
- */
+/** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
 function still(picture, card) {
-  const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
-  made.finish(picture);
-  return made;
+	const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
+	made.finish(picture);
+	return made;
 }

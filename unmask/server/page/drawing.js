@@ -5,26 +5,6 @@ import { make, put } from "./dom.js";
 import { Unmasking, cellOf } from "./trace.js";
 import { warningList } from "./warnings.js";
 
-/** @typedef {import("./api.js").Values} Values */
-/** @typedef {import("./fields.js").Fields} Fields */
-/**
- * @typedef {object} Order
- * @property {string} path
- * @property {Values} body
- * @property {Record<string, Blob>} files
- * @property {[number, number] | null} size of the result; null: what the model draws
- * @property {import("./trace.js").Picture | null} base the picture that is drawn over
- * @property {{x: number, y: number}} corner where it lies in the result
- * @property {boolean} [judge] whether the model's judge is asked
- */
-/** @typedef {{blob: Blob, picture: ImageBitmap, unmasking: Unmasking, values: Values}} Result */
-/**
- * @typedef {object} Ear
- * @property {(ahead: number) => void} queued
- * @property {(images: Unmasking[]) => void} begun
- * @property {(unmasking: Unmasking) => void} changed
- */
-
 const PREVIEWS = 3; // the most that a stream has
 
 /**
@@ -36,113 +16,105 @@ const PREVIEWS = 3; // the most that a stream has
  * @returns {Promise<{results: Result[], seconds: number}>}
  */
 export async function request(order, card, signal, ear) {
-  const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
-  const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
-  /** @type {Unmasking[]} */
-  let images = [];
-  /** @type {Result[]} */
-  const results = [];
-  const sent = performance.now();
-  /** @type {any[]} */
-  const waiting = [];
-  let busy = Promise.resolve();
-  const take = async (/** @type {any} */ event) => {
-    if (event.type.endsWith(".queued")) {
-      ear.queued(event.ahead);
-      const known = await card();
-      const [width, height] = order.size ?? known.size.split("x").map(Number);
-      images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
-      ear.begun(images);
-      return;
-    }
-    const image = images[event.image_index - first];
-    if (event.type.endsWith(".trace")) image.add(event, event.heard - sent);
-    else {
-      const blob = new Blob([bytes(event.b64_json)], { type: `image/${event.output_format}` });
-      const picture = await createImageBitmap(blob);
-      if (event.type.endsWith(".partial_image")) image.show(picture, event.step);
-      else {
-        image.finish(picture);
-        const { b64_json: _, heard: __, type: ___, usage: ____, ...values } = event;
-        results[event.image_index - first] = { blob, picture, unmasking: image, values };
-      }
-    }
-    ear.changed(image);
-  };
-  // Events are taken one after another, and heard when they come: decoding a picture holds no clock up.
-  await draw(order.path, body, order.files, signal, (event) => {
-    waiting.push({ ...event, heard: performance.now() });
-    busy = busy.then(() => take(waiting.shift()));
-  });
-  const seconds = (performance.now() - sent) / 1000;
-  await busy;
-  return { results, seconds };
+	const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
+	const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
+	/** @type {Unmasking[]} */
+	let images = [];
+	/** @type {Result[]} */
+	const results = [];
+	const sent = performance.now();
+	/** @type {any[]} */
+	const waiting = [];
+	let busy = Promise.resolve();
+	const take = async (/** @type {any} */ event) => {
+		if (event.type.endsWith(".queued")) {
+			ear.queued(event.ahead);
+			const known = await card();
+			const [width, height] = order.size ?? known.size.split("x").map(Number);
+			images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
+			ear.begun(images);
+			return;
+		}
+		const image = images[event.image_index - first];
+		if (event.type.endsWith(".trace")) image.add(event, event.heard - sent);
+		else {
+			const blob = new Blob([bytes(event.b64_json)], { type: `image/${event.output_format}` });
+			const picture = await createImageBitmap(blob);
+			if (event.type.endsWith(".partial_image")) image.show(picture, event.step);
+			else {
+				image.finish(picture);
+				const { b64_json: _, heard: __, type: ___, usage: ____, ...values } = event;
+				results[event.image_index - first] = { blob, picture, unmasking: image, values };
+			}
+		}
+		ear.changed(image);
+	};
+	// Events are taken one after another, and heard when they come: decoding a picture holds no clock up.
+	await draw(order.path, body, order.files, signal, (event) => {
+		waiting.push({ ...event, heard: performance.now() });
+		busy = busy.then(() => take(waiting.shift()));
+	});
+	const seconds = (performance.now() - sent) / 1000;
+	await busy;
+	return { results, seconds };
 }
 
 /** A seed that a number here holds exactly. */
 export function dice() {
-  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
-  return (high % 65536) * 4294967296 + low;
+	const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+	return (high % 65536) * 4294967296 + low;
 }
 
 /** Tells how a drawing goes, or what is wrong with it and what can be done. */
 export class Report {
-  constructor() {
-    this.element = make("div", { class: "report", role: "status", "aria-live": "polite" });
-    this.timer = 0;
-  }
+	constructor() {
+		this.element = make("div", { class: "report", role: "status", "aria-live": "polite" });
+		this.timer = 0;
+	}
 
-  /** @param {string} words */
-  say(words) {
-    clearInterval(this.timer);
-    this.element.className = "report";
-    this.element.textContent = words;
-  }
+	/** @param {string} words */
+	say(words) {
+		clearInterval(this.timer);
+		this.element.className = "report";
+		this.element.textContent = words;
+	}
 
-  /**
-   * Add what the server warns of to what was said.
-   * @param {any} warnings
-   * @param {import("./composer.js").Composer} composer
-   */
-  warn(warnings, composer) {
-    if (warnings?.length) put(this.element, warningList(warnings, composer));
-  }
+	/** Add what the server warns of to what was said. @param {any} warnings @param {Composer} composer */
+	warn(warnings, composer) {
+		if (warnings?.length) put(this.element, warningList(warnings, composer));
+	}
 
-  /**
-   * @param {unknown} error
-   * @param {Fields[]} fields those that the error may name one of
-   * @param {() => void} retry
-   */
-  fail(error, fields, retry) {
-    clearInterval(this.timer);
-    const words = error instanceof Error ? error.message : String(error);
-    if (error instanceof DOMException && error.name === "AbortError") {
-      this.say("Cancelled.");
-      return;
-    }
-    this.element.className = "report wrong";
-    this.element.replaceChildren();
-    const api = error instanceof ApiError ? error : null;
-    if (api?.param && fields.some((some) => some.fault(api.param, words))) {
-      put(this.element, "One field needs another value: it is marked.");
-      return;
-    }
-    const heads = /** @type {Record<number, string>} */ ({
-      0: "The server cannot be reached", 401: "A key is needed", 403: "This key may not draw", 413: "Too large", 429: "Too much at once",
-      503: "The server is not ready", 504: "It took too long",
-    });
-    const again = make("button", { type: "button", onclick: retry }, "Try again");
-    put(this.element, make("strong", {}, heads[api?.status ?? -1] ?? "It did not work"), make("p", {}, words), again);
-    let left = api?.retryAfter ?? 0;
-    if (left > 0) {
-      const count = () => {
-        again.textContent = left > 0 ? `Try again (in ${left} s)` : "Try again";
-        again.disabled = left > 0;
-        left -= 1;
-        if (left < 0) clearInterval(this.timer);
-      };
-      count();
-      this.timer = window.setInterval(count, 1000);
-    }
-  }
+	/** @param {unknown} error @param {{fault: Fields["fault"]}[]} fields those that the error may name one of @param {() => void} retry */
+	fail(error, fields, retry) {
+		clearInterval(this.timer);
+		const words = error instanceof Error ? error.message : String(error);
+		if (error instanceof DOMException && error.name === "AbortError") {
+			this.say("Cancelled.");
+			return;
+		}
+		this.element.className = "report wrong";
+		this.element.replaceChildren();
+		const api = error instanceof ApiError ? error : null;
+		if (api?.param && fields.some((some) => some.fault(api.param, words))) {
+			put(this.element, "One field needs another value: it is marked.");
+			return;
+		}
+		const heads = /** @type {Record<number, string>} */ ({
+			0: "The server cannot be reached", 401: "A key is needed", 403: "This key may not draw", 413: "Too large", 429: "Too much at once",
+			503: "The server is not ready", 504: "It took too long",
+		});
+		const again = make("button", { onclick: retry }, "Try again");
+		put(this.element, make("strong", {}, heads[api?.status ?? -1] ?? "It did not work"), make("p", {}, words), again);
+		let left = api?.retryAfter ?? 0;
+		if (left > 0) {
+			const count = () => {
+				again.textContent = left > 0 ? `Try again (in ${left} s)` : "Try again";
+				again.disabled = left > 0;
+				left -= 1;
+				if (left < 0) clearInterval(this.timer);
+			};
+			count();
+			this.timer = window.setInterval(count, 1000);
+		}
+	}
 }

@@ -3,10 +3,24 @@
 import { hasKey, parse, stringify } from "./api.js";
 import { blank, context, make } from "./dom.js";
 
-/** @typedef {import("./api.js").Values} Values */
-
-const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
+export const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
+export const VIDEOS = "v1/videos";
 const LONGEST_NOTE = 1 << 20;
+
+/**
+ * The chunks of a PNG, their kinds and bytes, as far as they are whole; none of another file.
+ * @param {DataView<ArrayBuffer>} data
+ * @returns {Generator<[string, Uint8Array<ArrayBuffer>]>}
+ */
+export function* chunks(data) {
+	if (data.byteLength < 8 || SIGNATURE.some((byte, i) => data.getUint8(i) !== byte)) return;
+	for (let at = 8; at + 12 <= data.byteLength;) {
+		const length = data.getUint32(at);
+		if (at + 12 + length > data.byteLength) return;
+		yield [latin(new Uint8Array(data.buffer, at + 4, 4)), new Uint8Array(data.buffer, at + 8, length)];
+		at += 12 + length;
+	}
+}
 
 /**
  * The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read.
@@ -14,47 +28,33 @@ const LONGEST_NOTE = 1 << 20;
  * @returns {Promise<Values | null>}
  */
 export async function notes(file) {
-  const data = new DataView(await file.arrayBuffer());
-  if (data.byteLength < 8 || SIGNATURE.some((byte, i) => data.getUint8(i) !== byte)) return null;
-  let at = 8;
-  while (at + 12 <= data.byteLength) {
-    const length = data.getUint32(at);
-    const kind = latin(data, at + 4, 4);
-    if (at + 12 + length > data.byteLength) return null;
-    if (kind === "iTXt" && length < LONGEST_NOTE) {
-      const chunk = new Uint8Array(data.buffer, at + 8, length);
-      const ends = nuls(chunk);
-      // keyword 0, compressed or not, method, language 0, keyword in it 0, text
-      if (latin(data, at + 8, ends[0] ?? 0) === "unmask" && chunk[ends[0] + 1] === 0) {
-        const second = ends.find((end) => end > ends[0] + 2) ?? -1;
-        const third = ends.find((end) => end > second) ?? -1;
-        try {
-          const values = parse(new TextDecoder().decode(chunk.subarray(third + 1)));
-          return values && typeof values === "object" && !Array.isArray(values) ? values : null;
-        } catch {
-          return null;
-        }
-      }
-    }
-    at += 12 + length;
-  }
-  return null;
+	for (const [kind, chunk] of chunks(new DataView(await file.arrayBuffer()))) {
+		if (kind !== "iTXt" || chunk.length >= LONGEST_NOTE) continue;
+		const ends = nuls(chunk);
+		// keyword 0, compressed or not, method, language 0, keyword in it 0, text
+		if (latin(chunk.subarray(0, ends[0] ?? 0)) !== "unmask" || chunk[ends[0] + 1] !== 0) continue;
+		const second = ends.find((end) => end > ends[0] + 2) ?? -1;
+		const third = ends.find((end) => end > second) ?? -1;
+		try {
+			const values = parse(new TextDecoder().decode(chunk.subarray(third + 1)));
+			return values && typeof values === "object" && !Array.isArray(values) ? values : null;
+		} catch {
+			return null;
+		}
+	}
+	return null;
 }
 
 /** @param {Uint8Array} chunk */
 function nuls(chunk) {
-  const found = [];
-  for (let i = 0; i < chunk.length && found.length < 8; i += 1) if (chunk[i] === 0) found.push(i);
-  return found;
+	const found = [];
+	for (let i = 0; i < chunk.length && found.length < 8; i += 1) if (chunk[i] === 0) found.push(i);
+	return found;
 }
 
-/**
- * @param {DataView} data
- * @param {number} at
- * @param {number} length
- */
-function latin(data, at, length) {
-  return Array.from({ length: Math.min(length, 80) }, (_, i) => String.fromCharCode(data.getUint8(at + i))).join("");
+/** @param {Uint8Array} bytes */
+function latin(bytes) {
+	return String.fromCharCode(...bytes.subarray(0, 80));
 }
 
 /**
@@ -64,105 +64,98 @@ function latin(data, at, length) {
  * @param {string} name
  */
 export async function download(blob, format, name) {
-  const file = blob.type === `image/${format}` ? blob : await converted(blob, format);
-  const address = URL.createObjectURL(file);
-  make("a", { href: address, download: `${name}.${format === "jpeg" ? "jpg" : format}` }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+	save(blob.type === `image/${format}` ? blob : await converted(blob, format), `${name}.${format === "jpeg" ? "jpg" : format}`);
 }
 
-/**
- * @param {Blob} blob
- * @param {string} format
- * @returns {Promise<Blob>}
- */
+/** @param {Blob} file @param {string} name */
+export function save(file, name) {
+	const address = URL.createObjectURL(file);
+	make("a", { href: address, download: name }).click();
+	setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/** @param {Blob} blob @param {string} format @returns {Promise<Blob>} */
 async function converted(blob, format) {
-  const picture = await createImageBitmap(blob);
-  const canvas = blank(picture.width, picture.height);
-  const pen = context(canvas);
-  if (format === "jpeg") {
-    pen.fillStyle = "#ffffff"; // it holds no transparency
-    pen.fillRect(0, 0, picture.width, picture.height);
-  }
-  pen.drawImage(picture, 0, 0);
-  return asFile(canvas, `image/${format}`, 0.95);
+	const picture = await createImageBitmap(blob);
+	const canvas = blank(picture.width, picture.height);
+	const pen = context(canvas);
+	if (format === "jpeg") {
+		pen.fillStyle = "#ffffff"; // it holds no transparency
+		pen.fillRect(0, 0, picture.width, picture.height);
+	}
+	pen.drawImage(picture, 0, 0);
+	return asFile(canvas, `image/${format}`, 0.95);
 }
 
-/**
- * @param {HTMLCanvasElement} canvas
- * @param {string} [kind]
- * @param {number} [quality]
- * @returns {Promise<Blob>}
- */
+/** @param {HTMLCanvasElement} canvas @param {string} [kind] @param {number} [quality] @returns {Promise<Blob>} */
 export function asFile(canvas, kind = "image/png", quality = undefined) {
-  return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(`this browser writes no ${kind}`))), kind, quality);
-  });
+	return new Promise((resolve, reject) => {
+		canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(`this browser writes no ${kind}`))), kind, quality);
+	});
 }
 
 /** @param {Values} values */
 export function nameOf(values) {
-  const words = String(values.prompt ?? "picture").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 48);
-  return `${words || "picture"}-${values.seed ?? 0}`;
+	const words = String(values.prompt ?? "picture").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 48);
+	return `${words || "picture"}-${values.seed ?? 0}`;
 }
 
 /** @param {string} path */
 function address(path) {
-  return new URL(path, document.baseURI.split("#")[0]).href;
+	return new URL(path, document.baseURI.split("#")[0]).href;
 }
 
 /** @param {string} text */
 function quoted(text) {
-  return `'${text.replaceAll("'", "'\\''")}'`;
+	return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/**
- * The request for a shell.
- * @param {string} path
- * @param {Values} body
- * @param {string[]} files the names of its pictures
- */
+/** The request for a shell. @param {string} path @param {Values} body @param {string[]} files the names of its pictures */
 export function asCurl(path, body, files) {
-  const lines = [`curl -s ${quoted(address(path))}`];
-  if (hasKey()) lines.push(`-H "authorization: Bearer $UNMASK_KEY"`);
-  if (files.length) {
-    for (const name of files) lines.push(`-F ${name}=@${name}.png`);
-    for (const [name, value] of Object.entries(body)) lines.push(`--form-string ${quoted(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`);
-  } else lines.push("-H 'content-type: application/json'", `-d ${quoted(stringify(body))}`);
-  return lines.join(" \\\n  ");
+	const lines = [`curl -s ${quoted(address(path))}`];
+	if (hasKey()) lines.push(`-H "authorization: Bearer $UNMASK_KEY"`);
+	if (files.length) {
+		for (const name of files) lines.push(`-F ${name}=@${name}.png`);
+		for (const [name, value] of Object.entries(body)) lines.push(`--form-string ${quoted(`${name}=${asText(value)}`)}`);
+	} else lines.push("-H 'content-type: application/json'", `-d ${quoted(stringify(body))}`);
+	return lines.join(" \\\n  ");
 }
 
 /** A value as Python writes it. @param {unknown} value @returns {string} */
 function python(value) {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+	if (value === null) return "None";
+	if (typeof value === "boolean") return value ? "True" : "False";
+	if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+	if (typeof value !== "object") return typeof value === "string" ? JSON.stringify(value) : String(value);
+	const pairs = Object.entries(value ?? {}).map(([name, held]) => `${JSON.stringify(name)}: ${name === "seed" ? held : python(held)}`);
+	return `{${pairs.join(", ")}}`;
 }
 
-/**
- * The request for OpenAI's client.
- * @param {string} path
- * @param {Values} body
- * @param {string[]} files
- */
+/** As a form holds it. @param {unknown} value */
+export function asText(value) {
+	return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** The request for OpenAI's client, or for one of HTTP. @param {string} path @param {Values} body @param {string[]} files */
 export function asPython(path, body, files) {
-  const { prompt, n, model, seed, ...others } = body;
-  const extra = { ...(seed === undefined ? {} : { seed }), ...others };
-  const pairs = Object.entries(extra).map(([name, value]) => `${JSON.stringify(name)}: ${name === "seed" ? value : python(value)}`);
-  const own = [`prompt=${python(prompt ?? "")}`];
-  if (model) own.push(`model=${python(model)}`);
-  if (n) own.push(`n=${n}`);
-  if (pairs.length) own.push(`extra_body={${pairs.join(", ")}}`);
-  const base = address("v1");
-  const call = { "v1/images/generations": "generate", "v1/images/edits": "edit" }[path];
-  const pictures = files.map((name) => `${name}=open("${name}.png", "rb")`);
-  const lines = call
-    ? ["from openai import OpenAI", "", `client = OpenAI(base_url=${python(base)}, api_key="YOUR KEY")`, `answer = client.images.${call}(`, ...[...pictures, ...own].map((line) => `    ${line},`), ")"]
-    : ["import requests  # OpenAI's client has no such route", "", "answer = requests.post(", `    ${python(address(path))},`,
-      `    files={${files.map((name) => `"${name}": open("${name}.png", "rb")`).join(", ")}},`,
-      `    data=${JSON.stringify(Object.fromEntries(Object.entries(body).map(([name, value]) => [name, String(value)])))},`, ").json()"];
-  const item = call ? "answer.data[0].b64_json" : 'answer["data"][0]["b64_json"]';
-  return ["import base64", "", ...lines, `open("picture.png", "wb").write(base64.b64decode(${item}))`, ""].join("\n");
+	const { prompt, n, model, seed, ...others } = body;
+	const extra = { ...(seed === undefined ? {} : { seed }), ...others };
+	const own = [`prompt=${python(prompt ?? "")}`];
+	if (model) own.push(`model=${python(model)}`);
+	if (n) own.push(`n=${n}`);
+	if (Object.keys(extra).length) own.push(`extra_body=${python(extra)}`);
+	const call = { "v1/images/generations": "images.generate", "v1/images/edits": "images.edit", [VIDEOS]: "videos.create_and_poll" }[path];
+	const opened = (/** @type {string} */ name) => `open("${name}.png", "rb")`;
+	const texts = Object.fromEntries(Object.entries(body).map(([name, value]) => [name, asText(value)]));
+	const lines = call
+		? ["from openai import OpenAI", "", `client = OpenAI(base_url=${python(address("v1"))}, api_key="YOUR KEY")`, `answer = client.${call}(`,
+			...[...files.map((name) => `${name}=${opened(name)}`), ...own].map((line) => `    ${line},`), ")"]
+		: ["import requests  # OpenAI's client has no such route", "", "answer = requests.post(", `    ${python(address(path))},`,
+			...(files.length ? [`    files={${files.map((name) => `"${name}": ${opened(name)}`).join(", ")}},`, `    data=${python(texts)},`] : [`    json=${python(body)},`]),
+			...(hasKey() ? ['    headers={"authorization": "Bearer YOUR KEY"},'] : []), ").json()"];
+	if (path.startsWith(VIDEOS)) return [...lines, call ? 'client.videos.download_content(answer.id).write_to_file("clip")' : 'print(answer["id"])', ""].join("\n");
+	const item = call ? "answer.data[0].b64_json" : 'answer["data"][0]["b64_json"]';
+	return ["import base64", "", ...lines, `open("picture.png", "wb").write(base64.b64decode(${item}))`, ""].join("\n");
 }
 
 /**
@@ -171,15 +164,15 @@ export function asPython(path, body, files) {
  * @param {Values} settings
  */
 export function asLink(view, settings) {
-  return `${address("")}#${encodeURIComponent(stringify({ view, settings }))}`;
+	return `${address("")}#${encodeURIComponent(stringify({ view, settings }))}`;
 }
 
 /** What a link holds, if this page was opened by one. @returns {{view: string, settings: Values} | null} */
 export function fromLink() {
-  try {
-    const held = parse(decodeURIComponent(location.hash.slice(1)));
-    return held && typeof held.settings === "object" && typeof held.view === "string" ? held : null;
-  } catch {
-    return null;
-  }
+	try {
+		const held = parse(decodeURIComponent(location.hash.slice(1)));
+		return held && typeof held.settings === "object" && typeof held.view === "string" ? held : null;
+	} catch {
+		return null;
+	}
 }

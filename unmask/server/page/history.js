@@ -1,70 +1,51 @@
 // What was drawn here, kept by the browser (IndexedDB) until it is cleared.
 
-/**
- * @typedef {object} Entry
- * @property {number} [id]
- * @property {number} when
- * @property {string} path
- * @property {string[]} files the names of the pictures that were sent
- * @property {Record<string, any>} body what was asked, seed included
- * @property {Record<string, any>} values what the server says it was drawn from
- * @property {Blob} blob
- * @property {Blob | null} base
- * @property {{x: number, y: number}} [corner] where the base lies
- * @property {any} trace
- */
-
 const STORE = "pictures";
 export const MOST = 200; // older ones are let go
 
 /** @returns {Promise<IDBDatabase>} */
 function open() {
-  return new Promise((resolve, reject) => {
-    const asked = indexedDB.open("unmask-studio", 1);
-    asked.onupgradeneeded = () => asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
-    asked.onsuccess = () => resolve(asked.result);
-    asked.onerror = () => reject(asked.error);
-  });
+	return new Promise((resolve, reject) => {
+		const asked = indexedDB.open("unmask-studio", 1);
+		asked.onupgradeneeded = () => asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+		asked.onsuccess = () => resolve(asked.result);
+		asked.onerror = () => reject(asked.error);
+	});
 }
 
-/**
- * @template T
- * @param {IDBTransactionMode} mode
- * @param {(store: IDBObjectStore) => IDBRequest<T>} act
- * @returns {Promise<T>}
- */
+/** @template T @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => IDBRequest<T>} act @returns {Promise<T>} */
 async function within(mode, act) {
-  const database = await open();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = database.transaction(STORE, mode);
-      const asked = act(transaction.objectStore(STORE));
-      transaction.oncomplete = () => resolve(asked.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    database.close();
-  }
+	const database = await open();
+	try {
+		return await new Promise((resolve, reject) => {
+			const transaction = database.transaction(STORE, mode);
+			const asked = act(transaction.objectStore(STORE));
+			transaction.oncomplete = () => resolve(asked.result);
+			transaction.onerror = transaction.onabort = () => reject(transaction.error);
+		});
+	} finally {
+		database.close();
+	}
 }
 
 /** All that is kept, the newest first. @returns {Promise<Entry[]>} */
 export async function all() {
-  return (await within("readonly", (store) => store.getAll())).reverse();
+	return (await within("readonly", (store) => store.getAll())).reverse();
 }
 
 /** @param {Entry} entry */
 export async function keep(entry) {
-  entry.id = Number(await within("readwrite", (store) => store.add(entry)));
-  const keys = await within("readonly", (store) => store.getAllKeys());
-  for (const key of keys.slice(0, Math.max(0, keys.length - MOST))) await within("readwrite", (store) => store.delete(key));
-  return entry;
+	entry.id = Number(await within("readwrite", (store) => store.add(entry)));
+	const keys = await within("readonly", (store) => store.getAllKeys());
+	for (const key of keys.slice(0, Math.max(0, keys.length - MOST))) await within("readwrite", (store) => store.delete(key));
+	return entry;
 }
 
 /** @param {number} id */
 export async function remove(id) {
-  await within("readwrite", (store) => store.delete(id));
+	await within("readwrite", (store) => store.delete(id));
 }
 
 export async function clear() {
-  await within("readwrite", (store) => store.clear());
+	await within("readwrite", (store) => store.clear());
 }

@@ -4,125 +4,110 @@ import { blank, context } from "./dom.js";
 
 const MOST_UNDO = 40;
 
-/** @typedef {"brush" | "erase" | "lasso"} Tool */
-/** @typedef {{x: number, y: number}} Point in pixels of the picture */
-
 /** Where a picture may change; painted places are opaque. */
 export class Mask {
-  /**
-   * @param {number} width
-   * @param {number} height
-   */
-  constructor(width, height) {
-    this.canvas = blank(width, height);
-    this.pen = context(this.canvas, true);
-    /** @type {ImageData[]} */
-    this.before = [];
-    /** @type {ImageData[]} */
-    this.undone = [];
-  }
+	/** @param {number} width @param {number} height */
+	constructor(width, height) {
+		this.canvas = blank(width, height);
+		this.pen = context(this.canvas, true);
+		/** @type {ImageData[]} */
+		this.before = [];
+		/** @type {ImageData[]} */
+		this.undone = [];
+	}
 
-  /** Whether nothing is painted. */
-  get isEmpty() {
-    const { data } = this._state();
-    for (let i = 3; i < data.length; i += 4) if (data[i]) return false;
-    return true;
-  }
+	/** Whether nothing is painted. */
+	get isEmpty() {
+		const { data } = this._state();
+		for (let i = 3; i < data.length; i += 4) if (data[i]) return false;
+		return true;
+	}
 
-  _state() {
-    return this.pen.getImageData(0, 0, this.canvas.width, this.canvas.height);
-  }
+	_state() {
+		return this.pen.getImageData(0, 0, this.canvas.width, this.canvas.height);
+	}
 
-  /** Remember how it is, so that what comes can be undone. */
-  mark() {
-    this.before.push(this._state());
-    if (this.before.length > MOST_UNDO) this.before.shift();
-    this.undone = [];
-  }
+	/** Remember how it is, so that what comes can be undone. */
+	mark() {
+		this.before.push(this._state());
+		if (this.before.length > MOST_UNDO) this.before.shift();
+		this.undone = [];
+	}
 
-  undo() {
-    const state = this.before.pop();
-    if (!state) return;
-    this.undone.push(this._state());
-    this.pen.putImageData(state, 0, 0);
-  }
+	undo() {
+		const state = this.before.pop();
+		if (!state) return;
+		this.undone.push(this._state());
+		this.pen.putImageData(state, 0, 0);
+	}
 
-  redo() {
-    const state = this.undone.pop();
-    if (!state) return;
-    this.before.push(this._state());
-    this.pen.putImageData(state, 0, 0);
-  }
+	redo() {
+		const state = this.undone.pop();
+		if (!state) return;
+		this.before.push(this._state());
+		this.pen.putImageData(state, 0, 0);
+	}
 
-  clear() {
-    this.mark();
-    this.pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
-  }
+	clear() {
+		this.mark();
+		this.pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+	}
 
-  invert() {
-    this.mark();
-    this.pen.globalCompositeOperation = "xor";
-    this.pen.fillStyle = "#ffffff";
-    this.pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    this.pen.globalCompositeOperation = "source-over";
-    this._harden();
-  }
+	invert() {
+		this.mark();
+		this.pen.globalCompositeOperation = "xor";
+		this.pen.fillStyle = "#ffffff";
+		this.pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
+		this.pen.globalCompositeOperation = "source-over";
+		this._harden();
+	}
 
-  /**
-   * A stroke of the brush between two points.
-   * @param {Point} from
-   * @param {Point} to
-   * @param {number} size in px
-   * @param {boolean} erases
-   */
-  stroke(from, to, size, erases) {
-    const { pen } = this;
-    pen.globalCompositeOperation = erases ? "destination-out" : "source-over";
-    pen.strokeStyle = "#ffffff";
-    pen.lineWidth = Math.max(1, size);
-    pen.lineCap = "round";
-    pen.beginPath();
-    pen.moveTo(from.x, from.y);
-    pen.lineTo(to.x + 0.01, to.y);
-    pen.stroke();
-    pen.globalCompositeOperation = "source-over";
-  }
+	/** A stroke of the brush between two points. @param {Point} from @param {Point} to @param {number} size in px @param {boolean} erases */
+	stroke(from, to, size, erases) {
+		const { pen } = this;
+		pen.globalCompositeOperation = erases ? "destination-out" : "source-over";
+		pen.strokeStyle = "#ffffff";
+		pen.lineWidth = Math.max(1, size);
+		pen.lineCap = "round";
+		pen.beginPath();
+		pen.moveTo(from.x, from.y);
+		pen.lineTo(to.x + 0.01, to.y);
+		pen.stroke();
+		pen.globalCompositeOperation = "source-over";
+	}
 
-  /** Fill what a line goes around. @param {Point[]} points */
-  fill(points) {
-    const { pen } = this;
-    pen.fillStyle = "#ffffff";
-    pen.beginPath();
-    for (const { x, y } of points) pen.lineTo(x, y);
-    pen.closePath();
-    pen.fill();
-    this._harden();
-  }
+	/** Fill what a line goes around. @param {Point[]} points */
+	fill(points) {
+		const { pen } = this;
+		pen.fillStyle = "#ffffff";
+		pen.beginPath();
+		for (const { x, y } of points) pen.lineTo(x, y);
+		pen.closePath();
+		pen.fill();
+		this._harden();
+	}
 
-  /**
-   * Select boxes.
-   * @param {{x: number, y: number, size: number}[]} boxes
-   */
-  boxes(boxes) {
-    this.pen.fillStyle = "#ffffff";
-    for (const { x, y, size } of boxes) this.pen.fillRect(x, y, size, size);
-  }
+	/** Select boxes. @param {{x: number, y: number, size: number}[]} boxes */
+	boxes(boxes) {
+		this.pen.fillStyle = "#ffffff";
+		for (const { x, y, size } of boxes) this.pen.fillRect(x, y, size, size);
+	}
 
-  /** No half-painted pixels: the server takes each for masked or not. */
-  _harden() {
-    const state = this._state();
-    for (let i = 3; i < state.data.length; i += 4) state.data[i] = state.data[i] >= 128 ? 255 : 0;
-    this.pen.putImageData(state, 0, 0);
-  }
+	/** No half-painted pixels: the server takes each for masked or not. */
+	_harden() {
+		const state = this._state();
+		for (let i = 3; i < state.data.length; i += 4) state.data[i] = state.data[i] >= 128 ? 255 : 0;
+		this.pen.putImageData(state, 0, 0);
+	}
 
-  /** White where the picture may change, black elsewhere. */
-  drawn() {
-    this._harden();
-    const canvas = blank(this.canvas.width, this.canvas.height);
-    const pen = context(canvas);
-    pen.fillStyle = "#000000";
-    pen.fillRect(0, 0, canvas.width, canvas.height);
-    pen.drawImage(this.canvas, 0, 0);
-    return canvas;
-  }
+	/** White where the picture may change, black elsewhere. */
+	drawn() {
+		this._harden();
+		const canvas = blank(this.canvas.width, this.canvas.height);
+		const pen = context(canvas);
+		pen.fillStyle = "#000000";
+		pen.fillRect(0, 0, canvas.width, canvas.height);
+		pen.drawImage(this.canvas, 0, 0);
+		return canvas;
+	}
 }

@@ -3,7 +3,6 @@
 import { make } from "./dom.js";
 
 /** @typedef {{code: string, param: string, message: string, words: {word: string, nearest: string[]}[]}} Warning */
-/** @typedef {import("./composer.js").Composer} Composer */
 
 /**
  * A line a word, with buttons that put another in its place.
@@ -11,14 +10,14 @@ import { make } from "./dom.js";
  * @param {Composer} composer whose prompt it was
  */
 export function warningList(warnings, composer) {
-  return make("ul", { class: "warnings" }, ...warnings.flatMap(({ param, words }) => words.map(({ word, nearest }) => {
-    const line = make("li", {}, `The model was not taught “${word}”.`, nearest.length > 0 && " It knows:", ...nearest.map((other) =>
-      make("button", { type: "button", class: "quiet", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
-        rewrite(composer, param, word, other);
-        line.remove();
-      } }, other)));
-    return line;
-  })));
+	return make("ul", "warnings", ...warnings.flatMap(({ param, words }) => words.map(({ word, nearest }) => {
+		const line = make("li", {}, `The model was not taught “${word}”.`, nearest.length > 0 && " It knows:", ...nearest.map((other) =>
+			make("button", { class: "quiet", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
+				rewrite(composer, param, word, other);
+				line.remove();
+			} }, other)));
+		return line;
+	})));
 }
 
 /**
@@ -29,13 +28,13 @@ export function warningList(warnings, composer) {
  * @param {string} other
  */
 function rewrite(composer, param, word, other) {
-  const input = param === "prompt" ? composer.prompt : composer.fields.fields.get(param)?.input;
-  if (!input) return;
-  const parts = input.value.split(" ").map((part) => {
-    const rest = part.slice(word.length);
-    return part.startsWith(word) && !/[\p{L}\p{N}]/u.test(rest) ? other + rest : part;
-  });
-  input.value = parts.join(" ");
-  input.dispatchEvent(new Event("input"));
-  input.focus();
+	const input = param === "prompt" ? composer.prompt : composer.fields.fields.get(param)?.input;
+	if (!input) return;
+	const parts = input.value.split(" ").map((part) => {
+		const rest = part.slice(word.length);
+		return part.startsWith(word) && !/[\p{L}\p{N}]/u.test(rest) ? other + rest : part;
+	});
+	input.value = parts.join(" ");
+	input.dispatchEvent(new Event("input"));
+	input.focus();
 }

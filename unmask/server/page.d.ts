@@ -1,0 +1,55 @@
+// What the files of page/ call things; tsc reads it, and no browser.
+
+type Studio = import("./page/app.js").Studio;
+type Composer = import("./page/composer.js").Composer;
+type Fields = import("./page/fields.js").Fields;
+type Stage = import("./page/stage.js").Stage;
+type Unmasking = import("./page/trace.js").Unmasking;
+
+type Values = Record<string, any>;
+type Child = string | Node | null | undefined | false;
+type Pen = CanvasRenderingContext2D;
+type Picture = CanvasImageSource & { width: number; height: number };
+type Point = { x: number; y: number }; // in pixels of the picture
+type Box = { x: number; y: number; w: number; h: number };
+type Side = "left" | "right" | "top" | "bottom";
+type Tool = "brush" | "erase" | "lasso";
+type View = "picture" | "cells" | "when" | "sure";
+
+/** What an error of the server says. */
+type Detail = { message: string; type?: string; param: string | null; code: string | null };
+
+/** An option of a route, as the server's document and the card of a model tell it. */
+type Option = { name: string; types: string[]; meaning: string; schema: Values; owners: string[]; bound: Values };
+
+/** A state of all cells. */
+type Frame = { signs: string[]; sure: Uint8Array; at: number /* ms */; passes: number };
+
+type Order = {
+	path: string;
+	body: Values;
+	files: Record<string, Blob>;
+	size: [number, number] | null; // of the result; null: what the model draws
+	base: Picture | null; // what is drawn over
+	corner: Point; // where it lies in the result
+	judge?: boolean; // whether the model's judge is asked
+};
+type Result = { blob: Blob; picture: ImageBitmap; unmasking: Unmasking; values: Values };
+
+/** Who hears how a drawing goes. */
+type Ear = { queued: (ahead: number) => void; begun: (images: Unmasking[]) => void; changed: (unmasking: Unmasking) => void };
+
+/** What the history keeps. */
+type Entry = {
+	id?: number;
+	when: number;
+	path: string;
+	files: string[]; // the names of what was sent
+	body: Values; // what was asked, seed included
+	values: Values; // what the server says it was drawn from
+	blob: Blob;
+	base: Blob | null;
+	corner?: Point; // where the base lies
+	trace: any;
+	sheet?: Blob; // of a clip: all its frames; the blob is one of them
+};
