@@ -47,7 +47,7 @@ clients: $(READY) ## run LiteLLM, unchanged, against the server
 	LITELLM_PYTHON=$(VENV)/litellm/bin/python \
 		$(BIN)/python -m pytest tests/server/http/test_other_clients.py
 
-kills: $(READY) ## kill a server fifty times while it draws jobs
+kills: $(READY) ## kill a server, and one of two replicas, fifty times while they draw jobs
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
 bench: $(READY) ## run the benchmarks

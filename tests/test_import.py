@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tomllib
@@ -41,7 +42,7 @@ def test_every_direct_dependency_is_pinned() -> None:
     wanted = project["dependencies"] + [
         wish for extra in ("server", "train", "eval", "dev") for wish in extras[extra]
     ]
-    assert {name.split(">")[0].split("=")[0] for name in wanted} <= pinned
+    assert {re.split(r"[\[>=]", name)[0] for name in wanted} <= pinned
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -16,7 +16,7 @@ from unmask import store
 from unmask.box import available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError
-from unmask.store import default_model, find_model, local_model
+from unmask.store import default_model, find_model, local_model, served_models
 
 NATIVE = '{"name": "tiny", "description": "", "scheduler": "halton", "presets": []}'
 
@@ -41,6 +41,11 @@ def test_a_name_in_the_box_is_its_folder() -> None:
     folder, name = local_model(default_model())
     assert name in available_models()
     assert (folder / "model.json").is_file()
+
+
+def test_a_server_has_what_it_is_told_or_what_is_in_the_box() -> None:
+    assert served_models("mine", ["b", "mine"]) == ("mine", "b")
+    assert served_models(None, ["b"]) == (default_model(), "b", default_model(clips=True))
 
 
 def test_a_folder_is_named_like_itself(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ SizePolicy = Literal["exact", "scale"]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 PREFIX = "UNMASK_"
+SECRETS = ("api_key", "database")
 LEAST_SECRET = 32  # characters; a key is hashed fast, so it must be too long to be guessed
 
 
@@ -184,6 +185,18 @@ class Settings(BaseSettings):
         description="the folder of what outlives the process: keys and jobs; unset = "
         "`$XDG_STATE_HOME/unmask`, or `~/.local/state/unmask`",
     )
+    database: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="where jobs, keys and limits are, for several servers that share them: "
+        "`postgresql://USER:PASSWORD@HOST/NAME`; unset = a file in the state folder",
+    )
+    store: str | None = Field(
+        default=None,
+        min_length=1,
+        description="where the files of jobs are: a folder, which several servers may share, or "
+        "`s3://BUCKET/PREFIX`; unset = `files` in the state folder",
+    )
     api_key: SecretStr | None = Field(
         default=None,
         min_length=LEAST_SECRET,
@@ -198,7 +211,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="how many drawings a sender may ask for in a minute; 0 = no bound. This and "
-        "the next four hold for every key that has no such limit of its own",
+        "the others of the kind hold for every key that has no such limit of its own",
     )
     requests_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
     tokens_per_minute: int = Field(
@@ -207,6 +220,11 @@ class Settings(BaseSettings):
         description="how many picture tokens a sender may have drawn in a minute; 0 = no bound",
     )
     tokens_per_day: int = Field(default=0, ge=0, description="and in a day; 0 = no bound")
+    limits: Literal["memory", "database"] | None = Field(
+        default=None,
+        description="where limits are counted: in the `memory` of each process, or in the "
+        "`database`, together for all who share it; unset = where `UNMASK_DATABASE` is set, there",
+    )
     jobs_at_once: int = Field(
         default=32,
         ge=0,
@@ -241,6 +259,12 @@ class Settings(BaseSettings):
     def cpu_workers(self) -> int:
         """How many workers compute on the CPU."""
         return [self.device, *self.more_devices].count("cpu")
+
+    @property
+    def limits_are_shared(self) -> bool:
+        """Whether limits are counted in the database."""
+        chosen = self.limits or ("memory" if self.database is None else "database")
+        return chosen == "database"
 
     @property
     def state_folder(self) -> Path:
@@ -309,7 +333,7 @@ def load_settings(**options: object) -> Settings:
             known = choices(name, Settings.model_fields)
             raise ConfigError(f"{_source(name, given)} is no setting: {known}") from None
         # A secret is not told, be it too short or on the wrong line.
-        value = "" if name == "api_key" else f" {shown(first['input'])}"
+        value = "" if name in SECRETS else f" {shown(first['input'])}"
         raise ConfigError(f"{_source(name, given)}{value}: {first['msg']}") from None
     except SettingsError as error:  # a list that is no JSON; pydantic tells its field in words only
         field = re.search(r'field "(\w+)"', str(error))

@@ -152,6 +152,13 @@ def test_what_is_shown_of_a_clip() -> None:
     assert not grid[SIDE:, 2 * SIDE :].any()
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 9])
+def test_a_clip_comes_back_of_its_spritesheet(frames: int) -> None:
+    clip = Clip(CLIP.frames[:frames], RATE)
+    back = Clip.of_spritesheet(clip.spritesheet(), frames, RATE)
+    assert (back.frames.tobytes(), back.size, back.rate) == (clip.frames.tobytes(), clip.size, RATE)
+
+
 def test_a_clip_is_made_of_pictures_of_one_size() -> None:
     clip = Clip.of_pictures(CLIP.pictures(), 4.0)
     assert clip.frames.tobytes() == CLIP.frames.tobytes()
@@ -172,3 +179,20 @@ def test_what_is_no_clip_is_refused() -> None:
 
 def test_every_format_has_its_endings() -> None:
     assert set(formats.ENDINGS) == {".mp4", ".webm", ".webp", ".gif", ".apng", ".png"}
+
+
+def test_the_default_format_is_the_first_that_can_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(frames: object, rate: float, comment: str) -> bytes:
+        raise MissingExtraError("format: it needs PyAV", "format")
+
+    for name in ("mp4", "webm"):
+        monkeypatch.setitem(formats.FORMATS, name, formats.FORMATS[name]._replace(encode=missing))
+    formats.check_format.cache_clear()
+    formats.default_format.cache_clear()
+    assert formats.default_format() == "webp"
+    with pytest.raises(MissingExtraError):
+        formats.check_format("mp4")
+    formats.check_format.cache_clear()
+    formats.default_format.cache_clear()

@@ -302,7 +302,7 @@ def test_words_of_further_scenes_that_the_model_may_not_know_are_told(
 ) -> None:
     scene = ("--then", "a red ox:0.5", "-o", tmp_path / "o.webp")
     assert called(monkeypatch, "video", PROMPT, *scene, "--model", model, "--frames", 5) == 0
-    assert "may not know: 'ox'" in capsys.readouterr().err
+    assert "was not taught 'ox'" in capsys.readouterr().err
 
 
 def test_words_do_not_join_a_strip_on_standard_output(model: Path, tmp_path: Path) -> None:

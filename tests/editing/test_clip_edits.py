@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from unmask.editing.clip_edits import (
     pin,
     restyle_clip,
     revise_clip,
+    select,
     still_clip,
 )
 from unmask.errors import RequestError
@@ -103,6 +105,14 @@ def _hinted(edit: ClipEdit, offsets: int = SLOT - 1) -> PreparedClip:
     return prepare_clip(edit, [len(edit.frames)], clip_tokenizer(), GRID, "cpu", offsets)
 
 
+def _offsets(prepared: PreparedClip) -> list[int]:
+    """The offset of each slot, which all of its cells share."""
+    assert prepared.hints is not None
+    offsets = prepared.hints[..., 1].flatten(1)
+    assert (offsets == offsets[:, :1]).all()
+    return [int(offset) for offset in offsets[:, 0]]
+
+
 def test_a_frame_between_two_key_frames_is_a_hint() -> None:
     clip = _clip(1)
     prepared = _hinted(pin({0: clip, 6: clip}, FRAMES))
@@ -110,8 +120,7 @@ def test_a_frame_between_two_key_frames_is_a_hint() -> None:
     assert prepared.hints is not None
     codes = clip_tokenizer().encode(torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 255)
     assert torch.equal(prepared.hints[2, ..., 0], codes[0])
-    offsets = prepared.hints[..., 1].flatten(1)  # frame 6 comes two before 8, which ends its slot
-    assert offsets.unique(dim=1).flatten().tolist() == [0, 0, 2, 0]
+    assert _offsets(prepared) == [0, 0, 2, 0]  # frame 6 comes two before 8, which ends its slot
 
 
 def test_of_several_given_frames_the_last_of_a_slot_is_its_hint() -> None:
@@ -139,15 +148,11 @@ def test_a_hint_is_of_whole_cells_that_are_unknown() -> None:
 def test_known_key_frames_need_no_hints() -> None:
     assert _hinted(extend(_clip(5), FRAMES - 5)).hints is None
     assert _hinted(pin({0: _clip(1), 4: _clip(1), 8: _clip(5)}, FRAMES)).hints is None
-    hints = _hinted(extend(_clip(6), FRAMES - 6)).hints  # frame 5 tells of 8
-    assert hints is not None
-    assert hints[..., 1].flatten(1).unique(dim=1).flatten().tolist() == [0, 0, 3, 0]
+    assert _offsets(_hinted(extend(_clip(6), FRAMES - 6))) == [0, 0, 3, 0]  # frame 5 tells of 8
 
 
 def test_a_slot_that_is_cut_short_counts_from_its_last_frame() -> None:
-    hints = _hinted(pin({10: _clip(1)}, 12)).hints
-    assert hints is not None
-    assert hints[3, ..., 1].unique().tolist() == [1]
+    assert _offsets(_hinted(pin({10: _clip(1)}, 12))) == [0, 0, 0, 1]
 
 
 def test_a_model_without_hints_takes_pictures_at_key_frames_alone() -> None:
@@ -287,6 +292,34 @@ def test_a_mask_is_one_for_all_frames_or_one_a_frame(form: str) -> None:
     masks = {"picture": picture, "pictures": [picture] * FRAMES, "array": inside}[form]
     for edit in (inpaint_clip(clip, masks), revise_clip(clip, 0.5, masks)):  # type: ignore[arg-type]
         assert np.array_equal(edit.masks, inside)
+
+
+def test_a_mask_or_a_box_selects() -> None:
+    clip, picture = _clip(3), Image.new("L", (WIDTH, HEIGHT))
+    picture.paste(255, CENTRE)
+    assert select(clip, None) is None
+    boxes = select(clip, None, box=CENTRE)
+    assert boxes is not None
+    masks = Clip.of_pictures([picture.convert("RGB")] * 3, clip.rate)
+    for mask in (picture, masks):
+        selected = select(clip, mask)
+        assert selected is not None
+        assert np.array_equal(selected, boxes)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"last_box": CENTRE}, "last_box"),
+        ({"mask": Image.new("L", (WIDTH, HEIGHT)), "box": CENTRE}, "box"),
+        ({"mode": "white", "box": CENTRE}, "mask_mode"),
+        ({"mask": Image.new("L", (WIDTH, HEIGHT + 1))}, "mask"),
+    ],
+)
+def test_what_cannot_select_is_refused_by_name(options: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as refusal:
+        select(_clip(3), **{"mask": None, **options})
+    assert refusal.value.param == param
 
 
 def test_restyling_and_revising_may_change_everything() -> None:

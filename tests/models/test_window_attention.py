@@ -54,7 +54,7 @@ def _reached(model: NativeTransformer, place: tuple[int, int, int]) -> Tensor:
     tokens, prefix = _tokens(), model.encode(_condition())
     other = tokens.clone().view(2, *GRID)
     other[:, *place] = (other[:, *place] + 1) % 12
-    changed = model(tokens, prefix) != model(other.flatten(1), prefix)
+    changed: Tensor = model(tokens, prefix) != model(other.flatten(1), prefix)
     return changed.any(-1).any(0).view(GRID)
 
 

@@ -88,7 +88,7 @@ def test_classes_are_the_objects_of_the_scene() -> None:
     assert torch.equal(renderer.read(renderer.draw(classes)), classes)
     for clip in range(16):
         for slot in range(4):
-            there = set(classes[clip, slot].unique().tolist()) - {0}
+            there = set(classes[clip, slot].flatten().tolist()) - {0}
             shown = (scenes.still.sprites[clip] >= 0) & (scenes.alpha[clip, :, slot] > 0.5)
             nouns = {1 + int(noun) for noun in scenes.still.nouns[clip][shown]}
             assert there <= nouns

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from unmask import config
+from unmask.commands import models
 from unmask.errors import ConfigError
 from unmask.training.run import KINDS, What, train
 from unmask.training.tokenizer import TokenizerTraining
@@ -28,6 +30,10 @@ CONFIG_KINDS: dict[str, What] = {
 )
 def test_every_configuration_in_the_repository_is_valid(path: Path) -> None:
     assert config.load(KINDS[CONFIG_KINDS[path.stem]].config, path).loop.steps > 0
+
+
+def test_the_command_offers_every_training() -> None:
+    assert set(get_args(get_type_hints(models.train)["what"])) == set(KINDS)
 
 
 @pytest.mark.parametrize("size", ["small", "full", "folder"])

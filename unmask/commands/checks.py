@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unmask import __version__
+from unmask.commands.keys import key_source, reaching
 from unmask.commands.machine import instructions, memory_bytes
 from unmask.commands.start import check_devices, check_models, check_socket
 from unmask.cores import allowed_cores, cpu_quota, threads_for
@@ -99,9 +100,10 @@ def _address(settings: Settings) -> str:
 
 
 def _keys(settings: Settings) -> str:
-    from unmask.server.http.app import make_ring
+    from unmask.server.http.shared import make_ring
 
-    names = [key.name for key in make_ring(settings).keys]
+    with key_source(settings) as source:
+        names = [key.name for key in make_ring(settings, source).keys]
     return ", ".join(names) or "none, and none is needed"
 
 
@@ -127,13 +129,27 @@ def _state(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    from unmask.server.jobs.database import FILE_NAME, open_database
+    from unmask.server.state.database import FILE_NAME, VARIABLE, open_folder, open_url
 
+    if settings.database is not None:
+        with reaching(VARIABLE):
+            open_url(settings.database.get_secret_value()).dispose()
+        return f"{VARIABLE} can be reached"
     path = settings.state_folder / FILE_NAME
     if not path.exists():
         return f"{path} will be made by the first job"
-    open_database(settings.state_folder).dispose()
+    open_folder(settings.state_folder).dispose()
     return str(path)
+
+
+def _files(settings: Settings) -> str:
+    from unmask.server.jobs.remote_files import VARIABLE, open_files
+
+    if settings.store is None:
+        return "in the state folder"
+    with reaching(VARIABLE):
+        open_files(settings).check()
+    return settings.store
 
 
 def _temporary(settings: Settings) -> str:
@@ -166,6 +182,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "moderation": _moderation,
         "state": _state,
         "database": _database,
+        "files of jobs": _files,
         "temporary files": _temporary,
     }
 )

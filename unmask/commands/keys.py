@@ -1,14 +1,22 @@
 """Commands about keys: add, list, revoke. A server that runs takes notice at once."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unmask.commands.root import commands
-from unmask.errors import ConfigError, choices
+from unmask.errors import ConfigError, UnavailableError, choices
+
+if TYPE_CHECKING:
+    from unmask.server.keys.store import KeyFile
+    from unmask.server.keys.table import KeyTable
+    from unmask.settings import Settings
 
 keys = typer.Typer(
-    help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR].",
+    help="The keys of those who may use the server, in the state folder [UNMASK_STATE_DIR] or the "
+    "database [UNMASK_DATABASE].",
     no_args_is_help=True,
 )
 commands.add_typer(keys, name="keys")
@@ -31,8 +39,6 @@ def add(
 ) -> None:
     """Make a key and show it, this once: only its hash is kept."""
     from unmask.server.keys.limits import Limits
-    from unmask.server.keys.store import KeyFile
-    from unmask.settings import load_settings
 
     bounds: dict[str, int] = {}
     for text in limit or []:
@@ -42,17 +48,20 @@ def add(
         if not (number.isascii() and number.isdigit()):
             raise ConfigError(f"limit {text!r}: give {bound}=NUMBER, 0 or more")
         bounds[bound] = int(number)
-    file = KeyFile(load_settings().state_folder)
-    print(file.add(name, scope.split(","), Limits(**bounds)))
+    from unmask.settings import load_settings
+
+    with key_source(load_settings()) as source:
+        print(source.add(name, scope.split(","), Limits(**bounds)))
 
 
 @keys.command(name="list")
 def show() -> None:
     """List the keys: names, scopes, limits of their own, and when they were made."""
-    from unmask.server.keys.store import KeyFile
     from unmask.settings import load_settings
 
-    for key in KeyFile(load_settings().state_folder).read():
+    with key_source(load_settings()) as source:
+        found = source.read()
+    for key in found:
         bounds = key.limits.model_dump(exclude_none=True)
         told = " ".join(f"{name}={bound}" for name, bound in bounds.items())
         scopes = ",".join(sorted(key.scopes))
@@ -62,7 +71,36 @@ def show() -> None:
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="As the list has it.")]) -> None:
     """Forget a key: nobody gets in with it any more."""
-    from unmask.server.keys.store import KeyFile
     from unmask.settings import load_settings
 
-    KeyFile(load_settings().state_folder).revoke(name)
+    with key_source(load_settings()) as source:
+        source.revoke(name)
+
+
+@contextmanager
+def key_source(settings: "Settings") -> "Iterator[KeyFile | KeyTable]":
+    """Where the keys are. ConfigError if that cannot be reached."""
+    from unmask.server.keys.store import KeyFile
+    from unmask.server.keys.table import KeyTable
+    from unmask.server.state.database import VARIABLE, open_url
+
+    if settings.database is None:
+        yield KeyFile(settings.state_folder)
+        return
+    with reaching(VARIABLE):
+        engine = open_url(settings.database.get_secret_value())
+    try:
+        yield KeyTable(lambda: engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def reaching(variable: str) -> Iterator[None]:
+    """What is tried in here reaches what the variable names; ConfigError if it cannot be."""
+    from unmask.server.state.database import cause
+
+    try:
+        yield
+    except (UnavailableError, OSError) as error:
+        raise ConfigError(f"{variable}: it cannot be reached: {cause(error)}") from None

@@ -49,7 +49,7 @@ def quantize(
 @commands.command()
 def train(
     what: Annotated[
-        Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer"],
+        Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer", "planes"],
         typer.Argument(),
     ],
     config: Annotated[Path, typer.Argument(help="A TOML file, such as those in configs/.")],

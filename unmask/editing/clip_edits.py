@@ -166,10 +166,10 @@ def pin(pictures: Mapping[int, Clip], frames: int) -> ClipEdit:
 def check_pinned(edit: ClipEdit, slot: int) -> None:
     """RequestError for a pinned frame between two key frames, ``slot`` apart, that the second does
     not know of: what a model without hints cannot take."""
-    given = ~edit.masks.any((1, 2))
-    for frame in given.nonzero()[0].tolist():
-        key = min(-(-frame // slot) * slot, len(given) - 1)
-        if not given[key]:
+    given = np.flatnonzero(~edit.masks.any((1, 2))).tolist()
+    for frame in given:
+        key = min(-(-frame // slot) * slot, len(edit.frames) - 1)
+        if key not in given:
             raise RequestError(
                 f"at: frame {frame}; this model was trained without hints, and takes one between "
                 f"two key frames only if frame {key}, the next of them, is given too",

@@ -228,11 +228,11 @@ class NativeTransformer(ImageBackbone):
             x = block.finish(x, block.attend(query, key, value, condition.mask))
             keys.append(key)
             values.append(value)
-        prefix = Prefix(torch.stack(keys), torch.stack(values), condition.mask)
+        told = torch.stack(keys), torch.stack(values), condition.mask
         if self.hint is None:
-            return prefix
+            return Prefix(*told)
         none = condition.ids.new_zeros(len(condition.ids), self.config.tokens, 2)
-        return HintedPrefix(*prefix.tensors, none)
+        return HintedPrefix(*told, none)
 
     def hinted(self, prefix: RowTensors, hints: Tensor) -> RowTensors:
         """See ``ImageBackbone``."""
@@ -281,7 +281,7 @@ class NativeTransformer(ImageBackbone):
     def embed(self, tokens: Tensor, places: Tensor, hints: Tensor | None = None) -> Tensor:
         """Ids (rows, some), the embeddings of their places and their hints (rows, some, 2), as what
         the layers take (rows, some, width)."""
-        x = self.token_embedding(tokens) + places
+        x: Tensor = self.token_embedding(tokens) + places
         if hints is not None:
             assert self.hint is not None, "only a model that takes hints makes them"
             code, offset = hints.unbind(-1)

@@ -36,7 +36,8 @@ def windowed(
 
 def _cut(x: Tensor, grid: tuple[int, ...], window: Window) -> Tensor:
     """(rows, heads, tokens, head) as (rows x windows, heads, tokens of a window, head)."""
-    split = x.unflatten(2, _split(x.shape[2], grid, window))
+    rows, heads, tokens, head = x.shape
+    split = x.reshape(rows, heads, *_split(tokens, grid, window), head)
     # (rows, slots, rows, columns of windows, heads, slots, rows, columns within, head)
     return split.permute(0, 2, 4, 6, 1, 3, 5, 7, 8).flatten(5, 7).flatten(0, 3)
 

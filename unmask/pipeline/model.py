@@ -333,11 +333,12 @@ class Pipeline:
         scene, hints = window.window.scene, window.hints
         if not scene and hints is None:
             return None
-        pair = self.encode([request])
         if scene:
             prompts = [request.prompts[scene], request.negative_prompt or ""]
             chunks = chunks_of(self.condition, [request])
             pair = Pair.of(self.encode_prompts(prompts, chunks))
+        else:
+            pair = self.encode([request])
         return pair if hints is None else Pair.of(self.backbone.hinted(pair.both, hints[None]))
 
     def plan(

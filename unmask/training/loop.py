@@ -294,8 +294,13 @@ def _optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optim
             continue
         if parameter.ndim < 2 or id(parameter) in embeddings:
             kept.append(parameter)
-        # Like an embedding, a head has a row for each code: Muon is not for it.
-        elif config.optimizer == "muon" and parameter.ndim == 2 and "head" not in name:
+        # Like an embedding, a head has a row for each code: Muon is not for it. Nor for hints: they
+        # start at zero, and in steps of Muon's length hardly leave it.
+        elif (
+            config.optimizer == "muon"
+            and parameter.ndim == 2
+            and not any(end in name for end in ("head", "hint"))
+        ):
             hidden.append(parameter)
         else:
             decayed.append(parameter)

@@ -110,11 +110,11 @@ class ClassRenderer:
         shown = replace(scenes, still=still, alpha=(scenes.alpha > 0.5).float())
         pictures = self._renderer.key_frames(shown)
         # An edge is a mixture, which may be nearest to the colour of a noun that is not there.
-        there = torch.zeros(len(pictures), len(self.palette), dtype=torch.bool)
-        there.scatter_(1, (scenes.still.nouns + 1).clamp_min(0), scenes.still.sprites >= 0)
-        there[:, 0] = True
-        far = self._distances(pictures)
-        return far.masked_fill(~there.view(-1, 1, 1, 1, len(self.palette)), torch.inf).argmin(-1)
+        nouns = F.one_hot(1 + scenes.still.nouns, len(self.palette))  # (clips, objects, classes)
+        there = torch.einsum("con,cos->csn", nouns.float(), shown.alpha) > 0
+        there[..., 0] = True
+        hidden = ~there[:, :, None, None].to(pictures.device)
+        return self._distances(pictures).masked_fill(hidden, torch.inf).argmin(-1)
 
     def draw(self, classes: Tensor) -> Tensor:
         """Pictures (..., 3, height, width) of classes (..., height, width)."""
@@ -128,7 +128,7 @@ class ClassRenderer:
         """To the colour of each class, (..., height, width, classes)."""
         pixels = pictures.movedim(-3, -1)
         far = torch.cdist(pixels.flatten(0, -2), self.palette / 255)
-        return far.unflatten(0, pixels.shape[:-1])
+        return far.view(*pixels.shape[:-1], -1)
 
 
 class PlanesTask:
@@ -208,7 +208,8 @@ class PlanesTask:
 
     def _drawn(self, tokens: Tensor) -> Tensor:
         """Pictures (clips, slots, 3, side, side) of tokens (clips, slots, rows, columns)."""
-        return self.tokenizer.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        pictures = self.tokenizer.decode(tokens.flatten(0, 1))
+        return pictures.view(*tokens.shape[:2], *pictures.shape[1:])
 
     def measure(self, average: nn.Module) -> dict[str, float]:
         """On held-out clips, of the slots behind the known ones: the share of the second plane's

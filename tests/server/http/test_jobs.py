@@ -16,7 +16,6 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
-from tests.worlds.jobs import job_store
 from tests.worlds.server import (
     SECONDS,
     CheckFault,
@@ -29,11 +28,11 @@ from tests.worlds.server import (
 from tests.worlds.uploads import MASK, PNG
 from unmask.errors import DrawingError, QueueFullError
 from unmask.server.jobs import runner
-from unmask.server.jobs.database import FILE_NAME
 from unmask.server.jobs.store import JobStore
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
+from unmask.server.state.database import FILE_NAME, open_folder
 from unmask.settings import load_settings
 
 URL, JOBS = "/v1/images/generations", "/v1/jobs"
@@ -378,7 +377,7 @@ def test_a_store_that_cannot_be_opened_costs_nothing_however_often_it_is_asked_f
 ) -> None:
     folder, wrong = load_settings().state_folder, OperationalError("", None, Exception("broken"))
     monkeypatch.setattr(Sweeper, "sweep", Mock(side_effect=wrong))
-    job_store(folder).close()
+    open_folder(folder).dispose()
 
     def descriptors() -> int:
         gc.collect()

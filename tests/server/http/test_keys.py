@@ -166,7 +166,7 @@ def test_a_running_server_takes_new_keys_and_forgets_revoked_ones(
     assert client.get("/v1/models", headers=bearer(key)).status_code == 401
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "", "unmask.example"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "unmask.example"])
 def test_a_server_without_keys_does_not_start_beyond_this_machine(host: str) -> None:
     with pytest.raises(ConfigError, match="unmask keys add NAME"):
         create_app(Settings(host=host))

@@ -1,39 +1,62 @@
-"""Nothing that was accepted is lost, and nothing ends twice, whenever the process is killed.
+"""Nothing that was accepted is lost, and nothing ends twice, whenever a process is killed: one that
+serves alone, and one of two replicas that share a database.
 
 ``make kills`` kills more often.
 """
 
 import os
 import random
-import sqlite3
 import time
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import Engine
 
-from tests.worlds.jobs import KilledServer, job_store
+from tests.worlds.jobs import KilledServer, OpenEngine
 from tests.worlds.native import PROMPT
-from unmask.server.jobs.database import FILE_NAME
 
 KILLS = int(os.environ.get("KILLS", "8"))
 URL = "/v1/images/generations"
 CLIP = {"prompt": PROMPT, "frames": 5, "steps": 4, "output_format": "webp"}
-TRIGGER = """
-CREATE TABLE ends (id TEXT, status TEXT);
-CREATE TRIGGER note_ends AFTER UPDATE OF status ON jobs
-WHEN NEW.status IN ('completed', 'failed', 'cancelled') BEGIN
-  INSERT INTO ends VALUES (NEW.id, NEW.status);
-END;
-"""
+ENDED = "NEW.status IN ('completed', 'failed', 'cancelled')"
+# What the rows of jobs went through is noted by the database itself.
+TRIGGERS = {
+    "sqlite": (
+        f"CREATE TRIGGER note_ends AFTER UPDATE OF status ON jobs WHEN {ENDED} BEGIN"
+        " INSERT INTO ends VALUES (NEW.id); END",
+        "CREATE TRIGGER note_claims AFTER UPDATE OF status ON jobs"
+        " WHEN NEW.status = 'in_progress' BEGIN"
+        " INSERT INTO claims VALUES (NEW.id, NEW.attempts); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF {ENDED} THEN INSERT INTO ends VALUES (NEW.id); END IF;"
+        " IF NEW.status = 'in_progress' THEN"
+        " INSERT INTO claims VALUES (NEW.id, NEW.attempts); END IF;"
+        " RETURN NEW; END $$",
+        "CREATE TRIGGER note_all AFTER UPDATE OF status ON jobs"
+        " FOR EACH ROW EXECUTE FUNCTION note()",
+    ),
+}
 
 
-def _ask_until(server: KilledServer, moment: float, number: int) -> tuple[dict[str, str], int]:
-    """Send jobs until the moment to kill; those that were accepted, by what was asked, and the
-    number of the last that was sent."""
+def _note_all(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE ends (id TEXT)")
+        connection.exec_driver_sql("CREATE TABLE claims (id TEXT, attempt INTEGER)")
+        for trigger in TRIGGERS[engine.dialect.name]:
+            connection.exec_driver_sql(trigger)
+
+
+def _ask_until(
+    servers: list[KilledServer], moment: float, number: int
+) -> tuple[dict[str, str], int]:
+    """Send jobs, to each server by turns, until the moment to kill; those that were accepted, by
+    what was asked, and the number of the last that was sent."""
     accepted = {}
-    with httpx2.Client(base_url=server.url, timeout=5) as client:
+    with httpx2.Client(timeout=5) as client:
         while time.monotonic() < moment:
             if number % 5 == 4:
                 video = {**CLIP, "seed": number}
@@ -45,7 +68,8 @@ def _ask_until(server: KilledServer, moment: float, number: int) -> tuple[dict[s
             prompt = f"cat {number}"
             body = {"prompt": prompt, "seed": number, "steps": 3 + number % 7}
             headers = {"prefer": "respond-async", "idempotency-key": str(number)}
-            answer = client.post(URL, json=body, headers=headers)
+            url = servers[number % len(servers)].url
+            answer = client.post(url + URL, json=body, headers=headers)
             if answer.status_code == 202:
                 accepted[prompt] = answer.json()["id"]
             number += 1
@@ -54,22 +78,28 @@ def _ask_until(server: KilledServer, moment: float, number: int) -> tuple[dict[s
 
 
 @pytest.mark.slow
-def test_nothing_that_was_accepted_is_lost_and_nothing_ends_twice(tmp_path: Path) -> None:
-    chance = random.Random(KILLS)
-    job_store(tmp_path).close()
-    with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        database.executescript(TRIGGER)
-    server, accepted, number = KilledServer(tmp_path), dict[str, str](), 0
-    for _ in range(KILLS):
+def test_nothing_that_was_accepted_is_lost_and_nothing_ends_twice(
+    shared: dict[str, Any], open_engine: OpenEngine
+) -> None:
+    chance, engine = random.Random(KILLS), open_engine()
+    _note_all(engine)
+    replicas = 1 if engine.dialect.name == "sqlite" else 2
+    servers = [KilledServer(shared) for _ in range(replicas)]
+    accepted, number = dict[str, str](), 0
+    for server in servers[1:]:
         server.start()
+    killed = servers[0]
+    for _ in range(KILLS):
+        killed.start()
         if chance.random() < 0.75:  # else it is killed while it takes up what was there
-            server.wait(lambda client: client.get("/readyz").status_code == 200)
-        asked, number = _ask_until(server, time.monotonic() + chance.uniform(0, 0.5), number)
+            killed.wait(lambda client: client.get("/readyz").status_code == 200)
+        asked, number = _ask_until(servers, time.monotonic() + chance.uniform(0, 0.5), number)
         accepted |= asked
         time.sleep(chance.uniform(0, 0.05))
-        server.kill()
-    server.start()
-    server.wait(
+        killed = chance.choice(servers)
+        killed.kill()
+    killed.start()
+    servers[0].wait(
         lambda client: (
             not any(
                 client.get("/v1/jobs", params={"status": status}).json()["data"]
@@ -78,7 +108,7 @@ def test_nothing_that_was_accepted_is_lost_and_nothing_ends_twice(tmp_path: Path
         )
     )
     statuses = Counter[str]()
-    with httpx2.Client(base_url=server.url) as client:
+    with httpx2.Client(base_url=servers[-1].url) as client:
         for prompt, job_id in accepted.items():
             job = client.get(f"/v1/jobs/{job_id}").json()
             statuses[job["status"]] += 1
@@ -98,10 +128,13 @@ def test_nothing_that_was_accepted_is_lost_and_nothing_ends_twice(tmp_path: Path
             if seed % 10 == 0:
                 again = client.post(URL, json={**body, "response_format": "url"}).json()
                 assert client.get(again["data"][0]["url"]).content == kept.content
-    server.kill()
-    with sqlite3.connect(tmp_path / FILE_NAME) as database:
-        ends = Counter(row[0] for row in database.execute("SELECT id FROM ends"))
+    for server in servers:
+        server.kill()
+    with engine.connect() as connection:
+        ends = Counter(connection.exec_driver_sql("SELECT id FROM ends").scalars())
+        claims = Counter(connection.exec_driver_sql("SELECT id, attempt FROM claims").all())
     assert any(asked.startswith("clip") for asked in accepted)
     assert set(accepted.values()) <= set(ends)
     assert max(ends.values()) == 1
-    print(f"{KILLS} kills, {len(accepted)} accepted: {dict(statuses)}")
+    assert max(claims.values()) == 1  # no attempt was two servers'
+    print(f"{KILLS} kills of {replicas}, {len(accepted)} accepted: {dict(statuses)}")

@@ -9,11 +9,12 @@ import pytest
 
 from tests.worlds.jobs import job_store, new_job
 from unmask.errors import DrawingError, NotFoundError
-from unmask.server.jobs.files import JobFiles
+from unmask.server.jobs.files import FolderFiles
 from unmask.server.jobs.kinds import Result, ResultFile
-from unmask.server.jobs.presence import Presence
 from unmask.server.jobs.store import ROW_BYTES, JobStore
 from unmask.server.jobs.sweeper import Sweeper
+from unmask.server.state.database import open_folder
+from unmask.server.state.presence import FilePresence
 
 SIZE = 10_000
 
@@ -22,8 +23,8 @@ class World:
     """A store of at most ``most`` results."""
 
     def __init__(self, folder: Path, most: float = 2, lifetime: float = 3600) -> None:
-        self.store: JobStore = job_store(folder, lifetime)
-        self.files, self.presence = JobFiles(folder / "files"), Presence(folder / "runners")
+        self.store: JobStore = job_store(open_folder(folder), lifetime)
+        self.files, self.presence = FolderFiles(folder / "files"), FilePresence(folder / "runners")
         self.bound = int(most * (SIZE + 2 * ROW_BYTES))
         self.sweeper = Sweeper(self.store, self.files, self.presence, self.bound)
 
@@ -43,7 +44,8 @@ def test_a_result_is_kept_and_what_it_was_drawn_from_is_not(tmp_path: Path) -> N
     job = world.store.find("job_1")
     found = world.files.result(job, "0.png")
     assert found is not None
-    assert found[0].read_bytes() == b"y" * SIZE
+    with found.open() as file:
+        assert file.read() == b"y" * SIZE
     assert world.files.result(job, "../../keys.json") is None
     assert world.files.uploads("job_1") == {}
     assert job.bytes >= SIZE
@@ -87,7 +89,7 @@ def test_jobs_of_a_runner_that_is_gone_are_taken_up_and_those_of_a_living_one_ar
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
-    other = Presence(tmp_path / "runners")
+    other = FilePresence(tmp_path / "runners")
     world.store.add(new_job(), "job_1", claimed_by=other.runner)
     world.store.add(new_job(), "job_2", claimed_by=world.presence.runner)
     world.sweeper.sweep()

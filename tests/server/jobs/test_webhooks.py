@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine
 
-from tests.worlds.jobs import new_job
+from tests.worlds.jobs import OpenEngine, new_job
 from tests.worlds.server import CheckFault, FakePipeline, Serve, wait_until
 from unmask.errors import RequestError
 from unmask.server.jobs import webhooks
-from unmask.server.jobs.database import open_database
 from unmask.server.jobs.store import JobStore
 from unmask.server.jobs.webhooks import Caller, Hooks, check_url, is_public, signature
 
@@ -62,8 +62,7 @@ def _receiver() -> Iterator[Receiver]:
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
-        engine = open_database(folder)
+    def __init__(self, engine: Engine) -> None:
         self.store, self.hooks = JobStore(engine, 3600, 1 << 20), Hooks(engine)
 
     def end(self, job_id: str, owner: str = "ann") -> None:
@@ -84,8 +83,8 @@ class World:
 
 
 @pytest.fixture(name="world")
-def _world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def _world(open_engine: OpenEngine) -> World:
+    return World(open_engine())
 
 
 def test_a_signature_is_that_of_the_standard() -> None:

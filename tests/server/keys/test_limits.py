@@ -1,11 +1,17 @@
 """Limits on a clock that the tests move."""
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from unmask.errors import LimitError, RequestError
 from unmask.server.keys.limits import Limiter, Limits, Meter
+from unmask.server.keys.places import DatabasePlaces
+from unmask.server.keys.storage import DatabaseStorage
+from unmask.server.state.state import State
+from unmask.settings import Settings
 
 pytestmark = pytest.mark.anyio
 MINUTE, DAY = 60, 86_400
@@ -28,8 +34,18 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def test_so_many_requests_a_minute_and_no_more(clock: Clock) -> None:
-    limiter, limits = Limiter(), Limits(requests_per_minute=3)
+@pytest.fixture(name="limiter", params=["memory", "database"])
+def _limiter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Limiter]:
+    if request.param == "memory":
+        yield Limiter()
+        return
+    state = State(Settings(state_dir=tmp_path, limits="database"))
+    yield Limiter(DatabaseStorage(state), DatabasePlaces(state))
+    state.close()
+
+
+async def test_so_many_requests_a_minute_and_no_more(limiter: Limiter, clock: Clock) -> None:
+    limits = Limits(requests_per_minute=3)
     for _ in range(3):
         await limiter.spend("ann", limits, "requests")
     with pytest.raises(LimitError, match="3 requests a minute"):
@@ -39,9 +55,9 @@ async def test_so_many_requests_a_minute_and_no_more(clock: Clock) -> None:
 
 @pytest.mark.parametrize("cost", [1, 40, 100])
 async def test_a_refusal_tells_when_there_is_room_again_and_not_later(
-    clock: Clock, cost: int
+    limiter: Limiter, clock: Clock, cost: int
 ) -> None:
-    limiter, limits = Limiter(), Limits(tokens_per_minute=100)
+    limits = Limits(tokens_per_minute=100)
     clock.now += 20
     await limiter.spend("ann", limits, "tokens", 100)
     with pytest.raises(LimitError) as refusal:
@@ -53,8 +69,8 @@ async def test_a_refusal_tells_when_there_is_room_again_and_not_later(
     await limiter.spend("ann", limits, "tokens", cost)
 
 
-async def test_the_day_binds_where_the_minute_does_not(clock: Clock) -> None:
-    limiter, limits = Limiter(), Limits(requests_per_minute=2, requests_per_day=3)
+async def test_the_day_binds_where_the_minute_does_not(limiter: Limiter, clock: Clock) -> None:
+    limits = Limits(requests_per_minute=2, requests_per_day=3)
     for _ in range(3):
         await limiter.spend("ann", limits, "requests")
         clock.now += 2 * MINUTE
@@ -66,8 +82,8 @@ async def test_the_day_binds_where_the_minute_does_not(clock: Clock) -> None:
     assert DAY < standing.reset_seconds + 6 * MINUTE <= 2 * DAY
 
 
-async def test_what_is_refused_is_not_counted(clock: Clock) -> None:
-    limiter, limits = Limiter(), Limits(tokens_per_minute=100, tokens_per_day=120)
+async def test_what_is_refused_is_not_counted(limiter: Limiter, clock: Clock) -> None:
+    limits = Limits(tokens_per_minute=100, tokens_per_day=120)
     await limiter.spend("ann", limits, "tokens", 90)
     clock.now += 2 * MINUTE
     with pytest.raises(LimitError, match="a day"):
@@ -75,35 +91,37 @@ async def test_what_is_refused_is_not_counted(clock: Clock) -> None:
     await limiter.spend("ann", limits, "tokens", 30)
 
 
-async def test_more_than_a_window_ever_holds_is_a_fault_of_the_request(clock: Clock) -> None:
+async def test_more_than_a_window_ever_holds_is_a_fault_of_the_request(
+    limiter: Limiter, clock: Clock
+) -> None:
     with pytest.raises(RequestError, match=r"101 tokens.*100 tokens a minute"):
-        await Limiter().spend("ann", Limits(tokens_per_minute=100), "tokens", 101)
+        await limiter.spend("ann", Limits(tokens_per_minute=100), "tokens", 101)
 
 
-async def test_no_bound_is_none() -> None:
-    limiter, limits = Limiter(), Limits(requests_per_minute=0)
+async def test_no_bound_is_none(limiter: Limiter) -> None:
+    limits = Limits(requests_per_minute=0)
     for _ in range(100):
         await limiter.spend("ann", limits, "requests")
-        limiter.enter("ann", limits)
+        await limiter.enter("ann", limits)
     assert await Meter(limiter, "ann", limits).headers() == {}
 
 
-async def test_a_meter_gives_its_place_back_once() -> None:
-    limiter, limits = Limiter(), Limits(jobs_at_once=1)
+async def test_a_meter_gives_its_place_back_once(limiter: Limiter) -> None:
+    limits = Limits(jobs_at_once=1)
     first, second = Meter(limiter, "ann", limits), Meter(limiter, "ann", limits)
     await first.open()
     with pytest.raises(LimitError, match="at once: you may have 1"):
         await second.open()
-    second.close()
+    await second.close()
     with pytest.raises(LimitError):
         await second.open()
-    first.close()
-    first.close()
+    await first.close()
+    await first.close()
     await second.open()
 
 
-async def test_headers_tell_the_standing_as_openai_does(clock: Clock) -> None:
-    meter = Meter(Limiter(), "ann", Limits(requests_per_minute=10, tokens_per_day=1000))
+async def test_headers_tell_the_standing_as_openai_does(limiter: Limiter, clock: Clock) -> None:
+    meter = Meter(limiter, "ann", Limits(requests_per_minute=10, tokens_per_day=1000))
     await meter.open()
     await meter.spend_tokens(64)
     assert await meter.headers() == {

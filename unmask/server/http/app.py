@@ -11,7 +11,6 @@ from starlette.middleware.cors import CORSMiddleware
 
 from unmask import __version__
 from unmask.cores import threads_for
-from unmask.errors import ConfigError
 from unmask.server.a1111.routes import make_a1111_router
 from unmask.server.engine.engine import Engine, EngineOptions, EngineState
 from unmask.server.engine.face import EngineFace
@@ -26,11 +25,10 @@ from unmask.server.http.kinds import make_kinds
 from unmask.server.http.methods import Methods, RootPath
 from unmask.server.http.page import make_page_router
 from unmask.server.http.routes import make_router
+from unmask.server.http.shared import Shared
 from unmask.server.http.video_routes import make_video_router
 from unmask.server.jobs.jobs import Jobs
-from unmask.server.keys.limits import Limiter, Limits
-from unmask.server.keys.senders import is_beyond
-from unmask.server.keys.store import KeyFile, KeyRing
+from unmask.server.keys.limits import Limits
 from unmask.server.moderation import ModeratedEngine, Moderation, read_moderation
 from unmask.server.telemetry.engine import CountedEngine
 from unmask.server.telemetry.metrics import EngineView, Metrics
@@ -53,19 +51,6 @@ def _use_threads(settings: Settings) -> None:
     log.info("%d threads a worker: %s", threads.count, threads.reason)
 
 
-def make_ring(settings: Settings) -> KeyRing:
-    """The keys of the server. ConfigError if it needs some and there are none."""
-    secret = settings.api_key.get_secret_value() if settings.api_key else None
-    ring = KeyRing(KeyFile(settings.state_folder), secret)
-    beyond = settings.unix_socket is None and is_beyond(settings.host, if_named=True)
-    if beyond and not ring.keys and not settings.insecure:
-        raise ConfigError(
-            f"host {settings.host!r} is reached from beyond this machine, and there are no keys: "
-            "make one with unmask keys add NAME, or serve whoever asks with --insecure"
-        )
-    return ring
-
-
 def create_app(
     settings: Settings | None = None,
     engine: Engine | None = None,
@@ -82,13 +67,13 @@ def create_app(
     _use_threads(settings)
     engine = engine or make_engine(settings)
     uploads = uploads or Uploads(settings.read_timeout_seconds)
-    ring = make_ring(settings)
+    shared = Shared(settings)
     if moderation is None and settings.moderation is not None:
         moderation = read_moderation(settings.moderation)
     options = engine.options
     metrics = Metrics(
         EngineView(engine.stats, options.max_queue, options.max_rows),
-        lambda: [key.name for key in ring.keys],
+        lambda: [key.name for key in shared.ring.keys],
     )
     face: EngineFace = CountedEngine(engine, metrics)
     if moderation is not None:
@@ -96,24 +81,26 @@ def create_app(
 
     provider = make_provider() if is_traced() else None
 
-    limiter = Limiter()
     kinds = make_kinds(face, settings)
     jobs = Jobs(
         settings,
         kinds,
+        shared.state,
         is_ready=lambda: engine.state is EngineState.READY,
         is_stopping=lambda: engine.state is EngineState.STOPPING,
         tell=fault_of,
-        hear_counts=limiter.count_jobs,
+        hear_counts=shared.places.count_jobs,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
+        shared.start()
         await jobs.start()
         yield
         await engine.stop()
         await jobs.stop()  # after the engine, which has failed what it had: they give it back
+        await shared.stop()
         if provider is not None:
             await run_in_threadpool(provider.shutdown)  # which sends what is left
 
@@ -135,14 +122,29 @@ def create_app(
     app.include_router(make_docs_router(app.title))
     app.include_router(make_a1111_router(face, settings))
     app.include_router(make_metrics_router(metrics))
-    document = with_keys(with_examples(app.openapi), lambda: ring.needed)
+    document = with_keys(with_examples(app.openapi), lambda: shared.ring.needed)
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way
     add_error_handlers(app)
+    _add_edge(app, settings, engine, uploads, shared)
+    app.add_middleware(Watch, metrics=metrics)
+    if provider is not None:
+        trace(app, provider)
+    return app
+
+
+def _add_edge(
+    app: FastAPI, settings: Settings, engine: Engine, uploads: Uploads, shared: Shared
+) -> None:
+    """What stands before the routes."""
     # The last that is added is the outermost: what the door refuses has a request id too.
     app.add_middleware(NoteRoute)
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(
-        Door, ring=ring, limiter=limiter, defaults=Limits.of(settings), insecure=settings.insecure
+        Door,
+        ring=shared.ring,
+        limiter=shared.limiter,
+        defaults=Limits.of(settings),
+        insecure=settings.insecure,
     )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
@@ -161,7 +163,3 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.add_middleware(Watch, metrics=metrics)
-    if provider is not None:
-        trace(app, provider)
-    return app

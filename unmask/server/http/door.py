@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unmask.errors import LimitError
+from unmask.errors import LimitError, UnavailableError
 from unmask.server.http.connections import HELD
 from unmask.server.http.errors import error_body, error_response
 from unmask.server.keys import senders
@@ -87,7 +87,7 @@ class Door:
         async def send_standing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 if message["status"] == LIMITED:
-                    meter.close()
+                    await meter.close()
                     await self._hold(scope, sender.name, LIMIT_SECONDS)
                 MutableHeaders(scope=message).update(await meter.headers())
             await send(message)
@@ -96,10 +96,10 @@ class Door:
             if scope["method"] == "POST" and DRAWINGS.fullmatch(path):
                 await meter.open()
             await self.app(scope, receive, send_standing)
-        except LimitError as error:  # of the meter: what routes raise is answered within the app
+        except (LimitError, UnavailableError) as error:  # of the meter; the app answers its own
             await error_body(error)(scope, receive, send_standing)
         finally:
-            meter.close()
+            await meter.close()
 
     def _admit(self, scope: Scope, path: str) -> Sender:
         """The sender, if it may ask for this; else Refusal."""

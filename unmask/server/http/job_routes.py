@@ -21,11 +21,13 @@ from unmask.server.http.job_answers import (
     job_answer,
 )
 from unmask.server.http.job_events import event_stream, job_events
+from unmask.server.http.stored import StoredResponse
 from unmask.server.jobs.job import Job, Status
 from unmask.server.jobs.jobs import Jobs
 from unmask.server.jobs.kinds import Kind
 from unmask.server.jobs.webhooks import LONGEST_URL
 
+BYTES = {"schema": {"type": "string"}}
 RESULT_HEADERS = {
     "cache-control": "private, max-age=300",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -106,18 +108,11 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
     @router.get(
         "/v1/results/{job_id}/{name}",
         response_class=FileResponse,
-        responses={200: {"content": {"image/*": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"image/*": BYTES, "video/*": BYTES}}},
     )
     async def result(job_id: str, name: str, token: str = "") -> Response:
         """A file of a result. The URL that a job tells is enough: no key is needed."""
-        path, media_type = await jobs.result(job_id, token, name)
-        return FileResponse(
-            path,
-            media_type=media_type,
-            filename=path.name,
-            content_disposition_type="inline",
-            headers=RESULT_HEADERS,
-        )
+        return StoredResponse(await jobs.result(job_id, token, name), headers=RESULT_HEADERS)
 
     return router
 

@@ -174,7 +174,7 @@ async def keep(
         new, tokens = await make()
         await meter_of(request).spend_tokens(tokens)
         job = await jobs.accept(replace(new, key=key, digest=told), at_once=at_once)
-    meter_of(request).close()  # from here on the job has the place
+    await meter_of(request).close()  # from here on the job has the place
     return job
 
 

@@ -23,6 +23,7 @@ from unmask.server.http.job_answers import file_urls
 from unmask.server.http.job_events import event_stream, job_events
 from unmask.server.http.job_routes import RESULT_HEADERS
 from unmask.server.http.keeping import KEY_PARAMETER, digest_of, given_key, keep
+from unmask.server.http.stored import StoredResponse
 from unmask.server.http.video_answers import (
     JOB,
     VIDEO,
@@ -201,14 +202,9 @@ def _add_reading(router: APIRouter, videos: "_Videos", jobs: Jobs) -> None:
         for note in job.files:
             name, _, ending = note.name.partition(".")
             if name == variant:
-                path, media_type = await jobs.result(job.id, job.secret, note.name)
-                return FileResponse(
-                    path,
-                    media_type=media_type,
-                    filename=f"{video_id}.{ending}",
-                    content_disposition_type="inline",
-                    headers=RESULT_HEADERS,
-                )
+                stored = await jobs.result(job.id, job.secret, note.name)
+                named = f"{video_id}.{ending}"
+                return StoredResponse(stored, filename=named, headers=RESULT_HEADERS)
         message = f"video {video_id} has no {variant}: it is {video_answer(job).status}"
         headers = None if job.has_ended else LATER
         return error_response(404, message, "video_not_ready", param="video", headers=headers)

@@ -7,23 +7,22 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import ConfigError, NotFoundError, UnavailableError
-from unmask.server.jobs.database import FILE_NAME, open_database
-from unmask.server.jobs.files import JobFiles
+from unmask.server.jobs.files import JobFiles, StoredFile
 from unmask.server.jobs.job import Fault, Job, NewJob, Page
 from unmask.server.jobs.kinds import Kind, Preview
-from unmask.server.jobs.presence import Presence
+from unmask.server.jobs.remote_files import open_files
 from unmask.server.jobs.runner import Runner, begin_apart
 from unmask.server.jobs.store import JobStore, not_found
 from unmask.server.jobs.sweeper import Sweeper
 from unmask.server.jobs.watches import Watches
 from unmask.server.jobs.webhooks import Caller, Hooks
+from unmask.server.state.state import State
 from unmask.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ TIDY_SWEEPS = 720  # an hour
 
 
 class Jobs:
-    """The jobs of one state folder, drawn by this process. All of it is called from one event loop.
+    """The jobs of one state, drawn by this process too. All of it is called from one event loop.
 
     A folder that holds no jobs yet is not touched until the first is accepted, or a webhook asked
     for.
@@ -44,6 +43,7 @@ class Jobs:
         self,
         settings: Settings,
         kinds: Mapping[str, Kind],
+        state: State,
         *,
         is_ready: Callable[[], bool],
         is_stopping: Callable[[], bool],
@@ -53,10 +53,9 @@ class Jobs:
         """``is_ready``: whether jobs may be begun; ``is_stopping``: whether those who wait must go;
         ``tell`` puts an error into the words of an answer; ``hear_counts`` hears how many jobs of
         each owner have not ended."""
-        self._settings, self._kinds = settings, kinds
+        self._settings, self._kinds, self._state = settings, kinds, state
         self._is_ready, self.is_stopping, self._tell = is_ready, is_stopping, tell
         self._hear_counts = hear_counts
-        self._folder: Path = settings.state_folder
         self._watches = Watches()
         self._opening = asyncio.Lock()
         self._opened: _Opened | None = None
@@ -68,15 +67,13 @@ class Jobs:
             await self._open_if_there()
 
     async def stop(self) -> None:
-        """Give back what is not done, and let go of all files."""
+        """Give back what is not done."""
         if self._opened is None:
             return
         for task in self._upkeep:
             task.cancel()
         await asyncio.wait(self._upkeep)
         await self._opened.runner.stop()
-        self._opened.presence.close()
-        self._opened.store.close()
         self._opened = None
 
     async def earlier(self, owner: str, key: str | None, digest: str) -> Job | None:
@@ -183,26 +180,30 @@ class Jobs:
             job = await self.next_change(job)
         return job
 
-    async def result(self, job_id: str, secret: str, name: str) -> tuple[Path, str]:
-        """Where a result's file is, and its media type, for whoever knows its secret: nobody else
-        learns whether it is there. NotFoundError."""
+    async def result(self, job_id: str, secret: str, name: str) -> StoredFile:
+        """A result's file, for whoever knows its secret: nobody else learns whether it is there.
+        NotFoundError."""
         job = await self.find(None, job_id)
-        opened = await self._open()
-        found = opened.files.result(job, name)
-        if found is None or not secrets.compare_digest(job.secret.encode(), secret.encode()):
+        if not secrets.compare_digest(job.secret.encode(), secret.encode()):
             raise not_found(job_id)
-        return found[0], found[1].media_type
+        found = await run_in_threadpool((await self._open()).files.result, job, name)
+        if found is None:
+            raise not_found(job_id)
+        return found
 
     async def read(self, job: Job) -> dict[str, bytes]:
         """The files of a completed job, by name. NotFoundError if it was removed meanwhile."""
         opened = await self._open()
 
-        def read() -> dict[str, bytes]:
-            found = {note.name: opened.files.result(job, note.name) for note in job.files}
-            return {name: place[0].read_bytes() for name, place in found.items() if place}
+        def read(name: str) -> bytes:
+            stored = opened.files.result(job, name)
+            if stored is None:
+                raise not_found(job.id)
+            with stored.open() as file:
+                return file.read()
 
         try:
-            return await run_in_threadpool(read)
+            return {note.name: await run_in_threadpool(read, note.name) for note in job.files}
         except FileNotFoundError:
             raise not_found(job.id) from None
 
@@ -214,7 +215,7 @@ class Jobs:
 
     async def _open_if_there(self) -> "_Opened | None":
         """What works on the folder, if it holds jobs. UnavailableError."""
-        if self._opened is None and not (self._folder / FILE_NAME).exists():
+        if self._opened is None and not self._state.is_there:
             return None
         return await self._open()
 
@@ -228,30 +229,28 @@ class Jobs:
                     log.error("jobs cannot be kept: %s", error)
                     message = "jobs cannot be kept: see the log of the server"
                     raise UnavailableError(message) from None
-                await self._count()
                 self._opened.runner.start()
                 self._upkeep = [begin_apart(self._keep_up(self._opened))]
                 if self._settings.webhooks:
                     caller = Caller(self._opened.hooks)
                     self._upkeep.append(begin_apart(caller.run(CALL_SECONDS)))
+                await self._count()
         return self._opened
 
     def _make(self) -> "_Opened":
         settings, bound = self._settings, self._settings.store_bytes
         # It is tried again at each request: whatever a try opened must be closed if it fails.
         with ExitStack() as undo:
-            database = open_database(self._folder)
-            store = JobStore(database, settings.job_lifetime_seconds, bound // 2)
-            undo.callback(store.close)
-            presence = Presence(self._folder / "runners")
-            undo.callback(presence.close)
-            files = JobFiles(self._folder / "files")
-            sweeper = Sweeper(store, files, presence, bound)
+            state = self._state.open()
+            undo.callback(self._state.let_go)
+            store = JobStore(state.engine, settings.job_lifetime_seconds, bound // 2)
+            files = open_files(settings)
+            sweeper = Sweeper(store, files, state.presence, bound)
             sweeper.tidy()
             sweeper.sweep()
             undo.pop_all()
         runner = Runner(
-            presence.runner,
+            state.presence.runner,
             store,
             files,
             sweeper,
@@ -262,7 +261,7 @@ class Jobs:
             tell=self._tell,
             on_end=self._count,
         )
-        return _Opened(store, files, presence, sweeper, runner, Hooks(database))
+        return _Opened(store, files, sweeper, runner, Hooks(state.engine))
 
     async def _count(self) -> None:
         """Tell how many jobs each owner has that have not ended."""
@@ -284,11 +283,10 @@ class Jobs:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What works on a state folder."""
+    """What works on a state."""
 
     store: JobStore
     files: JobFiles
-    presence: Presence
     sweeper: Sweeper
     runner: Runner
     hooks: Hooks

@@ -23,12 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from unmask.errors import NotFoundError, QueueFullError, ReusedKeyError
-from unmask.server.jobs.database import changing, deliveries, jobs, webhooks
 from unmask.server.jobs.job import UNENDED, Fault, FileNote, Job, NewJob, Page, Status
+from unmask.server.state.database import alone, changing
+from unmask.server.state.tables import deliveries, jobs, places, webhooks
 
 MOST_ATTEMPTS = 2
 ROW_BYTES = 4096  # what a row and a folder take beside what they hold
 FULL_SECONDS = 30  # after which there may be room again
+ROOM = "room for a job"
+NUL = "\0"  # no text of PostgreSQL holds it
 
 INTERRUPTED = Fault(
     500,
@@ -46,10 +49,6 @@ class JobStore:
         """Jobs and their files are kept for so long when they have ended; those that have not may
         take so many bytes."""
         self._engine, self._lifetime, self._unended_bytes = engine, lifetime_seconds, unended_bytes
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._engine.dispose()
 
     def check_room(self, new: NewJob) -> None:
         """QueueFullError if the jobs that have not ended leave no room for another."""
@@ -81,6 +80,7 @@ class JobStore:
         }
         try:
             with changing(self._engine) as connection:
+                alone(connection, ROOM)
                 self._check_room(connection, new)
                 return _job(connection.execute(insert(jobs).values(values).returning(jobs)).one())
         except IntegrityError:
@@ -108,6 +108,8 @@ class JobStore:
 
     def find(self, job_id: str, owner: str | None = None) -> Job:
         """A job, whoever's it is if the owner is None. NotFoundError also for one of others."""
+        if NUL in job_id:
+            raise not_found(job_id)
         query = select(jobs).where(jobs.c.id == job_id)
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
@@ -129,7 +131,7 @@ class JobStore:
         in that order. NotFoundError for an ``after`` that is no job of the owner."""
         query = select(jobs).where(jobs.c.owner == owner)
         if kinds is not None:
-            query = query.where(jobs.c.kind.in_(kinds))
+            query = query.where(jobs.c.kind.in_([kind for kind in kinds if NUL not in kind]))
         if status is not None:
             query = query.where(jobs.c.status == status)
         if after is not None:
@@ -161,6 +163,9 @@ class JobStore:
             .where(waits)
             .order_by(turns.c.running, turns.c.last, jobs.c.number)
             .limit(1)
+            .with_for_update(
+                skip_locked=True, of=jobs
+            )  # what others claim in this moment is theirs
         )
         change = (
             update(jobs)
@@ -228,14 +233,17 @@ class JobStore:
             return connection.execute(query).rowcount > 0
 
     def runners(self) -> set[str]:
-        """Those that have jobs in progress."""
-        query = select(jobs.c.claimed_by).where(jobs.c.status == "in_progress").distinct()
+        """Those that have jobs in progress, or places."""
+        claimed = select(jobs.c.claimed_by).where(jobs.c.status == "in_progress")
+        query = claimed.union(select(places.c.runner))
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
     def recover(self, runner: str) -> list[str]:
         """Take the jobs of a runner that is gone: those that may be tried again are queued, and the
-        others have failed. The ids of the latter."""
+        others have failed. The ids of the latter. Its places are free."""
+        with changing(self._engine) as connection:
+            connection.execute(delete(places).where(places.c.runner == runner))
         held = and_(jobs.c.claimed_by == runner, jobs.c.status == "in_progress")
         again = and_(held, jobs.c.attempts < MOST_ATTEMPTS)
         self._change(again, {"status": "queued", "claimed_by": None, "due": time.time()})

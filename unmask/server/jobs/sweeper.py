@@ -9,8 +9,8 @@ from unmask.errors import DrawingError, NotFoundError
 from unmask.server.jobs.files import JobFiles
 from unmask.server.jobs.job import Job
 from unmask.server.jobs.kinds import Result
-from unmask.server.jobs.presence import Presence
 from unmask.server.jobs.store import ROW_BYTES, JobStore
+from unmask.server.state.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Sweeper:
             ended = await run_in_threadpool(
                 self._store.complete, job.id, runner, result.answer, notes
             )
-        await run_in_threadpool(self._files.drop_uploads if ended else self._files.drop, job.id)
+        await run_in_threadpool(self._files.drop_uploads if ended else self._drop_if_over, job.id)
         return ended
 
     def sweep(self) -> list[str]:
@@ -89,6 +89,17 @@ class Sweeper:
                     return
                 self._remove(job_id)
                 excess -= size
+
+    def _drop_if_over(self, job_id: str) -> None:
+        """Remove the files of a job that was cancelled or removed; if another runner has it now,
+        they are that one's."""
+        try:
+            job = self._store.find(job_id)
+        except NotFoundError:
+            self._files.drop(job_id)
+            return
+        if job.has_ended and job.status != "completed":
+            self._files.drop(job_id)
 
     def _remove(self, job_id: str) -> None:
         if self._store.remove(job_id):

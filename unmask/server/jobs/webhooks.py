@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx2
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from starlette.concurrency import run_in_threadpool
 
 from unmask.errors import RequestError
-from unmask.server.jobs.database import changing, deliveries, webhooks
+from unmask.server.state.database import changing, upsert
+from unmask.server.state.tables import deliveries, webhooks
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,8 @@ class Hooks:
         check_url(url)
         secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
         with changing(self._engine) as connection:
-            connection.execute(delete(webhooks).where(webhooks.c.owner == owner))
-            values = {"owner": owner, "url": url, "secret": secret, "created": time.time()}
-            connection.execute(insert(webhooks).values(values))
+            values = {"url": url, "secret": secret, "created": time.time()}
+            upsert(connection, webhooks, {"owner": owner, **values}, values)
         return secret
 
     def find(self, owner: str) -> str | None:
@@ -101,7 +101,10 @@ class Hooks:
                     .where(deliveries.c.owner == owner, deliveries.c.due <= now)
                     .order_by(deliveries.c.due)
                     .limit(1)
-                ).one()
+                    .with_for_update(skip_locked=True, of=deliveries)
+                ).one_or_none()
+                if row is None:  # another calls them in this moment
+                    continue
                 wait = WAITS[min(row.attempts, len(WAITS) - 1)]
                 connection.execute(
                     update(deliveries)

@@ -1,11 +1,11 @@
 """Limits: drawings and picture tokens a minute and a day, and drawings at once, of each sender.
 
-The counts are kept in memory, so each process counts for itself, and anew after a restart.
+Where they are counted is the choice of whoever makes the Limiter: in memory each process counts for
+itself, and anew after a restart; in a database all who share it count together.
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -14,7 +14,9 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from pydantic import BaseModel, ConfigDict, Field
 
-from unmask.errors import LimitError, RequestError
+from unmask.errors import LimitError, RequestError, UnavailableError
+from unmask.server.keys.places import MemoryPlaces, Places
+from unmask.server.keys.storage import DatabaseStorage
 from unmask.settings import Settings
 
 Kind = Literal["requests", "tokens"]
@@ -70,11 +72,15 @@ class Limiter:
     """The counts of all senders. A window slides: what was used in the last one counts still, by
     the share of it that lies within reach. Called from one event loop."""
 
-    def __init__(self) -> None:
-        self._storage = MemoryStorage()
+    def __init__(
+        self,
+        storage: MemoryStorage | DatabaseStorage | None = None,
+        places: Places | None = None,
+    ) -> None:
+        """In memory, unless told otherwise."""
+        self._storage = storage or MemoryStorage()
         self._strategy = SlidingWindowCounterRateLimiter(self._storage)
-        self._open: Counter[str] = Counter()
-        self._jobs: Mapping[str, int] = {}
+        self._places = places or MemoryPlaces()
 
     async def spend(self, name: str, limits: Limits, kind: Kind, cost: int = 1) -> None:
         """Count a cost; LimitError if there is no room for it now, RequestError if there is never.
@@ -91,8 +97,14 @@ class Limiter:
             seconds = await self._wait(name, kind, window, cost)
             if seconds > 0:
                 raise LimitError(f"you may have {told}", math.ceil(seconds))
-        for window in windows:
-            await self._strategy.hit(window, kind, name, cost=cost)
+        for counted, window in enumerate(windows):
+            if not await self._strategy.hit(window, kind, name, cost=cost):
+                # Others were counted since there was room, so what was counted for this is undone.
+                for before in windows[:counted]:
+                    await self._undo(name, kind, before, cost)
+                seconds = await self._wait(name, kind, window, cost)
+                told = f"{window.amount} {kind} a {window.GRANULARITY.name}"
+                raise LimitError(f"you may have {told}", max(1, math.ceil(seconds)))
 
     async def standing(self, name: str, limits: Limits, kind: Kind) -> Standing | None:
         """The window of which the least is left; None if there is no bound."""
@@ -104,24 +116,23 @@ class Limiter:
                 tightest = Standing(window.amount, remaining, seconds)
         return tightest
 
-    def count_jobs(self, counts: Mapping[str, int]) -> None:
-        """So many jobs of each sender have not ended; each is a drawing at once, beside those that
-        are waited for."""
-        self._jobs = counts
-
-    def enter(self, name: str, limits: Limits) -> None:
-        """Count one more drawing at once, until ``leave``; LimitError if there is no room."""
-        there = self._open[name] + self._jobs.get(name, 0)
-        if limits.jobs_at_once and there >= limits.jobs_at_once:
+    async def enter(self, name: str, limits: Limits) -> str:
+        """Count one more drawing at once, until ``leave`` with what this gives; LimitError if there
+        is no room."""
+        place = await self._places.take(name, limits.jobs_at_once or 0)
+        if place is None:
             message = f"drawings at once: you may have {limits.jobs_at_once}"
             raise LimitError(message, PLACE_SECONDS)
-        self._open[name] += 1
+        return place
 
-    def leave(self, name: str) -> None:
+    async def leave(self, place: str) -> None:
         """Count one drawing less."""
-        self._open[name] -= 1
-        if not self._open[name]:
-            del self._open[name]
+        await self._places.give_back(place)
+
+    async def _undo(self, name: str, kind: Kind, window: RateLimitItem, cost: int) -> None:
+        key, expiry = window.key_for(kind, name), window.get_expiry()
+        _, current = self._storage.sliding_window_keys(key, expiry, time.time())
+        await self._storage.decr(current, cost)
 
     async def _wait(self, name: str, kind: Kind, window: RateLimitItem, cost: int) -> float:
         """In how many seconds the window has room for the cost, if nothing is added."""
@@ -143,12 +154,11 @@ class Meter:
 
     def __init__(self, limiter: Limiter, name: str, limits: Limits) -> None:
         self._limiter, self._name, self._limits = limiter, name, limits
-        self._placed = False
+        self._place: str | None = None
 
     async def open(self) -> None:
         """Take a place, and count a request. LimitError."""
-        self._limiter.enter(self._name, self._limits)
-        self._placed = True
+        self._place = await self._limiter.enter(self._name, self._limits)
         await self._limiter.spend(self._name, self._limits, "requests")
 
     async def spend_tokens(self, tokens: int) -> None:
@@ -158,17 +168,21 @@ class Meter:
         """
         await self._limiter.spend(self._name, self._limits, "tokens", tokens)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give the place back."""
-        if self._placed:
-            self._limiter.leave(self._name)
-            self._placed = False
+        place, self._place = self._place, None
+        if place is not None:
+            await self._limiter.leave(place)
 
     async def headers(self) -> dict[str, str]:
-        """Where the sender stands, as OpenAI tells it; empty if nothing is bounded."""
+        """Where the sender stands, as OpenAI tells it; empty if nothing is bounded, or if it cannot
+        be told now."""
         headers = {}
         for kind in ("requests", "tokens"):
-            standing = await self._limiter.standing(self._name, self._limits, kind)
+            try:
+                standing = await self._limiter.standing(self._name, self._limits, kind)
+            except UnavailableError:
+                return {}
             if standing is not None:
                 headers[f"x-ratelimit-limit-{kind}"] = str(standing.limit)
                 headers[f"x-ratelimit-remaining-{kind}"] = str(standing.remaining)

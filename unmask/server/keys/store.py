@@ -1,4 +1,4 @@
-"""Keys: the file that holds them, and the server's view of it.
+"""Keys: the file that holds them, or the table for several servers, and a server's view of either.
 
 A key is 256 random bits, so its SHA-256 is as good as a slow hash: nobody can try them all, however
 fast a try is. What protects passwords, which people choose, would only cost time at each request.
@@ -12,9 +12,10 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -74,24 +75,9 @@ class KeyFile:
     def add(self, name: str, scopes: Sequence[str], limits: Limits) -> str:
         """A new key, which nobody can find out again. ConfigError for a name that cannot be or is
         taken, and for an unknown scope."""
-        if not NAME.fullmatch(name) or name == OPERATOR:
-            raise ConfigError(
-                f"key {name[:80]!r}: a name is a letter, then at most 63 letters, digits, _ and -, "
-                f"and not {OPERATOR!r}"
-            )
-        if unknown := [scope for scope in scopes if scope not in SCOPES]:
-            raise ConfigError(f"scope {unknown[0]!r}: {choices(unknown[0], SCOPES)}")
-        text = f"unmask-{secrets.token_urlsafe(BYTES)}"
-        key = Key(
-            name=name,
-            sha256=digest(text),
-            scopes=frozenset(scope for scope in SCOPES if scope in scopes),
-            limits=limits,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        text, key = new_key(name, scopes, limits)
         with self._changing() as keys:
-            if any(other.name == name for other in keys):
-                raise ConfigError(f"key {name!r} exists: revoke it first, or choose another name")
+            check_free(name, [other.name for other in keys])
             keys.append(key)
         return text
 
@@ -99,10 +85,19 @@ class KeyFile:
         """Forget a key; ConfigError if there is none of this name."""
         with self._changing() as keys:
             names = [key.name for key in keys]
-            if name not in names:
-                known = choices(name[:80], names) if names else "there are no keys"
-                raise ConfigError(f"key {name[:80]!r} does not exist: {known}")
+            check_known(name, names)
             del keys[names.index(name)]
+
+    def look(self) -> Hashable | None:
+        """What is another after each change; None if there is no file. It takes microseconds."""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[list[Key]]:
@@ -135,16 +130,28 @@ class KeyFile:
             raise ConfigError(f"{self.path}: {error.strerror}") from None
 
 
+class KeySource(Protocol):
+    """Where a server has its keys from. Neither method takes long."""
+
+    def look(self) -> Hashable | None:
+        """What is another after each change; None if there never was a key."""
+        ...
+
+    def read(self) -> tuple[Key, ...]:
+        """The keys of now. ConfigError if they cannot be read."""
+        ...
+
+
 class KeyRing:
-    """The keys that a server knows: those of the file as it is now, and the operator's own.
+    """The keys that a server knows: those of the source as it is now, and the operator's own.
 
     Once there was a file, keys are needed for as long as the process lives: neither a file that is
     taken away nor one without keys opens the door again.
     """
 
-    def __init__(self, file: KeyFile, operator_key: str | None = None) -> None:
-        """ConfigError if the file cannot be read; later such a file changes nothing."""
-        self._file = file
+    def __init__(self, source: KeySource, operator_key: str | None = None) -> None:
+        """ConfigError if the source cannot be read; later that changes nothing."""
+        self._source = source
         self._operator: tuple[Key, ...] = ()
         if operator_key is not None:
             started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -156,8 +163,8 @@ class KeyRing:
                     created=started,
                 ),
             )
-        self._version = self._look()
-        self._keys = file.read()
+        self._version = source.look()
+        self._keys = source.read()
         self._needed = bool(self._operator) or self._version is not None
 
     @property
@@ -181,24 +188,50 @@ class KeyRing:
         return found
 
     def _reload(self) -> None:
-        """Read the file again if it is another; looking takes some microseconds."""
-        version = self._look()
+        """Read again what is another."""
+        version = self._source.look()
         if version == self._version:
             return
         self._version = version
         self._needed = True
         try:
-            self._keys = self._file.read()
-            log.info("%d keys in %s", len(self._keys), self._file.path)
+            self._keys = self._source.read()
+            log.info("%d keys in %s", len(self._keys), self._source)
         except ConfigError as error:
             log.error("the keys stay as they were: %s", error)
 
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            stat = self._file.path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+def new_key(name: str, scopes: Sequence[str], limits: Limits) -> tuple[str, Key]:
+    """A key and what is kept of it. ConfigError for a name that cannot be, and an unknown scope."""
+    if not NAME.fullmatch(name) or name == OPERATOR:
+        raise ConfigError(
+            f"key {name[:80]!r}: a name is a letter, then at most 63 letters, digits, _ and -, "
+            f"and not {OPERATOR!r}"
+        )
+    if unknown := [scope for scope in scopes if scope not in SCOPES]:
+        raise ConfigError(f"scope {unknown[0]!r}: {choices(unknown[0], SCOPES)}")
+    text = f"unmask-{secrets.token_urlsafe(BYTES)}"
+    key = Key(
+        name=name,
+        sha256=digest(text),
+        scopes=frozenset(scope for scope in SCOPES if scope in scopes),
+        limits=limits,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return text, key
+
+
+def check_free(name: str, names: Sequence[str]) -> None:
+    """ConfigError for a name that is taken."""
+    if name in names:
+        raise ConfigError(f"key {name!r} exists: revoke it first, or choose another name")
+
+
+def check_known(name: str, names: Sequence[str]) -> None:
+    """ConfigError for a name that nobody has."""
+    if name not in names:
+        known = choices(name[:80], names) if names else "there are no keys"
+        raise ConfigError(f"key {name[:80]!r} does not exist: {known}")
 
 
 def digest(text: str) -> str:
