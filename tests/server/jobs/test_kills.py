@@ -58,9 +58,10 @@ def _ask_until(
     accepted = {}
     with httpx2.Client(timeout=5) as client:
         while time.monotonic() < moment:
+            url = servers[number % len(servers)].url
             if number % 5 == 4:
                 video = {**CLIP, "seed": number}
-                answer = client.post("/v1/videos", json=video)
+                answer = client.post(f"{url}/v1/videos", json=video)
                 if answer.status_code == 200:
                     accepted[f"clip {number}"] = answer.json()["id"].replace("video_", "job_")
                 number += 1
@@ -68,7 +69,6 @@ def _ask_until(
             prompt = f"cat {number}"
             body = {"prompt": prompt, "seed": number, "steps": 3 + number % 7}
             headers = {"prefer": "respond-async", "idempotency-key": str(number)}
-            url = servers[number % len(servers)].url
             answer = client.post(url + URL, json=body, headers=headers)
             if answer.status_code == 202:
                 accepted[prompt] = answer.json()["id"]
