@@ -5,6 +5,7 @@ The sampling fields are the options of all methods: they are gathered from these
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
@@ -216,9 +217,9 @@ class Reference(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @property
+    @abstractmethod
     def url(self) -> str | None:
         """Where it is; None if that is not told by a URL."""
-        raise NotImplementedError
 
 
 class ImageReference(Reference):
