@@ -91,6 +91,15 @@ def told(**bounds: Any) -> Any:
     return tell
 
 
+Strength = Annotated[
+    Finite | None,
+    Field(
+        description="share of the tokens that are drawn anew, the rest are kept (0, 1]",
+        json_schema_extra=told(**SHARE),
+    ),
+]
+
+
 def _finite(hint: Any) -> Any:
     """The type with every float in it bound to be a number."""
     if hint is float:
