@@ -23,6 +23,7 @@ from unmask.editing.clip_edits import (
     extend,
     inpaint_clip,
     interpolate,
+    interpolate_through,
     outpaint_clip,
     pin,
     restyle_clip,
@@ -64,6 +65,7 @@ def _corner(clip: Clip) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return boxes_through((0, 0, 4, 4), (4, 4, 8, 8), clip)
 
 
+ENDS = {0: noise_clip(1, seed=1), 8: noise_clip(1, seed=2)}
 EDITS: dict[str, Callable[[], ClipEdit]] = {
     "extend": lambda: extend(noise_clip(3), 7),
     "extend a long one": lambda: extend(noise_clip(14), 9),
@@ -74,6 +76,7 @@ EDITS: dict[str, Callable[[], ClipEdit]] = {
     "restyle": lambda: restyle_clip(noise_clip(9), 0.4),
     "restyle a part": lambda: restyle_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
     "pin": lambda: pin({4: noise_clip(1), 11: noise_clip(2, seed=1)}, 17),
+    "interpolate through": lambda: interpolate_through(noise_clip(9), ENDS, 0.4),
     "revise": lambda: revise_clip(noise_clip(9), 0.4),
     "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
 }
@@ -99,6 +102,29 @@ def test_the_model_sees_both_ends_of_an_interpolation(pipeline: Pipeline) -> Non
         pixels = torch.from_numpy(end.frames).permute(0, 3, 1, 2).float() / 255
         assert torch.equal(tokens[slot], pipeline.tokenizer.encode(pixels).flatten())
     assert (tokens[1] == pipeline.backbone.mask_id).all()
+
+
+def test_a_clip_between_edited_ends_keeps_its_tokens_as_far_as_it_is_not_redrawn(
+    pipeline: Pipeline,
+) -> None:
+    clip = noise_clip(9)
+    own = pipeline.tokenizer.encode(torch.from_numpy(clip.frames[4:5]).permute(0, 3, 1, 2) / 255)
+
+    def middle(strength: float) -> torch.Tensor:
+        edit = interpolate_through(clip, ENDS, strength)
+        (start,) = pipeline.drawing(
+            pipeline.prepare(pipeline.request(PROMPT, edit=edit)), 0
+        ).start()
+        kept = start.tokens.view(3, 4)[1] == own.flatten()
+        assert torch.equal(kept, ~start.unknown.view(3, 4)[1])
+        return kept
+
+    assert [int(middle(strength).sum()) for strength in (0.01, 0.5, 1)] == [3, 2, 0]
+    plain = pipeline.generate(PROMPT, edit=interpolate(ENDS[0], ENDS[8], 9), seed=1)
+    whole = pipeline.generate(PROMPT, edit=interpolate_through(clip, ENDS, 1), seed=1)
+    assert np.array_equal(whole.frames, plain.frames)
+    part = pipeline.generate(PROMPT, edit=interpolate_through(clip, ENDS, 0.01), seed=1)
+    assert not np.array_equal(part.frames, plain.frames)
 
 
 def test_a_clip_has_as_many_frames_as_were_asked_for(pipeline: Pipeline) -> None:

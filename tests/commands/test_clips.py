@@ -126,6 +126,23 @@ def test_what_lies_between_pictures_and_clips_is_drawn(
     assert len(_drawn(monkeypatch, model, "interpolate", picture, picture, PROMPT)) == 9
 
 
+def test_what_lies_between_edited_ends_moves_as_a_clip_does(
+    monkeypatch: pytest.MonkeyPatch, model: Path, picture: Path, clip: Path
+) -> None:
+    shown, before = np.asarray(Image.open(picture)), read_clip_file(clip)
+    ends = ("interpolate", picture, picture, PROMPT)
+    through = _drawn(monkeypatch, model, *ends, "--through", clip, "--strength", 0.01)
+    assert through.frames.shape == before.frames.shape
+    assert np.array_equal(through.frames[0], shown)
+    assert np.array_equal(through.frames[-1], shown)
+    plain = _drawn(monkeypatch, model, *ends, "--frames", 9)
+    whole = _drawn(monkeypatch, model, *ends, "--through", clip, "--strength", 1)
+    assert np.array_equal(whole.frames, plain.frames)
+    assert not np.array_equal(through.frames, plain.frames)
+    half = _drawn(monkeypatch, model, *ends, "--through", clip)
+    assert not np.array_equal(half.frames, through.frames)
+
+
 def test_pictures_stand_at_frames_of_their_own(
     monkeypatch: pytest.MonkeyPatch, model: Path, picture: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +258,10 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("extend", "CLIP", PROMPT, "--frames", 10**12), "between 1 and 481"),
         (("interpolate", "CLIP", "CLIP", PROMPT), "there must be one at least"),
         (("interpolate", "-", "-", PROMPT), "only one of them can come from standard input"),
+        (("interpolate", "CLIP", "-", PROMPT, "--through", "-"), "last and through: only one"),
+        (("interpolate", "CLIP", "CLIP", PROMPT, "--through", "CLIP"), "18 are given"),
+        (("interpolate", "CLIP", "CLIP", "--through", "CLIP", "--frames", 9), "leave it out"),
+        (("interpolate", "CLIP", "CLIP", "--strength", 0.5), "give that too"),
         (("inpaint", "CLIP", PROMPT), "give L,T,R,B"),
         (("inpaint", "CLIP", PROMPT, "--box", "1,2,3"), "give left, top, right, bottom"),
         (("inpaint", "CLIP", PROMPT, "--box", "0,0,9,8"), "within 8x8"),

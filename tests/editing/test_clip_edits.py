@@ -23,6 +23,7 @@ from unmask.editing.clip_edits import (
     fitted,
     inpaint_clip,
     interpolate,
+    interpolate_through,
     outpaint_clip,
     pin,
     restyle_clip,
@@ -161,6 +162,9 @@ def test_a_model_without_hints_takes_pictures_at_key_frames_alone() -> None:
     assert told.value.param == "at"
     with pytest.raises(RequestError, match="only if frame 13, the next"):
         check_pinned(pin({9: _clip(1)}, 10 + SLOT), 2 * SLOT)
+    check_pinned(pin({0: _clip(3)}, FRAMES), SLOT)  # as one that is extended
+    with pytest.raises(RequestError, match="frame 6"):
+        check_pinned(interpolate_through(_clip(), {0: _clip(3), 6: _clip(1)}), SLOT)
     edit = pin({0: _clip(1), 7: _clip(2)}, FRAMES)
     check_pinned(edit, SLOT)
     prepared = _prepared(edit)
@@ -336,6 +340,11 @@ def test_restyling_and_revising_may_change_everything() -> None:
         (lambda: interpolate(_clip(1), _clip(1), 10**12), "frames", "between 1 and"),
         (lambda: interpolate(_clip(1), _clip(1), 2), "frames", "there must be one"),
         (lambda: interpolate(_clip(1), noise_clip(1), 9), "last", "make them alike"),
+        (lambda: interpolate_through(_clip(), {0: noise_clip(1)}), "at", "another 48x16"),
+        (lambda: interpolate_through(_clip(), {13: _clip(1)}), "at", "has 0 to 12"),
+        (lambda: interpolate_through(_clip(), {0: _clip()}), "mask", "nothing to draw"),
+        (lambda: interpolate_through(_clip(), {0: _clip(1)}, 0), "strength", "strength is 0"),
+        (lambda: interpolate_through(_clip(), {}), "at", "no frame is given"),
         (lambda: _inpaint((0, 0, WIDTH + 1, 4)), "box", "within 48x16"),
         (lambda: _inpaint((4, 0, 4, 4)), "box", r"\[4, 0, 4, 4\]"),
         (lambda: _inpaint(CENTRE, (0, -1, 4, 4)), "last_box", "within 48x16"),

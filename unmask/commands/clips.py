@@ -120,18 +120,45 @@ def interpolate(
     prompt: Annotated[str, typer.Argument(help="What happens, if you can say.")] = "",
     seconds: Seconds = None,
     frames: Frames = None,
+    through: Annotated[
+        Path | None,
+        typer.Option(help="A clip whose first and last frames these are to replace."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="Share of the tokens between that is drawn anew, with --through. [0.5]"),
+    ] = None,
     *,
     drawing: Drawing,
 ) -> None:
-    """Draw a clip that begins with FIRST and ends with LAST."""
+    """Draw a clip that begins with FIRST and ends with LAST; or redraw what lies between in the
+    clip of --through, which tells how things move."""
     from unmask import editing
 
-    begin, end = read_sources(first, last, ("first", "last"))
-    assert end is not None, "there is a second"
+    if through is not None and (seconds is not None or frames is not None):
+        name = "frames" if seconds is None else "seconds"
+        raise RequestError(f"{name}: the clip of --through tells it; leave it out", name)
+    if through is None and strength is not None:
+        raise RequestError("strength: it is for the clip of --through; give that too", "strength")
+    begin, end, source = read_sources(first=first, last=last, through=through)
+    assert begin is not None, "it was given"
+    assert end is not None, "it was given"
 
     def wanted(info: "ModelInfo") -> dict[str, Any]:
         ends = clip_for(info, begin, "first"), clip_for(info, end, "last")
-        return {"edit": editing.interpolate(*ends, info.length(seconds, frames))}
+        if source is None:
+            return {"edit": editing.interpolate(*ends, info.length(seconds, frames))}
+        clip = clip_for(info, source, "through")
+        given = sum(map(len, ends))
+        if given >= len(clip):
+            raise RequestError(
+                f"through: it has {len(clip)} frames, and {given} are given; there must be one "
+                "more at least",
+                "through",
+            )
+        pictures = {0: ends[0], len(clip) - len(ends[1]): ends[1]}
+        share = editing.DEFAULT_STRENGTH if strength is None else strength
+        return {"edit": editing.interpolate_through(clip, pictures, share)}
 
     drawing.draw_clips([prompt], wanted)
 

@@ -36,15 +36,15 @@ def read_source(path: Path, param: str = "image") -> Source:
     return read_picture_or_clip(data, param, limits, ClipLimits(), RATE)
 
 
-def read_sources(
-    first: Path, second: Path | None, params: tuple[str, str]
-) -> tuple[Source, Source | None]:
-    """Two of them, if there is a second; one of them may be standard input."""
-    if first == second == STANDARD:
+def read_sources(**paths: Path | None) -> tuple[Source | None, ...]:
+    """Several of them, by their params, as far as they are given; one may be standard input."""
+    standard = [param for param, path in paths.items() if path == STANDARD]
+    if len(standard) > 1:
         raise RequestError(
-            f"{params[0]} and {params[1]}: only one of them can come from standard input", params[1]
+            f"{' and '.join(standard)}: only one of them can come from standard input", standard[1]
         )
-    return read_source(first, params[0]), None if second is None else read_source(second, params[1])
+    given = paths.items()
+    return tuple(None if path is None else read_source(path, param) for param, path in given)
 
 
 def clip_for(info: "ModelInfo", source: Source, param: str = "image") -> Clip:
@@ -127,7 +127,8 @@ def read_region(
     last_box: str | None,
 ) -> tuple[Source, Region]:
     """What is edited, and what is selected of it."""
-    source, selected = read_sources(image, mask, ("image", "mask"))
+    source, selected = read_sources(image=image, mask=mask)
+    assert source is not None, "it was given"
     return source, Region(selected, mask_mode, feather, box, last_box)
 
 

@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unmask.clips.clip import Clip
-from unmask.editing.edits import DEFAULT_SHARE, WHITE, AnyEdit, MaskMode, read_mask
+from unmask.editing.edits import (
+    DEFAULT_SHARE,
+    DEFAULT_STRENGTH,
+    WHITE,
+    AnyEdit,
+    MaskMode,
+    read_mask,
+)
 from unmask.errors import RequestError
 from unmask.images import on_white, upright
 
-ClipKind = Literal["extend", "interpolate", "inpaint", "outpaint", "restyle", "revise", "pin"]
+ClipKind = Literal[
+    "extend", "interpolate", "through", "inpaint", "outpaint", "restyle", "revise", "pin"
+]
 Frames = NDArray[np.uint8]
 FrameMasks = NDArray[np.bool_]
 Masks = FrameMasks | Sequence[Image.Image] | Image.Image  # as they are given
@@ -140,16 +149,39 @@ def pin(pictures: Mapping[int, Clip], frames: int) -> ClipEdit:
     a clip of one frame, or a clip that begins there. Frames that are not the last of a slot are for
     a model that takes hints."""
     check_frames(frames)
+    _check_given(pictures)
+    size = next(iter(pictures.values())).frames.shape[1:]
+    return _with_pictures("pin", np.full((frames, *size), 128, np.uint8), pictures, 1)
+
+
+def interpolate_through(
+    clip: Clip, pictures: Mapping[int, Clip], strength: float = DEFAULT_STRENGTH
+) -> ClipEdit:
+    """The clip with these frames in the place of its own, as of ``pin``: its first and its last
+    one, say, that were edited. Of all other tokens so large a share is drawn anew, and the rest is
+    kept, and with it the motion; with strength 1 nothing of them is seen."""
+    _check_given(pictures)
+    return _with_pictures("through", clip.frames.copy(), pictures, strength)
+
+
+def _check_given(pictures: Mapping[int, Clip]) -> None:
     if not pictures:
         raise RequestError("at: no frame is given; give one at least", "at")
-    height, width = next(iter(pictures.values())).frames.shape[1:3]
-    shown = np.full((frames, height, width, 3), 128, np.uint8)
-    masks = np.ones(shown.shape[:3], bool)
+
+
+def _with_pictures(
+    kind: ClipKind, frames: Frames, pictures: Mapping[int, Clip], strength: float
+) -> ClipEdit:
+    """An edit of these frames, into which the pictures are put, that may change all others."""
+    masks = np.ones(frames.shape[:3], bool)
+    height, width = masks.shape[1:]
     for first, clip in pictures.items():
         end = first + len(clip)
-        if not 0 <= first < end <= frames:
+        if not 0 <= first < end <= len(frames):
             raise RequestError(
-                f"at: frames {first} to {end - 1}; a clip of {frames} has 0 to {frames - 1}", "at"
+                f"at: frames {first} to {end - 1}; a clip of {len(frames)} has 0 to "
+                f"{len(frames) - 1}",
+                "at",
             )
         if clip.size != (width, height):
             raise RequestError(
@@ -159,15 +191,18 @@ def pin(pictures: Mapping[int, Clip], frames: int) -> ClipEdit:
             )
         if not masks[first:end].all():
             raise RequestError(f"at: frame {first} is given twice; once is enough", "at")
-        shown[first:end], masks[first:end] = clip.frames, False
-    return ClipEdit("pin", shown, masks)
+        frames[first:end], masks[first:end] = clip.frames, False
+    return ClipEdit(kind, frames, masks, strength)
 
 
 def check_pinned(edit: ClipEdit, slot: int) -> None:
     """RequestError for a pinned frame between two key frames, ``slot`` apart, that the second does
-    not know of: what a model without hints cannot take."""
-    given = np.flatnonzero(~edit.masks.any((1, 2))).tolist()
-    for frame in given:
+    not know of: what a model without hints cannot take. A clip that comes first may end there, as
+    one that is extended may."""
+    masked = edit.masks.any((1, 2))
+    begun = int(masked.argmax())  # frames before the first that is masked
+    given = np.flatnonzero(~masked).tolist()
+    for frame in given[begun:]:
         key = min(-(-frame // slot) * slot, len(edit.frames) - 1)
         if key not in given:
             raise RequestError(
@@ -199,11 +234,12 @@ def revise_clip(clip: Clip, share: float = DEFAULT_SHARE, masks: Masks | None = 
     return ClipEdit("revise", clip.frames, read_masks(masks, clip), share=share)
 
 
-def boxes_through(first: Box, last: Box | None, clip: Clip) -> FrameMasks:
+def boxes_through(first: Box, last: Box | None, clip: Clip, param: str = "box") -> FrameMasks:
     """True within a box (frames, height, width) that moves evenly from where it is in the first
-    frame to where it is in the last; it stays if ``last`` is None."""
+    frame to where it is in the last; it stays if ``last`` is None. RequestError, naming ``param``
+    or ``last_`` and that."""
     width, height = clip.size
-    for name, box in (("box", first), ("last_box", last)):
+    for name, box in ((param, first), (f"last_{param}", last)):
         if box is not None and not (
             0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
         ):
@@ -244,11 +280,14 @@ def select(
     mode: MaskMode = "auto",
     box: Box | None = None,
     last_box: Box | None = None,
+    param: str = "box",
 ) -> FrameMasks | None:
-    """Masks (frames, height, width) of what a mask or a box selects of a clip; None if there is
-    neither."""
+    """Masks (frames, height, width) of what a mask or a box, of the name ``param``, selects of a
+    clip; None if there is neither."""
     if box is None and last_box is not None:
-        raise RequestError("last_box: it says where the box moves to; give that too", "last_box")
+        raise RequestError(
+            f"last_{param}: it says where {param} moves to; give that too", f"last_{param}"
+        )
     if box is not None and mask is not None:
         raise RequestError("box: there is a mask too; give one of them", "box")
     if mode != "auto" and not isinstance(mask, Image.Image):
@@ -258,7 +297,7 @@ def select(
             "mask_mode",
         )
     if box is not None:
-        return boxes_through(box, last_box, clip)
+        return boxes_through(box, last_box, clip, param)
     if mask is None:
         return None
     if mask.size != clip.size:

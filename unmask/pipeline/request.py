@@ -252,7 +252,7 @@ class RequestCheck:
                     f"of {size[0]}x{size[1]} only",
                     "clip",
                 )
-            if edit.kind == "pin" and not self.takes_hints:
+            if edit.kind in ("pin", "through") and not self.takes_hints:
                 check_pinned(edit, slot)
             frames = len(edit.frames)
         first = checked("frames", int, self.info.frames if frames is None else frames)
