@@ -38,7 +38,9 @@ def schemas(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any
             contents = method.get("requestBody", {}).get("content", {})
             for media_type, content in contents.items():
                 name = f"{path} {media_type}"
-                yield name, content["schema"], content.get("example")
+                several = content.get("examples", {"": {"value": content.get("example")}})
+                for each in several.values():
+                    yield name, content["schema"], each["value"]
 
 
 def test_every_schema_has_an_example_that_it_allows(client: TestClient) -> None:

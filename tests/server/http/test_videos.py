@@ -12,7 +12,6 @@ import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from numpy.typing import NDArray
 from PIL import Image
 
 from tests.worlds.clip_models import clip_pipeline, noise_clip
@@ -26,18 +25,27 @@ from tests.worlds.server import (
     serving_models,
     wait_until,
 )
-from unmask.clips import Clip, read_clip
+from tests.worlds.videos import (
+    BODY,
+    CLIPS,
+    OTHER,
+    URL,
+    Json,
+    content,
+    create,
+    data_url,
+    ended,
+    frames,
+    png,
+    serving_clips,
+)
+from unmask.clips import read_clip
 from unmask.encoding import parameters
 from unmask.errors import DrawingError
 from unmask.pipeline import Pipeline
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
 from unmask.settings import load_settings
-
-URL, CLIPS = "/v1/videos", "tiny-clips"
-OTHER = "two blue squares"
-BODY: dict[str, Any] = {"prompt": PROMPT, "seed": 3, "frames": 9, "output_format": "webp"}
-Json = dict[str, Any]
 
 
 @pytest.fixture(name="clips", scope="module")
@@ -63,44 +71,8 @@ def _during(clips: Pipeline) -> Iterator[list[Callable[[], None]]]:
 
 @pytest.fixture(name="client")
 def _client(clips: Pipeline, pipeline: FakePipeline) -> Iterator[TestClient]:
-    models = {"storybook-64": pipeline, CLIPS: clips}
-    with serving_models(lambda key, device: models[key], more_models=[CLIPS]) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200)
+    with serving_clips(clips, pipeline) as client:
         yield client
-
-
-def ended(client: TestClient, video: Json, **options: Any) -> Json:
-    found: Json = {}
-
-    def has_ended() -> bool:
-        answer = client.get(f"{URL}/{video['id']}", **options)
-        found.clear()
-        found.update(answer.json())
-        assert ("openai-poll-after-ms" in answer.headers) == ("completed_at" not in found)
-        return found["status"] not in ("queued", "in_progress")
-
-    wait_until(has_ended)
-    return found
-
-
-def create(client: TestClient, url: str = URL, /, **body: Any) -> Json:
-    answer = client.post(url, json=body or BODY)
-    assert answer.status_code == 200, answer.text
-    video: Json = answer.json()
-    assert (video["status"], answer.headers["openai-poll-after-ms"]) == ("queued", "500")
-    return video
-
-
-def content(client: TestClient, video: Json, variant: str = "video") -> bytes:
-    answer = client.get(f"{URL}/{video['id']}/content", params={"variant": variant})
-    assert answer.status_code == 200, answer.text
-    return answer.content
-
-
-def frames(client: TestClient, video: Json) -> NDArray[np.uint8]:
-    """Those that were drawn, without loss."""
-    sheet = Image.open(io.BytesIO(content(client, video, "spritesheet")))
-    return Clip.of_spritesheet(sheet, video["frames"], video["fps"]).frames
 
 
 def alone(clips: Pipeline, **options: Any) -> bytes:
@@ -108,10 +80,6 @@ def alone(clips: Pipeline, **options: Any) -> bytes:
     request = clips.request(PROMPT, **options)
     clip = clips.run(request).clips[0]
     return replace(clip, comment=parameters(request, CLIPS)).encode("webp")
-
-
-def data_url(data: bytes, kind: str = "video/webp") -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def test_a_video_is_what_the_model_draws_alone(client: TestClient, clips: Pipeline) -> None:
@@ -199,9 +167,8 @@ def test_other_faults_name_their_field(client: TestClient, fault: CheckFault) ->
 
 
 def test_a_picture_begins_a_video_and_a_clip_goes_on(client: TestClient) -> None:
-    picture, file = noise_clip(1).pictures()[0], io.BytesIO()
-    picture.save(file, "png")
-    reference = {"input_reference": ("first.png", file.getvalue(), "image/png")}
+    picture = noise_clip(1).pictures()[0]
+    reference = {"input_reference": ("first.png", png(picture), "image/png")}
     values = {"prompt": (None, PROMPT), "frames": (None, "9"), "seed": (None, "1")}
     answer = client.post(URL, files={**values, **reference})
     assert answer.status_code == 200, answer.text
@@ -224,40 +191,14 @@ def test_a_picture_begins_a_video_and_a_clip_goes_on(client: TestClient) -> None
     assert not np.array_equal(longer[9:], np.repeat(shown[-1:], 8, 0))
 
 
-def test_an_edit_keeps_what_it_does_not_select(client: TestClient) -> None:
-    clip = noise_clip(9)
-    fields = {"prompt": (None, OTHER), "seed": (None, "1"), "box": (None, "[0, 0, 4, 8]")}
-    files = {"video": ("clip.webp", clip.encode("webp"), "image/webp")}
-    answer = client.post(f"{URL}/edits", files={**fields, **files})
-    assert answer.status_code == 200, answer.text
-    video = ended(client, answer.json())
-    assert (video["edit"]["kind"], video["frames"]) == ("inpaint", 9)
-    shown = frames(client, video)
-    assert np.array_equal(shown[:, :, 4:], clip.frames[:, :, 4:])
-    assert not np.array_equal(shown[:, :, :4], clip.frames[:, :, :4])
-    again: Json = {"prompt": OTHER, "video": {"video_url": data_url(clip.encode("webp"))}}
-    mask = Image.new("L", (8, 8))
-    mask.paste(255, (0, 0, 4, 8))
-    file = io.BytesIO()
-    mask.save(file, "png")
-    masked = create(
-        client,
-        f"{URL}/edits",
-        **again,
-        seed=1,
-        mask={"image_url": data_url(file.getvalue(), "image/png")},
-    )
-    assert np.array_equal(frames(client, ended(client, masked)), shown)
-    whole = ended(client, create(client, f"{URL}/edits", **again, strength=0.5))
-    assert (whole["edit"]["kind"], whole["edit"]["strength"]) == ("restyle", 0.5)
-
-
 def test_a_remix_revises_a_video(client: TestClient, fault: CheckFault) -> None:
     video = ended(client, create(client))
     remix = create(client, f"{URL}/{video['id']}/remix", prompt=OTHER)
     assert remix["remixed_from_video_id"] == video["id"]
     done = ended(client, remix)
     assert (done["prompt"], done["edit"]["kind"], done["frames"]) == (OTHER, "revise", 9)
+    half = create(client, f"{URL}/{video['id']}/remix", prompt=OTHER, strength=0.5)
+    assert (half["edit"]["kind"], half["edit"]["strength"]) == ("restyle", 0.5)
     fault(client.post(f"{URL}/video_x/remix", json={"prompt": OTHER}), 404, "video")
 
 

@@ -20,7 +20,7 @@ from unmask.sampling.noise import SEED_BOUND
 from unmask.server.a1111.schemas import HINTS, ImageToImage, TextToImage
 from unmask.server.engine.costs import WeighedRequest
 from unmask.server.engine.face import EngineFace
-from unmask.server.http.bodies import FileName, Upload, read_body
+from unmask.server.http.bodies import Upload, read_body
 from unmask.server.http.order import Order
 from unmask.server.http.orders import EDIT, GENERATION, make_order
 from unmask.server.http.schemas import EditBody, GenerationBody
@@ -167,7 +167,7 @@ def _fields(body: TextToImage, model: ModelInfo) -> tuple[dict[str, Any], list[s
 def _edit(body: ImageToImage, fields: dict[str, Any], settings: Settings) -> Upload[EditBody]:
     strength = STRENGTH if body.denoising_strength is None else body.denoising_strength
     fields["strength"] = strength
-    files: dict[FileName, bytes] = {"image": _picture("init_images", body.init_images[0])}
+    files: dict[str, bytes] = {"image": _picture("init_images", body.init_images[0])}
     if body.mask:
         mask = _picture("mask", body.mask)
         files["mask"] = _inverted(mask, settings) if body.inpainting_mask_invert else mask

@@ -47,8 +47,9 @@ from unmask.sampling.options import FlatOption, flat_options
 from unmask.sampling.planned import MAX_STEPS
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-FileName = Literal["image", "mask", "input_reference", "video"]
-FILE_NAMES: tuple[FileName, ...] = get_args(FileName)
+FileName = Literal["image", "mask", "input_reference", "last_reference", "video"]
+PINS = "at"  # the field of files that stand at frames of a clip
+MAX_PINS = 16
 DATA_URL = "^data:[^,]*;base64,"  # the only kind that is read
 # Commas and brackets, in texts and out of them: two prompts of nothing else are half of it.
 MAX_VALUES = 4096
@@ -254,7 +255,19 @@ class Upload(Generic[AnyBody]):
     """A body that was read: its checked fields, and the bytes of its files by name."""
 
     body: AnyBody
-    files: Mapping[FileName, bytes]
+    files: Mapping[str, bytes]
+
+    @property
+    def pins(self) -> dict[int, str]:
+        """The names of the files that stand at frames of a clip, by these."""
+        start = pin_name("")
+        numbers = (int(name.removeprefix(start)) for name in self.files if name.startswith(start))
+        return {frame: pin_name(frame) for frame in sorted(numbers)}
+
+
+def pin_name(frame: int | str) -> str:
+    """The name of the file that stands at a frame of a clip."""
+    return f"{PINS}-{frame}"
 
 
 def with_sampling(body: type[AnyBody]) -> type[AnyBody]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+JSON = "application/json"
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJ..."
 DATA_URL = f"data:image/png;base64,{PICTURE}"
 APPLE = {"prompt": "a red apple", "steps": 12, "seed": 7}
@@ -150,9 +151,30 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/webhook": {"url": "https://example.com/unmask"},
     "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
 }
+# What else bodies in JSON may ask for, by what it is.
+MORE: dict[str, dict[str, Any]] = {
+    "/v1/videos": {
+        "between two pictures": CAR
+        | {"input_reference": {"image_url": DATA_URL}, "last_reference": {"image_url": DATA_URL}},
+        "pictures at frames": CAR
+        | {"at": [{"frame": frame, "image_url": DATA_URL} for frame in (0, 8, 16)]},
+    },
+    "/v1/videos/edits": {
+        "outpainting": {
+            "prompt": "a red car",
+            "keep": [0, 0, 32, 64],
+            "last_keep": [32, 0, 64, 64],
+        },
+        "between edited frames": {
+            "prompt": "a green car",
+            "strength": 0.6,
+            "at": [{"frame": frame, "image_url": DATA_URL} for frame in (0, 16)],
+        },
+    },
+}
 FILES: dict[str, dict[str, Any]] = {
     "multipart/form-data": {"image": "apple.png", "video": "car.mp4"},
-    "application/json": {
+    JSON: {
         "images": [{"image_url": DATA_URL}],
         "video": {"id": VIDEO["id"]},
     },
@@ -173,8 +195,13 @@ def with_examples(make_document: Callable[[], dict[str, Any]]) -> Callable[[], d
             contents = body["content"]
             for media_type, content in contents.items():
                 needed = content["schema"].get("required", [])
-                files = FILES[media_type].items()
-                content["example"] = example | {k: v for k, v in files if k in needed}
+                files = {k: v for k, v in FILES[media_type].items() if k in needed}
+                more = MORE.get(path, {}) if media_type == JSON else {}
+                if more:
+                    bodies = {"plain": example} | more
+                    content["examples"] = {k: {"value": v | files} for k, v in bodies.items()}
+                else:
+                    content["example"] = example | files
         return document
 
     return make

@@ -4,6 +4,7 @@ checked alike."""
 import base64
 import binascii
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Generic
@@ -16,12 +17,15 @@ from starlette.exceptions import HTTPException
 
 from unmask.errors import RequestError, choices
 from unmask.server.http.bodies import (
+    MAX_PINS,
+    PINS,
     AnyBody,
     FileName,
     ImageReference,
     Model,
     Reference,
     Upload,
+    pin_name,
     read_body,
     read_fields,
 )
@@ -30,9 +34,11 @@ MAX_FILES = 17  # OpenAI's client sends up to 16 images and a mask, to be refuse
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 1 << 16
 MAX_EDIT_IMAGES = 1  # no family here reads several
+FRAME = r"at\[([0-9]{1,4})\]"  # of a clip, at which a file of a form stands
 
 FORM, JSON = "multipart/form-data", "application/json"
 AS_FILE = "send it as a file"
+WITH_NAME = f"{AS_FILE}, that is, with a filename"
 
 
 class JsonReader(Generic[Model]):
@@ -59,7 +65,8 @@ class UploadReader(Generic[AnyBody]):
     """A dependency that reads uploads of one route.
 
     A body in JSON refers to its files, as a form may where its body has fields for that: what is
-    a data URL becomes a file, and any other reference stays in the body.
+    a data URL becomes a file, and any other reference stays in the body. Those that stand at frames
+    of a clip are listed in JSON, and named ``at[FRAME]`` in a form.
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class UploadReader(Generic[AnyBody]):
         content = {media_type: {"schema": schema} for media_type, schema in contents.items()}
         return {"requestBody": {"required": True, "content": content}}
 
-    def _upload(self, body: AnyBody, files: dict[FileName, bytes]) -> Upload[AnyBody]:
+    def _upload(self, body: AnyBody, files: dict[str, bytes]) -> Upload[AnyBody]:
         """A body and its files, among them those that the body has as data URLs."""
         taken: dict[str, None] = {}
         for name in self.files:
@@ -125,18 +132,33 @@ class UploadReader(Generic[AnyBody]):
             if reference is not None and reference.url is not None:
                 files[name] = _data(field, reference.url)
                 taken[field] = None
+        for pin in getattr(body, PINS, None) or ():
+            if pin_name(pin.frame) in files:
+                raise RequestError(f"at: {_twice(pin.frame)}", PINS)
+            files[pin_name(pin.frame)] = _data(PINS, pin.image_url)
+            taken[PINS] = None
         # Who waits for its turn need not hold its files twice.
         body = body.model_copy(update=taken)
         if self.needed and self.needed not in files and getattr(body, self.needed, None) is None:
             text = 'send it as a file, or as {"id": ...}' if self.needed == "video" else AS_FILE
             raise RequestError(f"{self.needed}: it is missing; {text}", self.needed)
-        return Upload(body, files)
+        upload = Upload(body, files)
+        if len(upload.pins) > MAX_PINS:
+            raise RequestError(
+                f"at: {len(upload.pins)} files; send {MAX_PINS} at most. A clip stands for all of "
+                "its frames",
+                PINS,
+            )
+        return upload
 
     async def _read_form(self, form: FormData) -> Upload[AnyBody]:
-        files: dict[FileName, bytes] = {}
+        files: dict[str, bytes] = {}
         parts: defaultdict[str, list[str]] = defaultdict(list)
         spellings: dict[str, str] = {}
         for key, value in form.multi_items():
+            if frame := self._pinned(key):
+                await self._read_pin(files, int(frame[1]), value)
+                continue
             name, member = self._field_name(key)
             if spellings.setdefault(name, key) != key:
                 raise RequestError(f"{name}: it is there twice; send one", name[:64])
@@ -148,11 +170,22 @@ class UploadReader(Generic[AnyBody]):
                     raise RequestError(_too_many(known), known)
                 files[known] = await value.read()
             elif name in self.files and name not in self.kind.model_fields:
-                raise RequestError(f"{name}: send it as a file, that is, with a filename", name)
+                raise RequestError(f"{name}: {WITH_NAME}", name)
             else:
                 parts[name].append(json.dumps({member: value}) if member else value)
         body = await run_in_threadpool(read_fields, parts, self.kind)
         return await run_in_threadpool(self._upload, body, files)
+
+    def _pinned(self, key: str) -> re.Match[str] | None:
+        """The frame at which a part stands, if it is such a file."""
+        return re.fullmatch(FRAME, key) if PINS in self.kind.model_fields else None
+
+    async def _read_pin(self, files: dict[str, bytes], frame: int, value: UploadFile | str) -> None:
+        if not isinstance(value, UploadFile):
+            raise RequestError(f"at[{frame}]: {WITH_NAME}", PINS)
+        if pin_name(frame) in files:
+            raise RequestError(f"at: {_twice(frame)}", PINS)
+        files[pin_name(frame)] = await value.read()
 
     def _field_name(self, key: str) -> tuple[str, str]:
         """The field that a part belongs to, and the member of it, if it is a file's reference:
@@ -196,6 +229,10 @@ def inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _twice(frame: int) -> str:
+    return f"frame {frame} is given twice; once is enough"
 
 
 def _too_many(name: FileName) -> str:

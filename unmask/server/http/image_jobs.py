@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Progress
 from unmask.server.http.answers import draw, stored_answer, with_urls
-from unmask.server.http.bodies import FILE_NAMES, Upload, read_body
+from unmask.server.http.bodies import Upload, read_body
 from unmask.server.http.orders import ImageKind, make_order
 from unmask.server.http.schemas import ImageBody
 from unmask.server.jobs.job import Job
@@ -27,8 +27,7 @@ class ImageJobs:
         """The images of a job, by the same way as those that are answered at once."""
         raw = json.dumps(job.form).encode()
         body: ImageBody = await run_in_threadpool(read_body, raw, self._kind.body)
-        files = {name: uploads[name] for name in FILE_NAMES if name in uploads}
-        upload = Upload(body, files)
+        upload = Upload(body, uploads)
         order = await make_order(self._engine, self._settings, self._kind, upload, job.owner)
 
         def hear(event: Event) -> None:

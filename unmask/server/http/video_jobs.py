@@ -11,7 +11,7 @@ from unmask.encoding import encode
 from unmask.server.engine.face import EngineFace
 from unmask.server.engine.tickets import Event, Preview, Progress
 from unmask.server.http.answers import submit
-from unmask.server.http.bodies import FILE_NAMES, Upload, read_body
+from unmask.server.http.bodies import Upload, read_body
 from unmask.server.http.video_answers import video_answer
 from unmask.server.http.video_orders import VideoKind, VideoOrder, make_video_order
 from unmask.server.http.video_schemas import KeptBody
@@ -30,8 +30,7 @@ class VideoJobs:
         """The files of a video."""
         raw = json.dumps(job.form["body"]).encode()
         body: KeptBody = await run_in_threadpool(read_body, raw, self._kind.body)
-        files = {name: uploads[name] for name in FILE_NAMES if name in uploads}
-        upload = Upload(body, files)
+        upload = Upload(body, uploads)
         order = await make_video_order(self._engine, self._settings, self._kind, upload, job.owner)
         share = 0.0
 

@@ -37,6 +37,7 @@ from unmask.server.http.video_answers import (
     video_answer,
     video_event,
 )
+from unmask.server.http.video_edits import REFERENCES
 from unmask.server.http.video_jobs import new_job
 from unmask.server.http.video_orders import (
     EDIT,
@@ -68,8 +69,8 @@ KEY = {"parameters": [KEY_PARAMETER]}
 LATER = {"retry-after": "1"}
 SHEET = "spritesheet.png"
 
-NEWS = UploadReader(NewVideoBody, ["input_reference"], None)
-SYNCS = UploadReader(SyncVideoBody, ["input_reference"], None)
+NEWS = UploadReader(NewVideoBody, REFERENCES, None)
+SYNCS = UploadReader(SyncVideoBody, REFERENCES, None)
 EDITS = UploadReader(EditVideoBody, ["video", "mask"], "video")
 EXTENSIONS = UploadReader(ExtendVideoBody, ["video"], "video")
 REMIXES = JsonReader(RemixBody)
@@ -101,8 +102,9 @@ def make_video_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> API
     async def edit(
         request: Request, upload: Annotated[Upload[EditVideoBody], Depends(EDITS)]
     ) -> Response:
-        """Draw over a video: what a mask or a box selects is drawn anew; with a strength or a share
-        so much of it, and without any of these the whole is revised towards the prompt."""
+        """Draw over a video: what a mask or a box selects is drawn anew, or what lies around the
+        box to keep; with a strength or a share so much of it, and without any of these the whole is
+        revised towards the prompt. Pictures at frames take their place, and the others follow."""
         return await videos.create(request, EDIT, upload)
 
     @kept("/v1/videos/extensions", openapi_extra=EXTENSIONS.schema | KEY)

@@ -1,7 +1,7 @@
 """The bodies of requests for videos: OpenAI's fields, and ours beside them."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from unmask.pipeline.clips import MAX_SCENES
 from unmask.pipeline.request import MAX_PROMPT_CHARACTERS
 from unmask.server.http.bodies import (
     DATA_URL,
+    MAX_PINS,
     SHARE,
     DrawingBody,
     Finite,
@@ -46,6 +47,22 @@ class ClipReference(Reference):
         if (self.id is None) == (self.video_url is None):
             raise ValueError("give the id of a video, or a video_url")
         return self
+
+
+class PinnedReference(ImageReference):
+    """A picture, or a clip that begins there, as a frame of a clip."""
+
+    frame: int = Field(ge=0, lt=MAX_FRAMES, description="0 is the first")
+
+
+Pins = Annotated[
+    list[PinnedReference] | None,
+    Field(
+        description="pictures at frames of the video, which come back as they are, in a form also "
+        "as files that are named at[FRAME]",
+        json_schema_extra=told(maxItems=MAX_PINS),
+    ),
+]
 
 
 class Length(BaseModel):
@@ -114,6 +131,12 @@ class SyncVideoBody(LastingBody):
     input_reference: ImageReference | None = Field(
         None, description="a picture that is the first frame, or a clip that comes first"
     )
+    last_reference: ImageReference | None = Field(
+        None,
+        description="beside an input_reference a picture that is the last frame, or a clip that "
+        "comes last; what lies between is drawn",
+    )
+    at: Pins = None
     scenes: list[SceneBody] | None = Field(
         None,
         description="what comes after what the prompt tells",
@@ -151,6 +174,11 @@ class EditVideoBody(KeptBody):
         None, description="what is drawn anew: left, top, right, bottom in pixels"
     )
     last_box: Box | None = Field(None, description="where the box has moved to in the last frame")
+    keep: Box | None = Field(
+        None, description="instead of a box: what is kept; all around it is drawn anew"
+    )
+    last_keep: Box | None = Field(None, description="where that has moved to in the last frame")
+    at: Pins = None
     strength: Strength = None
     share: Finite | None = Field(
         None,
@@ -164,9 +192,10 @@ class EditVideoBody(KeptBody):
 class RemixBody(KeptBody):
     """The body of POST /v1/videos/{id}/remix."""
 
+    strength: Strength = None
     share: Finite | None = Field(
         None,
         description="of the tokens that are masked at a time while the clip is revised (0, 1]; "
-        f"{DEFAULT_SHARE} if absent",
+        f"{DEFAULT_SHARE} if there is no strength",
         json_schema_extra=told(**SHARE),
     )
