@@ -77,7 +77,15 @@ EDITS: dict[str, Callable[[], ClipEdit]] = {
     "restyle a part": lambda: restyle_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
     "pin": lambda: pin({4: noise_clip(1), 11: noise_clip(2, seed=1)}, 17),
     "interpolate through": lambda: interpolate_through(noise_clip(9), ENDS, 0.4),
+    "revise between edited ends": lambda: interpolate_through(noise_clip(9), ENDS, share=0.4),
     "revise": lambda: revise_clip(noise_clip(9), 0.4),
+    "extend larger frames": lambda: extend(noise_clip(3, 12, 16), 7),
+    "outpaint on two sides": lambda: outpaint_clip(noise_clip(9), right=6, top=4),
+    "revise a part of larger frames": lambda: revise_clip(
+        noise_clip(9, 21, 10),
+        0.4,
+        boxes_through((0, 0, 8, 8), (13, 2, 21, 10), noise_clip(9, 21, 10)),
+    ),
     "revise a part": lambda: revise_clip(noise_clip(9), 0.4, _corner(noise_clip(9))),
 }
 
@@ -90,6 +98,15 @@ def test_what_is_known_comes_back_frame_by_frame(pipeline: Pipeline, name: str) 
     assert np.array_equal(clip.frames[~edit.masks], edit.frames[~edit.masks])
     assert not np.array_equal(clip.frames[edit.masks], edit.frames[edit.masks])
     assert _bytes(clip) == _bytes(pipeline.generate(PROMPT, edit=EDITS[name](), seed=1))
+
+
+def test_an_edit_that_keeps_nothing_is_a_clip_from_the_prompt(pipeline: Pipeline) -> None:
+    """However many parts it is decoded in."""
+    for frames in (1, 13, 1 + 17 * SLOT, 3 + 16 * SLOT):
+        masks = np.ones((frames, 8, 8), bool)
+        edited = pipeline.generate(PROMPT, edit=inpaint_clip(noise_clip(frames), masks), seed=1)
+        whole = pipeline.generate(PROMPT, frames=frames, seed=1)
+        assert np.array_equal(edited.frames, whole.frames)
 
 
 def test_the_model_sees_both_ends_of_an_interpolation(pipeline: Pipeline) -> None:
@@ -449,7 +466,7 @@ def test_what_a_scheduler_cannot_do_beside_it_is_refused_by_name(
         ({"frames": 400, "scenes": [Scene(PROMPT, 100)]}, "frames", "frames is 500"),
         ({"frames": 5, "n": 2}, "n", "n is 2"),
         ({"frames": 9, "edit": extend(noise_clip(1), 8)}, "frames", "leave frames"),
-        ({"edit": extend(noise_clip(1, 12, 12), 4)}, "clip", "clips of 8x8 only"),
+        ({"edit": restyle_clip(noise_clip(9, 99, 99), 0.5)}, "size", "576 windows of 8x8 in each"),
     ],
 )
 def test_what_no_clip_can_be_is_refused_by_name(

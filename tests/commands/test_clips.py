@@ -139,8 +139,10 @@ def test_what_lies_between_edited_ends_moves_as_a_clip_does(
     whole = _drawn(monkeypatch, model, *ends, "--through", clip, "--strength", 1)
     assert np.array_equal(whole.frames, plain.frames)
     assert not np.array_equal(through.frames, plain.frames)
-    half = _drawn(monkeypatch, model, *ends, "--through", clip)
-    assert not np.array_equal(half.frames, through.frames)
+    for options in ((), ("--share", 0.5)):
+        half = _drawn(monkeypatch, model, *ends, "--through", clip, *options)
+        assert np.array_equal(half.frames[[0, -1]], [shown, shown])
+        assert not np.array_equal(half.frames, through.frames)
 
 
 def test_pictures_stand_at_frames_of_their_own(
@@ -208,19 +210,32 @@ def test_clips_are_edited_as_pictures_are(
     assert not np.array_equal(edited.frames, before.frames)
 
 
-def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
+def test_a_larger_clip_is_edited_as_large_or_as_is_asked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     model: Path,
     tmp_path: Path,
 ) -> None:
-    large = tmp_path / "large.gif"
-    Clip(np.repeat(np.repeat(noise_clip(9).frames, 4, 1), 4, 2), 8).save(large)
-    edited = _drawn(monkeypatch, model, "inpaint", large, PROMPT, "--box", "16,0,32,32")
-    assert edited.size == (8, 8)
-    assert "image: 32x32 pixels, fitted to the 8x8 of the model" in capsys.readouterr().err
-    whole = _drawn(monkeypatch, model, "extend", large, PROMPT, "--frames", 4)
-    assert np.array_equal(edited.frames[:, :, :4], whole.frames[:9, :, :4])
+    large = tmp_path / "large.webp"
+    clip = Clip(np.repeat(np.repeat(noise_clip(9).frames, 2, 1), 2, 2), 8)
+    clip.save(large)
+    box = ("inpaint", large, PROMPT, "--box", "8,0,16,16")
+    edited = _drawn(monkeypatch, model, *box)
+    assert edited.size == (16, 16)
+    assert np.array_equal(edited.frames[:, :, :8], clip.frames[:, :, :8])
+    assert not np.array_equal(edited.frames[:, :, 8:], clip.frames[:, :, 8:])
+    assert capsys.readouterr().err == ""
+    small = _drawn(monkeypatch, model, *box, "--size", "8x8")
+    assert small.size == (8, 8)
+    longer = _drawn(monkeypatch, model, "extend", large, PROMPT, "--frames", 4)
+    assert "clip: 16x16 pixels, fitted to the 8x8 of the model" in capsys.readouterr().err
+    assert np.array_equal(small.frames[:, :, :4], longer.frames[:9, :, :4])
+
+
+def test_a_clip_grows(monkeypatch: pytest.MonkeyPatch, model: Path, clip: Path) -> None:
+    grown = _drawn(monkeypatch, model, "outpaint", clip, PROMPT, "--left", 4, "--top", 2)
+    assert grown.size == (12, 10)
+    assert np.array_equal(grown.frames[:, 2:, 4:], read_clip_file(clip).frames)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +288,11 @@ def test_a_clip_of_another_size_is_fitted_with_its_box_and_it_is_told(
         (("inpaint", "CLIP", PROMPT, "--mask", "CLIP", "--mask-mode", "white"), "leave it auto"),
         (("revise", "CLIP", PROMPT, "--mask-mode", "alpha"), "leave it auto"),
         (("outpaint", "CLIP", PROMPT), "give L,T,R,B"),
-        (("outpaint", "CLIP", PROMPT, "--left", 4), "left is 4"),
+        (("outpaint", "CLIP", PROMPT, "--left", -4), "left is -4"),
+        (("outpaint", "CLIP", PROMPT, "--left", 4000), "windows times frames may be 2048"),
+        (("outpaint", "PICTURE", PROMPT, "--left", 4, "--size", "8x8"), "it is for clips"),
+        (("revise", "CLIP", PROMPT, "--size", "8"), "give WxH in pixels"),
+        (("revise", "CLIP", PROMPT, "--size", "99999x99999"), "size 99999x99999: a clip of 9"),
         (("revise", "CLIP", PROMPT, "--scheduler", "halton"), "cannot revise"),
     ],
 )

@@ -11,7 +11,13 @@ from PIL import Image
 
 from tests.worlds.clip_models import PATCH, SLOT, clip_tokenizer, noise_clip
 from unmask.clips.clip import Clip
-from unmask.editing.clip_drawing import OVERLAP, PreparedClip, TimeWindow, prepare_clip
+from unmask.editing.clip_drawing import (
+    OVERLAP,
+    DrawnClip,
+    PreparedClip,
+    TimeWindow,
+    prepare_clip,
+)
 from unmask.editing.clip_drawing import time_windows as windows_of
 from unmask.editing.clip_edits import (
     MAX_FRAMES,
@@ -31,6 +37,8 @@ from unmask.editing.clip_edits import (
     select,
     still_clip,
 )
+from unmask.editing.edits import inpaint
+from unmask.editing.windows import window_plan
 from unmask.errors import RequestError
 
 GRID = (4, 4, 12)  # 13 frames of 48x16 pixels
@@ -252,7 +260,7 @@ def test_what_lies_between_known_key_frames_needs_no_token() -> None:
 )
 def test_windows_overlap_in_time(scenes: list[int], expected: list[tuple[int, int, int]]) -> None:
     windows = windows_of(scenes, 5)
-    assert [tuple(window) for window in windows] == expected
+    assert [tuple(window[:3]) for window in windows] == expected
     for before, after in pairwise(windows):
         assert before.end - after.first == min(OVERLAP, before.end)
 
@@ -264,6 +272,67 @@ def test_windows_of_any_length_cover_all_slots(longest: int) -> None:
         assert window.end - window.first <= longest
         covered |= set(range(window.first, window.end))
     assert covered == set(range(11))
+
+
+def test_larger_frames_have_the_windows_of_a_picture_at_each_time() -> None:
+    clip = noise_clip(1 + 5 * SLOT, 2 * WIDTH, HEIGHT)  # 24 columns, 12 at once; 6 slots, 4 at once
+    masks = np.zeros(clip.frames.shape[:3], bool)
+    masks[:, 4:, : WIDTH // 2] = masks[-1, :, -4:] = True
+    prepared = _prepared(inpaint_clip(clip, masks))
+    assert prepared.unknown.shape == (6, 4, 24)
+    whole = Image.fromarray(masks.any(0).astype(np.uint8) * 255)
+    picture = inpaint(clip.pictures()[0], whole)
+    plan = window_plan(picture, PATCH, GRID[1:])
+    assert plan.corners == ((0, 12), (0, 0))  # first where there is more that is known
+    assert prepared.windows == (
+        TimeWindow(0, 4, 0, (0, 0)),  # there is nothing to draw at the other yet
+        TimeWindow(2, 6, 0, (0, 12)),
+        TimeWindow(2, 6, 0, (0, 0)),
+    )
+    tokenizer = clip_tokenizer()
+    keys = torch.from_numpy(clip.frames[::SLOT]).permute(0, 3, 1, 2) / 255
+    seen = torch.ones_like(prepared.unknown)
+    seen[:2, :, 12:] = False  # by no window
+    known = seen & ~prepared.unknown
+    assert torch.equal(prepared.tokens[known], tokenizer.encode(keys)[known])
+
+
+def test_each_masked_token_of_larger_frames_is_drawn_once_and_seen_by_those_after() -> None:
+    clip = noise_clip(1 + 5 * SLOT, 30 * PATCH, 7 * PATCH)
+    masks = np.random.default_rng(0).random(clip.frames.shape[:3]) < 0.02
+    prepared = _prepared(inpaint_clip(clip, masks))
+    drawn = DrawnClip(prepared, lambda count: torch.rand(count))
+    done = torch.zeros_like(prepared.unknown)
+    while (window := drawn.next_window()) is not None:
+        cells = prepared.cells(window.window)
+        unknown, tokens = (each.view(GRID) for each in (window.unknown, window.tokens))
+        assert torch.equal(unknown, prepared.unknown[cells] & ~done[cells])
+        assert (tokens[done[cells]] == 7).all()
+        done[cells] |= unknown
+        drawn.finish(window, torch.full_like(window.tokens, 7))
+    assert torch.equal(done, prepared.unknown)
+    frames = drawn.frames(clip_tokenizer())
+    assert np.array_equal(frames[~masks], clip.frames[~masks])
+    assert not np.array_equal(frames[masks], clip.frames[masks])
+
+
+def test_frames_that_are_no_whole_tokens_or_too_small_are_continued() -> None:
+    clip = noise_clip(5, WIDTH - 6, 7)
+    prepared = _prepared(restyle_clip(clip, 0.5))
+    assert prepared.unknown.shape == (2, *GRID[1:])
+    assert prepared.windows == (TimeWindow(0, 2),)
+    assert DrawnClip(prepared, torch.rand).frames(clip_tokenizer()).shape == clip.frames.shape
+
+
+def test_a_clip_grows_on_its_sides() -> None:
+    clip = _clip()
+    edit = outpaint_clip(clip, left=WIDTH, bottom=3)
+    assert edit.size == (2 * WIDTH, HEIGHT + 3)
+    assert np.array_equal(edit.frames[:, :HEIGHT, WIDTH:], clip.frames)
+    assert not edit.masks[:, :HEIGHT, WIDTH:].any()
+    assert edit.masks.sum() == FRAMES * (2 * WIDTH * (HEIGHT + 3) - WIDTH * HEIGHT)
+    both = outpaint_clip(clip, boxes_through(CENTRE, None, clip), right=4)
+    assert both.masks.sum() == FRAMES * ((WIDTH + 4) * HEIGHT - WIDTH * HEIGHT // 4)
 
 
 def test_windows_that_have_nothing_to_draw_are_left_out() -> None:
@@ -345,10 +414,16 @@ def test_restyling_and_revising_may_change_everything() -> None:
         (lambda: interpolate_through(_clip(), {0: _clip()}), "mask", "nothing to draw"),
         (lambda: interpolate_through(_clip(), {0: _clip(1)}, 0), "strength", "strength is 0"),
         (lambda: interpolate_through(_clip(), {}), "at", "no frame is given"),
+        (lambda: interpolate_through(_clip(), {0: _clip(1)}, share=2), "share", "share is 2"),
+        (lambda: interpolate_through(_clip(), {0: _clip(1)}, 0.5, 0.5), "share", "not both"),
         (lambda: _inpaint((0, 0, WIDTH + 1, 4)), "box", "within 48x16"),
         (lambda: _inpaint((4, 0, 4, 4)), "box", r"\[4, 0, 4, 4\]"),
         (lambda: _inpaint(CENTRE, (0, -1, 4, 4)), "last_box", "within 48x16"),
         (lambda: _outpaint((0, 0, WIDTH, HEIGHT)), "mask", "it selects nothing"),
+        (lambda: outpaint_clip(_clip(), left=-1), "left", "between 0 and"),
+        (lambda: outpaint_clip(_clip(), top=9, right=10**6), "right", "the bound is 5162220"),
+        (lambda: fitted(_clip(), (10**5, 10**5)), "size", "1 to 5162220 pixels in each"),
+        (lambda: fitted(_clip(), (0, 4)), "size", "size 0x4"),
         (lambda: inpaint_clip(_clip(), [Image.new("L", (48, 16), 255)] * 2), "mask", "2 frames"),
         (lambda: inpaint_clip(_clip(), Image.new("L", (8, 8), 255)), "mask", "make them alike"),
         (lambda: restyle_clip(_clip(), 0), "strength", "strength is 0"),

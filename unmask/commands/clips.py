@@ -128,6 +128,10 @@ def interpolate(
         float | None,
         typer.Option(help="Share of the tokens between that is drawn anew, with --through. [0.5]"),
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(help="Instead: that share of them is masked at a time, to revise them."),
+    ] = None,
     *,
     drawing: Drawing,
 ) -> None:
@@ -138,8 +142,9 @@ def interpolate(
     if through is not None and (seconds is not None or frames is not None):
         name = "frames" if seconds is None else "seconds"
         raise RequestError(f"{name}: the clip of --through tells it; leave it out", name)
-    if through is None and strength is not None:
-        raise RequestError("strength: it is for the clip of --through; give that too", "strength")
+    for name, value in (("strength", strength), ("share", share)):
+        if through is None and value is not None:
+            raise RequestError(f"{name}: it is for the clip of --through; give that too", name)
     begin, end, source = read_sources(first=first, last=last, through=through)
     assert begin is not None, "it was given"
     assert end is not None, "it was given"
@@ -157,8 +162,7 @@ def interpolate(
                 "through",
             )
         pictures = {0: ends[0], len(clip) - len(ends[1]): ends[1]}
-        share = editing.DEFAULT_STRENGTH if strength is None else strength
-        return {"edit": editing.interpolate_through(clip, pictures, share)}
+        return {"edit": editing.interpolate_through(clip, pictures, strength, share)}
 
     drawing.draw_clips([prompt], wanted)
 

@@ -10,7 +10,6 @@ from unmask.commands.drawing import Drawing, draws
 from unmask.commands.output import read_picture
 from unmask.commands.root import commands
 from unmask.commands.sources import read_region
-from unmask.errors import RequestError
 
 
 @commands.command()
@@ -46,6 +45,10 @@ LastBox = Annotated[
     str | None,
     typer.Option(help="Where --box has moved to in the last frame.", metavar="L,T,R,B"),
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Of a clip: scale and cut its frames to this first.", metavar="WxH"),
+]
 MaskMode = Annotated[
     Literal["auto", "alpha", "white"],
     typer.Option(help="What the mask selects by; auto is alpha if it has an alpha channel."),
@@ -64,6 +67,7 @@ def inpaint(
     feather: Feather = 0,
     box: Box = None,
     last_box: LastBox = None,
+    size: Size = None,
     *,
     drawing: Drawing,
 ) -> None:
@@ -73,7 +77,7 @@ def inpaint(
     """
     from unmask import editing
 
-    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box, size)
     if isinstance(source, Clip):
         region.needed()
         drawing.draw_clips([prompt], region.edits(source, editing.inpaint_clip))
@@ -97,24 +101,22 @@ def outpaint(
         typer.Option(help="Of a clip, in pixels: what is kept of its frames.", metavar="L,T,R,B"),
     ] = None,
     last_box: LastBox = None,
+    size: Size = None,
     *,
     drawing: Drawing,
 ) -> None:
-    """Draw on beyond the edges of IMAGE; if that is a clip, all that lies outside of --box."""
+    """Draw on beyond the edges of IMAGE; of a clip also all that lies outside of --box."""
     from unmask import editing
 
-    source, region = read_region(image, None, "auto", feather, box, last_box)
+    source, region = read_region(image, None, "auto", feather, box, last_box, size)
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
     if isinstance(source, Clip):
-        for side, pixels in sides.items():
-            if pixels:
-                raise RequestError(
-                    f"{side} is {pixels}: frames of a clip do not grow; --box tells what is kept "
-                    "of them",
-                    side,
-                )
-        region.needed()
-        drawing.draw_clips([prompt], region.edits(source, editing.outpaint_clip))
+        if not any(sides.values()):
+            region.needed()
+        drawing.draw_clips(
+            [prompt],
+            region.edits(source, lambda clip, kept: editing.outpaint_clip(clip, kept, **sides)),
+        )
         return
     region.of_picture()
     drawing.draw([prompt], editing.outpaint(source, **sides, feather=feather))
@@ -131,13 +133,14 @@ def restyle(
     feather: Feather = 0,
     box: Box = None,
     last_box: LastBox = None,
+    size: Size = None,
     *,
     drawing: Drawing,
 ) -> None:
     """Image to image: draw a share of IMAGE's tokens anew under PROMPT. IMAGE may be a clip."""
     from unmask import editing
 
-    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box, size)
     if isinstance(source, Clip):
         drawing.draw_clips(
             [prompt],
@@ -175,6 +178,7 @@ def revise(
     feather: Feather = 0,
     box: Box = None,
     last_box: LastBox = None,
+    size: Size = None,
     *,
     drawing: Drawing,
 ) -> None:
@@ -182,7 +186,7 @@ def revise(
     may be a clip."""
     from unmask import editing
 
-    source, region = read_region(image, mask, mask_mode, feather, box, last_box)
+    source, region = read_region(image, mask, mask_mode, feather, box, last_box, size)
     if isinstance(source, Clip):
         drawing.draw_clips(
             [prompt],

@@ -73,11 +73,13 @@ class Region:
     feather: int
     box: str | None
     last_box: str | None
+    size: str | None  # that the frames of a clip get first
 
     def of_picture(self) -> Image.Image | None:
         """The mask of a picture; RequestError for what only clips can have."""
-        for name, box in (("box", self.box), ("last_box", self.last_box)):
-            if box is not None:
+        options = {"box": self.box, "last_box": self.last_box, "size": self.size}
+        for name, value in options.items():
+            if value is not None:
                 raise RequestError(f"{name}: it is for clips, and the image is a still one", name)
         if isinstance(self.mask, Clip):
             raise RequestError(
@@ -90,20 +92,22 @@ class Region:
         if self.mask is None and self.box is None:
             raise RequestError("box: it is needed, as the clip has no mask; give L,T,R,B", "box")
 
+    def fitted(self, clip: Clip) -> Clip:
+        """The clip at the size that was asked for."""
+        from unmask.editing import fitted
+
+        return clip if self.size is None else fitted(clip, _size(self.size))
+
     def edits(
         self, source: Clip, edit: "Callable[[Clip, Any], ClipEdit]"
     ) -> "Callable[[ModelInfo], dict[str, Any]]":
         """What is asked for of a model: the edit of the clip and of its masks, which are None if
         nothing is selected."""
-        masks = self._masks(source)
+        from unmask.editing import fitted_masks
 
-        def wanted(info: "ModelInfo") -> dict[str, Any]:
-            from unmask.editing import fitted_masks
-
-            clip = clip_for(info, source)
-            return {"edit": edit(clip, None if masks is None else fitted_masks(masks, clip.size))}
-
-        return wanted
+        masks, clip = self._masks(source), self.fitted(source)
+        made = edit(clip, None if masks is None else fitted_masks(masks, clip.size))
+        return lambda info: {"edit": made}
 
     def _masks(self, clip: Clip) -> "FrameMasks | None":
         """Those of a clip, in its own pixels."""
@@ -125,11 +129,19 @@ def read_region(
     feather: int,
     box: str | None,
     last_box: str | None,
+    size: str | None,
 ) -> tuple[Source, Region]:
     """What is edited, and what is selected of it."""
     source, selected = read_sources(image=image, mask=mask)
     assert source is not None, "it was given"
-    return source, Region(selected, mask_mode, feather, box, last_box)
+    return source, Region(selected, mask_mode, feather, box, last_box, size)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise RequestError(f"size {text[:80]!r}: give WxH in pixels, as 128x64", "size")
+    return int(width), int(height)
 
 
 def _box(text: str, param: str) -> tuple[int, int, int, int]:

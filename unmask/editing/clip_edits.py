@@ -6,7 +6,7 @@ there towards a prompt.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unmask.clips.clip import Clip
+from unmask.clips.limits import ClipLimits
 from unmask.editing.edits import (
     DEFAULT_SHARE,
     DEFAULT_STRENGTH,
     WHITE,
     AnyEdit,
+    Indices,
+    Mask,
     MaskMode,
+    margins,
     read_mask,
 )
 from unmask.errors import RequestError
@@ -33,6 +37,8 @@ FrameMasks = NDArray[np.bool_]
 Masks = FrameMasks | Sequence[Image.Image] | Image.Image  # as they are given
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 MAX_FRAMES = 1 + 4 * 120  # of a clip that is drawn: a minute of 8 frames a second
+MAX_CLIP_PIXELS = ClipLimits().max_clip_pixels  # of all frames together
+MAX_WINDOW_FRAMES = 2048  # of one that is larger than what a model draws: as often as that is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,17 @@ class ClipEdit(AnyEdit):
         """Whether the result has transparency: clips have none."""
         return False
 
+    @property
+    def mask(self) -> Mask:
+        """Where any of the frames may change (height, width)."""
+        changing: Mask = np.logical_or.reduce(self.masks, 0)
+        return changing
+
+    def cut(self, rows: Indices, columns: Indices) -> "ClipEdit":
+        """The part of it at these rows and columns of pixels, in which something may change."""
+        here = np.s_[:, rows[:, None], columns]
+        return replace(self, frames=self.frames[here], masks=self.masks[here])
+
     def pictures(self) -> list[Image.Image]:
         """What is drawn over."""
         return [Image.fromarray(frame) for frame in self.frames]
@@ -88,9 +105,15 @@ def check_frames(frames: int, param: str = "frames") -> None:
 
 def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
     """The clip with frames of that (width, height), scaled and cut to the middle if they are not
-    so already."""
+    so already. RequestError for more pixels than a clip may have."""
     if clip.size == size:
         return clip
+    if not 0 < size[0] * size[1] * len(clip) <= MAX_CLIP_PIXELS:
+        raise RequestError(
+            f"size {size[0]}x{size[1]}: a clip of {len(clip)} frames may have 1 to "
+            f"{MAX_CLIP_PIXELS // len(clip)} pixels in each",
+            "size",
+        )
     pictures = [
         ImageOps.fit(picture, size, Image.Resampling.LANCZOS) for picture in clip.pictures()
     ]
@@ -151,17 +174,25 @@ def pin(pictures: Mapping[int, Clip], frames: int) -> ClipEdit:
     check_frames(frames)
     _check_given(pictures)
     size = next(iter(pictures.values())).frames.shape[1:]
-    return _with_pictures("pin", np.full((frames, *size), 128, np.uint8), pictures, 1)
+    return _with_pictures("pin", np.full((frames, *size), 128, np.uint8), pictures)
 
 
 def interpolate_through(
-    clip: Clip, pictures: Mapping[int, Clip], strength: float = DEFAULT_STRENGTH
+    clip: Clip,
+    pictures: Mapping[int, Clip],
+    strength: float | None = None,
+    share: float | None = None,
 ) -> ClipEdit:
     """The clip with these frames in the place of its own, as of ``pin``: its first and its last
-    one, say, that were edited. Of all other tokens so large a share is drawn anew, and the rest is
-    kept, and with it the motion; with strength 1 nothing of them is seen."""
+    one, say, that were edited. Of all other tokens the share ``strength`` is drawn anew, half of
+    them if it is None, and the rest is kept, and with it the motion; with 1 nothing of them is
+    seen. With a ``share`` instead they are revised, as by ``revise_clip``."""
     _check_given(pictures)
-    return _with_pictures("through", clip.frames.copy(), pictures, strength)
+    if strength is not None and share is not None:
+        raise RequestError("share: give it or a strength, not both", "share")
+    if strength is None:
+        strength = DEFAULT_STRENGTH if share is None else 1.0
+    return _with_pictures("through", clip.frames.copy(), pictures, strength, share)
 
 
 def _check_given(pictures: Mapping[int, Clip]) -> None:
@@ -170,11 +201,15 @@ def _check_given(pictures: Mapping[int, Clip]) -> None:
 
 
 def _with_pictures(
-    kind: ClipKind, frames: Frames, pictures: Mapping[int, Clip], strength: float
+    kind: ClipKind,
+    frames: Frames,
+    pictures: Mapping[int, Clip],
+    strength: float = 1.0,
+    share: float | None = None,
 ) -> ClipEdit:
     """An edit of these frames, into which the pictures are put, that may change all others."""
     masks = np.ones(frames.shape[:3], bool)
-    height, width = masks.shape[1:]
+    height, width = frames.shape[1:3]
     for first, clip in pictures.items():
         end = first + len(clip)
         if not 0 <= first < end <= len(frames):
@@ -192,7 +227,7 @@ def _with_pictures(
         if not masks[first:end].all():
             raise RequestError(f"at: frame {first} is given twice; once is enough", "at")
         frames[first:end], masks[first:end] = clip.frames, False
-    return ClipEdit(kind, frames, masks, strength)
+    return ClipEdit(kind, frames, masks, strength, share)
 
 
 def check_pinned(edit: ClipEdit, slot: int) -> None:
@@ -217,9 +252,20 @@ def inpaint_clip(clip: Clip, masks: Masks) -> ClipEdit:
     return ClipEdit("inpaint", clip.frames, read_masks(masks, clip))
 
 
-def outpaint_clip(clip: Clip, boxes: FrameMasks) -> ClipEdit:
-    """Draw all that lies outside what is known, True in ``boxes`` (frames, height, width)."""
-    return ClipEdit("outpaint", clip.frames, ~boxes)
+def outpaint_clip(
+    clip: Clip,
+    boxes: FrameMasks | None = None,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+) -> ClipEdit:
+    """Draw so many pixels more on each side of the clip, and of the clip all that lies outside what
+    is known, True in ``boxes`` (frames, height, width); None: it is known as it is."""
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    around = ((0, 0), *margins(sides, clip.size, MAX_CLIP_PIXELS // len(clip)))
+    known = np.ones(clip.frames.shape[:3], bool) if boxes is None else boxes
+    return ClipEdit("outpaint", np.pad(clip.frames, (*around, (0, 0))), ~np.pad(known, around))
 
 
 def restyle_clip(clip: Clip, strength: float, masks: Masks | None = None) -> ClipEdit:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unmask.editing.edits import Edit, redrawn
+from unmask.editing.edits import Edit, Indices, redrawn
 from unmask.editing.paint import (
     Area,
     Feather,
@@ -23,10 +23,11 @@ from unmask.editing.paint import (
     compose,
     feather_of,
     hide,
+    pixels_of,
     say_of_window,
     seen_colours,
 )
-from unmask.editing.windows import Corner, Grid, Indices, WindowPlan, pad_to_tokens, window_plan
+from unmask.editing.windows import Corner, Grid, WindowPlan, pad_to_tokens, window_plan
 from unmask.tokenizers.base import Tokenizer
 
 
@@ -70,11 +71,7 @@ class PreparedEdit:
 
     def area(self, window: int) -> Area:
         """Where a window lies, in pixels."""
-        patch, (rows, columns) = self.tokenizer.patch, self.plan.cells(window)
-        return (
-            slice(rows.start * patch, rows.stop * patch),
-            slice(columns.start * patch, columns.stop * patch),
-        )
+        return pixels_of(self.plan.cells(window), self.tokenizer.patch)
 
     def encode(self, colours: NDArray[np.float32]) -> Indices:
         """The tokens (rows, columns) of a window's colours (height, width, 3)."""

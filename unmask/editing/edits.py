@@ -1,7 +1,7 @@
 """Edits: a picture, a mask of what may change in it, and how it is to change."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,6 +30,8 @@ Kind = Literal["inpaint", "outpaint", "image_to_image", "variation", "revise"]
 EDIT_KINDS: tuple[Kind, ...] = get_args(Kind)  # and the functions that make them
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
 class AnyEdit:
@@ -46,7 +48,7 @@ class AnyEdit:
 
     def _check_shares(self) -> None:
         shares = {"strength": self.strength}
-        if self.kind == "revise":
+        if self.kind == "revise" or self.share is not None:
             shares["share"] = self.share  # type: ignore[assignment]  # None is refused below
         for name, value in shares.items():
             if not 0 < checked(name, float, value) <= 1:
@@ -187,29 +189,36 @@ def outpaint(
     feather: int = 0,
 ) -> Edit:
     """Draw so many pixels more on each side of the image."""
+    inner = _pixels(image)
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
-    for side, value in sides.items():
-        if not 0 <= checked(side, int, value) <= MAX_PIXELS:
-            raise RequestError(
-                f"{side} is {shown(value)}; it must lie between 0 and {MAX_PIXELS}", side
-            )
+    around = margins(sides, (inner.shape[1], inner.shape[0]), MAX_PIXELS)
     if not any(sides.values()):
         raise RequestError(f"left: all of {', '.join(sides)} are 0; give one of them", "left")
-    inner = _pixels(image)
-    height, width = inner.shape[0] + top + bottom, inner.shape[1] + left + right
-    if width * height > MAX_PIXELS:
-        widest = max(sides, key=lambda side: sides[side])
-        raise RequestError(
-            f"{widest} is {sides[widest]}: the result has {width}x{height} pixels; the bound is "
-            f"{MAX_PIXELS}",
-            widest,
-        )
-    around = ((top, bottom), (left, right))
     if inner.shape[2] == 3:
         inner = np.dstack([inner, np.full(inner.shape[:2], OPAQUE, np.uint8)])
     pixels = np.pad(inner, (*around, (0, 0)))  # alpha 0: there is nothing to be seen yet
     mask = np.pad(np.zeros(inner.shape[:2], bool), around, constant_values=True)
     return Edit("outpaint", pixels, mask, feather)
+
+
+def margins(sides: Mapping[str, int], size: tuple[int, int], bound: int) -> Margins:
+    """How many pixels come before and behind the rows and the columns of a (width, height), of
+    which there are no more than the bound then. RequestError, naming the side."""
+    for side, value in sides.items():
+        if not 0 <= checked(side, int, value) <= MAX_PIXELS:
+            raise RequestError(
+                f"{side} is {shown(value)}; it must lie between 0 and {MAX_PIXELS}", side
+            )
+    around = ((sides["top"], sides["bottom"]), (sides["left"], sides["right"]))
+    height, width = size[1] + sum(around[0]), size[0] + sum(around[1])
+    if width * height > bound:
+        widest = max(sides, key=lambda side: sides[side])
+        raise RequestError(
+            f"{widest} is {sides[widest]}: the result has {width}x{height} pixels; the bound is "
+            f"{bound}",
+            widest,
+        )
+    return around
 
 
 def image_to_image(

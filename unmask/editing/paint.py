@@ -15,10 +15,19 @@ from PIL import Image
 
 from unmask.editing.edits import OPAQUE, Bytes, Edit, Mask
 
-Area = tuple[slice, slice]  # of pixels
+Area = tuple[slice, slice]  # of pixels, or of tokens
 Floats = NDArray[np.float64]
 Places = NDArray[np.signedinteger]
 CHUNK = 1 << 15  # pixels that are worked on at a time, so that they stay in a processor's cache
+
+
+def pixels_of(cells: Area, patch: int) -> Area:
+    """Where tokens lie, in pixels."""
+    rows, columns = cells
+    return (
+        slice(rows.start * patch, rows.stop * patch),
+        slice(columns.start * patch, columns.stop * patch),
+    )
 
 
 class Feather(NamedTuple):
@@ -232,7 +241,7 @@ def compose(
     return Image.fromarray(pixels)
 
 
-def to_bytes(colours: Floats) -> Bytes:
+def to_bytes(colours: NDArray[np.floating]) -> Bytes:
     """In fp32, as text to image rounds: the same tokens are to be the same bytes."""
     rounded: Bytes = (colours.astype(np.float32) * 255).round().astype(np.uint8)
     return rounded

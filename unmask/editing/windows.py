@@ -1,24 +1,32 @@
 """Windows: where a picture that is larger than the model's grid is drawn, and in which order.
 
 All of it is counted in tokens. A plan depends on the mask and the grid alone, so that the images of
-a request share one.
+a request share one. So do the frames of a clip, whose mask is what may change in any of them.
 """
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unmask.editing.edits import Edit, Mask
+from unmask.editing.edits import Indices, Mask
 from unmask.errors import RequestError
 
 Corner = tuple[int, int]  # row and column of a window's first token
 Grid = tuple[int, ...]  # as a model tells it; an edit needs (rows, columns)
-Indices = NDArray[np.int64]
+
+
+class Masked(Protocol):
+    """What is drawn over: a picture or a clip."""
+
+    @property
+    def mask(self) -> Mask:
+        """Where anything may change, (height, width)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +42,14 @@ class WindowPlan:
 
     def cells(self, window: int) -> tuple[slice, slice]:
         """Where a window lies, in tokens."""
-        return _area(self.corners[window], self.grid)
+        return area_of(self.corners[window], self.grid)
 
 
 # An edit is planned when its cost is reckoned, and again by whoever draws it.
-_plans: WeakKeyDictionary[Edit, dict[tuple[int, Grid], WindowPlan]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Masked, dict[tuple[int, Grid], WindowPlan]] = WeakKeyDictionary()
 
 
-def window_plan(edit: Edit, patch: int, grid: Grid) -> WindowPlan:
+def window_plan(edit: Masked, patch: int, grid: Grid) -> WindowPlan:
     """The plan of an edit for tokens of ``patch`` x ``patch`` pixels, kept as long as the edit.
 
     RequestError for a grid of other than two axes.
@@ -58,12 +66,13 @@ def window_plan(edit: Edit, patch: int, grid: Grid) -> WindowPlan:
     return plans[patch, grid]
 
 
-def window_count(edit: Edit, patch: int, grid: Grid) -> int:
-    """How many windows an edit has, those with nothing to draw included: what it costs."""
+def window_count(edit: Masked, patch: int, grid: Grid) -> int:
+    """How many windows an edit has, those with nothing to draw included: what it costs. Those of
+    a clip are at each time."""
     return len(window_plan(edit, patch, grid).corners)
 
 
-def masked_cells(edit: Edit, patch: int, grid: Grid) -> Mask:
+def masked_cells(edit: Masked, patch: int, grid: Grid) -> Mask:
     """Which tokens of the picture, padded to at least a window of the grid, hold masked pixels."""
     return cells_of(pad_to_tokens(edit.mask, patch, grid), patch)
 
@@ -112,7 +121,7 @@ def _make_plan(masked: Mask, grid: tuple[int, int]) -> WindowPlan:
     followers: list[list[int]] = [[] for _ in corners]
     waits = []
     for window, corner in enumerate(corners):
-        area = _area(corner, grid)
+        area = area_of(corner, grid)
         here = masked[area]
         awaited = set(latest[area][here].tolist()) - {-1}
         for earlier in awaited:
@@ -124,7 +133,8 @@ def _make_plan(masked: Mask, grid: tuple[int, int]) -> WindowPlan:
     return WindowPlan(grid, masked, tuple(corners), first, joined, tuple(waits))
 
 
-def _area(corner: Corner, grid: tuple[int, int]) -> tuple[slice, slice]:
+def area_of(corner: Corner, grid: tuple[int, int]) -> tuple[slice, slice]:
+    """Where the window at a corner lies, in tokens."""
     row, column = corner
     return slice(row, row + grid[0]), slice(column, column + grid[1])
 
@@ -151,7 +161,7 @@ def _open_windows(
         if count != counts[down, across]:
             continue  # it has fewer by now, and waits with that number too, unless it is 0
         row, column = rows[down], columns[across]
-        open_cells[_area((row, column), grid)] = False
+        open_cells[area_of((row, column), grid)] = False
         corners.append((row, column))
         top, bottom = _overlapping(rows, row, grid[0])
         left, right = _overlapping(columns, column, grid[1])

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from unmask.card import ModelCard
 from unmask.config import checked
-from unmask.editing import EDIT_KINDS, Edit
-from unmask.editing.clip_edits import ClipEdit, check_frames, check_pinned
+from unmask.editing import EDIT_KINDS, Edit, window_count
+from unmask.editing.clip_edits import MAX_WINDOW_FRAMES, ClipEdit, check_frames, check_pinned
 from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
 from unmask.models.subjects import find_subjects
@@ -245,13 +245,7 @@ class RequestCheck:
                     f"frames: the edited clip has {len(edit.frames)}; leave frames and scenes out",
                     "frames",
                 )
-            size = (self.info.width, self.info.height)
-            if edit.size != size:
-                raise RequestError(
-                    f"clip: frames of {edit.size[0]}x{edit.size[1]} pixels; this model draws clips "
-                    f"of {size[0]}x{size[1]} only",
-                    "clip",
-                )
+            self._check_windows(edit)
             if edit.kind in ("pin", "through") and not self.takes_hints:
                 check_pinned(edit, slot)
             frames = len(edit.frames)
@@ -264,6 +258,20 @@ class RequestCheck:
         total: int = first + sum(scene.frames for scene in scenes)
         check_frames(total)
         return total
+
+    def _check_windows(self, edit: ClipEdit) -> None:
+        """RequestError for more than a clip may have of what a model of clips draws at once."""
+        rows, columns = self.info.grid[-2:]
+        width, height = self.info.width, self.info.height
+        corners = window_count(edit, width // columns, (rows, columns))
+        if corners > 1 and corners * len(edit.frames) > MAX_WINDOW_FRAMES:
+            raise RequestError(
+                f"size: {edit.size[0]}x{edit.size[1]} pixels in {len(edit.frames)} frames take "
+                f"{corners} windows of {width}x{height} in each; windows times frames may be "
+                f"{MAX_WINDOW_FRAMES}: scale it to {width}x{height}, mask less of it, or make it "
+                "shorter",
+                "size",
+            )
 
     def _most_chunks(self, long_prompt: bool) -> int:
         """How many chunks a prompt may be read in; RequestError if the family reads none."""
@@ -280,7 +288,7 @@ class RequestCheck:
         return self.condition.max_chunks
 
     def _options(self, sampling: Mapping[str, object], edit: Edit | ClipEdit | None) -> PlanOptions:
-        revising = edit is not None and edit.kind == "revise"
+        revising = edit is not None and edit.share is not None
         given = {name: value for name, value in sampling.items() if value is not None}
         default = REVISER if revising else self.card.scheduler
         scheduler = checked("scheduler", str, given.setdefault("scheduler", default))
