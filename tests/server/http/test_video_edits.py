@@ -76,6 +76,10 @@ def test_what_lies_between_two_pictures_is_drawn(client: TestClient, clips: Pipe
     expected = clips.generate(PROMPT, edit=edit, seed=3).frames
     assert np.array_equal(frames(client, video), expected)
     pinned = [{"frame": 0, "image_url": first_url}, {"frame": 8, "image_url": last_url}]
+    only = ended(client, create(client, **BODY, last_reference={"image_url": last_url}))
+    shown = frames(client, only)
+    assert np.array_equal(shown[-1], last)
+    assert not np.array_equal(shown[:-1], expected[:-1])
     listed = ended(client, create(client, **BODY, at=pinned))
     assert listed["edit"]["kind"] == "pin"
     assert np.array_equal(frames(client, listed), expected)
@@ -118,6 +122,8 @@ def test_pictures_at_frames_of_a_video_take_their_place(
         edit = interpolate_through(clip, ends, strength)
         expected = clips.generate(OTHER, edit=edit, seed=3).frames
         assert np.array_equal(frames(client, video), expected)
+    revised = create(client, f"{URL}/edits", **body, share=0.5)
+    assert (revised["edit"]["kind"], revised["edit"]["share"]) == ("through", 0.5)
 
 
 def test_what_lies_around_a_box_to_keep_is_drawn(client: TestClient) -> None:
@@ -132,6 +138,22 @@ def test_what_lies_around_a_box_to_keep_is_drawn(client: TestClient) -> None:
     assert not np.array_equal(shown[~inside], clip.frames[~inside])
 
 
+def test_a_video_is_edited_at_its_own_size_or_at_the_one_asked_for(client: TestClient) -> None:
+    clip = noise_clip(5, 16, 8)
+    box = {"box": [0, 0, 6, 8], "video": {"video_url": data_url(clip.encode("webp"))}}
+    video = ended(client, create(client, f"{URL}/edits", prompt=OTHER, **box))
+    assert (video["status"], video["size"]) == ("completed", "16x8")
+    assert np.array_equal(frames(client, video)[:, :, 6:], clip.frames[:, :, 6:])
+    small = create(client, f"{URL}/edits", prompt=OTHER, **box, size="8x4")
+    assert small["size"] == "8x4"
+    remix = create(client, f"{URL}/{video['id']}/remix", prompt=OTHER)
+    assert remix["size"] == "16x8"
+    more = {"prompt": OTHER, "video": {"id": video["id"]}, "left": 4, "bottom": 2}
+    grown = ended(client, create(client, f"{URL}/edits", **more))
+    assert (grown["size"], grown["edit"]["kind"]) == ("20x10", "outpaint")
+    assert np.array_equal(frames(client, grown)[:, :8, 4:], frames(client, video))
+
+
 PIN: Json = {"frame": 0, "image_url": still(1)[1]}
 REFERENCE: Json = {"image_url": still(1)[1]}
 
@@ -139,7 +161,8 @@ REFERENCE: Json = {"image_url": still(1)[1]}
 @pytest.mark.parametrize(
     ("body", "field", "words"),
     [
-        ({"last_reference": REFERENCE}, "last_reference", "no input_reference"),
+        ({"last_reference": REFERENCE, "frames": 1}, "seconds", "last_reference: it has 1 frames"),
+        ({"at": [PIN], "last_reference": REFERENCE}, "at", "with last_reference: choose one"),
         ({"at": [PIN], "input_reference": REFERENCE}, "at", "with input_reference: choose one"),
         ({"at": [PIN], "scenes": [{"prompt": OTHER, "seconds": 1}]}, "scenes", "go with at"),
         ({"at": [PIN, PIN]}, "at", "frame 0 is given twice"),
@@ -187,9 +210,15 @@ def test_files_at_frames_are_files_of_a_form_that_has_some(
         ({"keep": [0, 0, 8, 8]}, "mask", "selects nothing"),
         ({"at": [PIN], "box": [0, 0, 4, 8]}, "at", "with box or a mask"),
         ({"at": [PIN], "keep": [0, 0, 4, 8]}, "keep", "with at"),
-        ({"at": [PIN], "share": 0.5}, "at", "with share"),
+        ({"at": [PIN], "share": 0.5, "strength": 0.5}, "share", "not both"),
         ({"at": [PIN | {"frame": 6}]}, "at", "only if frame 8"),
         ({"share": 0.5, "strength": 0.5}, "share", "not both"),
+        ({"left": 4, "box": [0, 0, 4, 8]}, "left", "with box or a mask"),
+        ({"top": 4, "size": "8x8"}, "top", "with size"),
+        ({"bottom": -4}, "bottom", "between 0 and"),
+        ({"right": 8000}, "size", "windows times frames"),
+        ({"size": "900x900"}, "size", "windows times frames"),
+        ({"size": "99999x99999"}, "size", "a clip of 9 frames may have"),
     ],
 )
 def test_edits_say_in_one_way_what_may_change(

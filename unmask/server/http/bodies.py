@@ -35,6 +35,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from unmask.editing import MAX_PIXELS
 from unmask.errors import RequestError, choices
 from unmask.pipeline.request import (
     MAX_PROMPT_CHARACTERS,
@@ -56,6 +57,7 @@ MAX_VALUES = 4096
 
 SIZE = "auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
 SHARE = {"exclusiveMinimum": 0, "maximum": 1}
+SIDE = {"minimum": 0, "maximum": MAX_PIXELS}
 WORDS = {
     "maxItems": MAX_SUBJECTS,
     "items": {
@@ -99,6 +101,25 @@ Strength = Annotated[
         json_schema_extra=told(**SHARE),
     ),
 ]
+
+
+class Sides(BaseModel):
+    """How much is drawn around."""
+
+    left: int | None = Field(
+        None, description="px to draw on the left", json_schema_extra=told(**SIDE)
+    )
+    right: int | None = Field(
+        None, description="px to draw on the right", json_schema_extra=told(**SIDE)
+    )
+    top: int | None = Field(None, description="px to draw above", json_schema_extra=told(**SIDE))
+    bottom: int | None = Field(None, description="px to draw below", json_schema_extra=told(**SIDE))
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """The pixels on each."""
+        sides = {"left": self.left, "right": self.right, "top": self.top, "bottom": self.bottom}
+        return {name: value or 0 for name, value in sides.items()}
 
 
 def _finite(hint: Any) -> Any:

@@ -88,8 +88,7 @@ def make_outpaint(upload: Upload[OutpaintBody], reading: Reading) -> Picture:
     """What /v1/images/outpaint asks for."""
     body = upload.body
     image = read_image(upload.files["image"], "image", reading.limits)
-    sides = (body.left, body.right, body.top, body.bottom, body.feather)
-    return Picture(outpaint(image, *(side or 0 for side in sides)))
+    return Picture(outpaint(image, **body.sides, feather=body.feather or 0))
 
 
 def make_variation(upload: Upload[VariationBody], reading: Reading) -> Picture:

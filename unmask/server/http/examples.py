@@ -167,7 +167,7 @@ MORE: dict[str, dict[str, Any]] = {
         },
         "between edited frames": {
             "prompt": "a green car",
-            "strength": 0.6,
+            "share": 0.4,
             "at": [{"frame": frame, "image_url": DATA_URL} for frame in (0, 16)],
         },
     },

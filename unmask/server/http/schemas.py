@@ -4,7 +4,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER, MAX_PIXELS, MaskMode
+from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER, MaskMode
 from unmask.encoding import ImageFormat
 from unmask.errors import RequestError
 from unmask.pipeline.request import MAX_IMAGE_INDEX, MAX_IMAGES, MAX_PROMPT_CHARACTERS
@@ -13,6 +13,7 @@ from unmask.server.http.bodies import (
     DrawingBody,
     Finite,
     Refused,
+    Sides,
     Strength,
     told,
     with_sampling,
@@ -24,7 +25,6 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 STEPS = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 LEGACY = {"standard": "medium", "hd": "high"}
 FEATHER = {"minimum": 0, "maximum": MAX_FEATHER}
-SIDE = {"minimum": 0, "maximum": MAX_PIXELS}
 
 
 class ImageBody(DrawingBody):
@@ -151,21 +151,11 @@ class EditBody(ImageBody):
 
 
 @with_sampling
-class OutpaintBody(ImageBody):
+class OutpaintBody(ImageBody, Sides):
     """The fields of POST /v1/images/outpaint, beside its file."""
 
     prompt: str = Field(
         description="may be empty", json_schema_extra=told(maxLength=MAX_PROMPT_CHARACTERS)
-    )
-    left: int | None = Field(
-        None, description="px to draw on the left of the image", json_schema_extra=told(**SIDE)
-    )
-    right: int | None = Field(
-        None, description="px to draw on its right", json_schema_extra=told(**SIDE)
-    )
-    top: int | None = Field(None, description="px to draw above it", json_schema_extra=told(**SIDE))
-    bottom: int | None = Field(
-        None, description="px to draw below it", json_schema_extra=told(**SIDE)
     )
     feather: int | None = Field(
         None,

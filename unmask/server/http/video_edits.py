@@ -8,7 +8,6 @@ from unmask.clips import Clip, ClipLimits
 from unmask.clips.reading import read_picture_or_clip
 from unmask.editing import (
     DEFAULT_SHARE,
-    DEFAULT_STRENGTH,
     MAX_PIXELS,
     FrameMasks,
     extend,
@@ -97,28 +96,24 @@ def new_video(upload: Upload[SyncVideoBody], reading: VideoReading) -> Wanted:
         ]
         return {"frames": length, "scenes": scenes}
     references = [name for name in REFERENCES if name in upload.files]
-    given = references or [PINS]
+    given = [*references, PINS]
     if body.scenes:
         raise RequestError(f"scenes: they do not go with {given[0]}: choose one", "scenes")
     if not references:
         return {"edit": pin(reading.pins(upload, reading.size), length)}
     if upload.pins:
         raise RequestError(f"at: it does not go with {given[0]}: choose one", PINS)
-    if given[0] == LAST:
-        raise RequestError(
-            "last_reference: there is no input_reference, which comes first; send that too, or "
-            "only at",
-            LAST,
-        )
-    clip = reading.fitted(reading.clip(upload, "input_reference"))
-    if LAST in references:
-        return {"edit": interpolate(clip, reading.fitted(reading.clip(upload, LAST)), length)}
+    clip, *others = (reading.fitted(reading.clip(upload, name)) for name in references)
+    if others:
+        return {"edit": interpolate(clip, others[0], length)}
     if length <= len(clip):
         raise RequestError(
-            f"input_reference: it has {len(clip)} frames, and the video is to have {length}: ask "
-            "for more seconds",
+            f"{given[0]}: it has {len(clip)} frames, and the video is to have {length}: ask for "
+            "more seconds",
             "seconds",
         )
+    if given[0] == LAST:
+        return {"edit": pin({length - len(clip): clip}, length)}
     return {"edit": extend(clip, length - len(clip))}
 
 
@@ -129,13 +124,13 @@ def edited_video(upload: Upload[EditVideoBody], reading: VideoReading) -> Wanted
     masks = select(clip, mask, body.mask_mode or "auto", body.box, body.last_box)
     kept = select(clip, None, "auto", body.keep, body.last_keep, "keep")
     _check_one_way(upload, masks is not None)
-    clip = reading.fitted(clip)
+    clip = fitted(clip, body.width_height or clip.size)
     if upload.pins:
-        strength = DEFAULT_STRENGTH if body.strength is None else body.strength
         pins = reading.pins(upload, clip.size)
-        return {"edit": interpolate_through(clip, pins, strength)}
-    if kept is not None:
-        return {"edit": outpaint_clip(clip, fitted_masks(kept, clip.size))}
+        return {"edit": interpolate_through(clip, pins, body.strength, body.share)}
+    if kept is not None or any(body.sides.values()):
+        boxes = None if kept is None else fitted_masks(kept, clip.size)
+        return {"edit": outpaint_clip(clip, boxes, **body.sides)}
     if masks is not None:
         masks = fitted_masks(masks, clip.size)
         if body.strength is None and body.share is None:
@@ -146,17 +141,21 @@ def edited_video(upload: Upload[EditVideoBody], reading: VideoReading) -> Wanted
 def _check_one_way(upload: Upload[EditVideoBody], masked: bool) -> None:
     """RequestError for what says in two ways what of a video may change."""
     body = upload.body
-    ways = {
+    ways: dict[str, bool] = {
         "box or a mask": masked,
         "keep": body.keep is not None,
+        **{side: pixels > 0 for side, pixels in body.sides.items()},
         PINS: bool(upload.pins),
         "share": body.share is not None,
         "strength": body.strength is not None,
+        "size": body.width_height is not None,
     }
     given = [way for way, there in ways.items() if there]
-    alone = {"keep": (), PINS: ("strength",)}
-    for way, company in alone.items():
-        others = [other for other in given if other != way and other not in company]
+    outpainting = ["keep", *body.sides]
+    company = {"keep": [*outpainting, "size"], PINS: ["strength", "share", "size"]}
+    for way in (*outpainting, PINS):
+        allowed = company.get(way, outpainting)
+        others = [other for other in given if other != way and other not in allowed]
         if way in given and others:
             raise RequestError(f"{way}: it does not go with {others[0]}: choose one", way)
 
@@ -181,5 +180,5 @@ def extended_video(upload: Upload[ExtendVideoBody], reading: VideoReading) -> Wa
 
 def remixed_video(upload: Upload[RemixBody], reading: VideoReading) -> Wanted:
     """What /v1/videos/{id}/remix asks for."""
-    body, clip = upload.body, reading.fitted(reading.clip(upload, "video"))
-    return _changed(clip, body.strength, body.share)
+    body, clip = upload.body, reading.clip(upload, "video")
+    return _changed(fitted(clip, body.width_height or clip.size), body.strength, body.share)

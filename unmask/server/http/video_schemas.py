@@ -17,6 +17,7 @@ from unmask.server.http.bodies import (
     Finite,
     ImageReference,
     Reference,
+    Sides,
     Strength,
     told,
     with_sampling,
@@ -133,8 +134,7 @@ class SyncVideoBody(LastingBody):
     )
     last_reference: ImageReference | None = Field(
         None,
-        description="beside an input_reference a picture that is the last frame, or a clip that "
-        "comes last; what lies between is drawn",
+        description="a picture that is the last frame, or a clip that comes last",
     )
     at: Pins = None
     scenes: list[SceneBody] | None = Field(
@@ -156,7 +156,7 @@ class ExtendVideoBody(LastingBody, KeptBody):
 
 
 @with_sampling
-class EditVideoBody(KeptBody):
+class EditVideoBody(KeptBody, Sides):
     """The body of POST /v1/videos/edits."""
 
     prompt: str = Field(
