@@ -17,6 +17,7 @@ STEPS = "unmask.server.state.migrations.versions"  # Alembic reads what is in th
 MOST_PARAMETERS = 8
 # Keyword by keyword, for what they take is a request, a run, or what an engine has of its own.
 MORE_PARAMETERS = {
+    "unmask.commands.clips.interpolate",
     "unmask.commands.draw.inpaint",
     "unmask.commands.draw.outpaint",
     "unmask.commands.draw.restyle",
