@@ -43,7 +43,7 @@ def check_models(settings: "Settings") -> None:
 
     _check_each("UNMASK_MODEL", [settings.model or default_model()], check)
     _check_each("UNMASK_MORE_MODELS", settings.more_models, check)
-    _check_each("UNMASK_ADAPTERS", settings.adapters, Adapter.parse)
+    _check_each("UNMASK_ADAPTERS", settings.adapters, lambda text: Adapter.parse(text).words)
 
 
 def check_devices(settings: "Settings") -> None:
