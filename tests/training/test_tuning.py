@@ -16,6 +16,7 @@ from unmask.scenes.truth import SceneConfig
 from unmask.training.loop import Loop, LoopConfig
 from unmask.training.low_rank import LowRankConfig
 from unmask.training.run import train
+from unmask.training.transformer import MaskedLoss
 from unmask.training.tuning import Tuning, TuningTask
 
 LOOP = LoopConfig(
@@ -84,7 +85,8 @@ def test_an_adapter_is_small_and_gives_what_it_was_trained_to(
     task = TuningTask(settings, model, "cpu")
     again = Loop(task, replace(LOOP, steps=30), tmp_path / "loud", "cpu")
     again.run(resume=True)  # it has no step left, and its weights are those that were written
-    backbone = again.average.backbone.eval()  # type: ignore[union-attr]
+    assert isinstance(again.average, MaskedLoss)
+    backbone = again.average.backbone.eval()
     changed = Pipeline.load(f"{model}+{tmp_path / 'loud' / 'model' / 'loud.safetensors'}")
     assert "sun" in (changed.info.words or ())
     tokens = torch.randint(12, (2, 16))
