@@ -81,7 +81,8 @@ KINDS: dict[What, Kind] = {
         ClipTokenizerTraining, lambda config, given: ClipTokenizerTask(config, given.device), False
     ),
     "planes": Kind(
-        PlanesTraining, lambda config, given: PlanesTask(config, _told(given), given.device)
+        PlanesTraining,
+        lambda config, given: PlanesTask(config, _told(given), given.start, given.device),
     ),
 }
 
@@ -116,15 +117,15 @@ def train(
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
     trained tokenizer, for all but tokenizers; for a tokenizer of pictures, that whose decoder is to
-    be trained on; ``start`` that of a picture model whose weights clips start from, or a
+    be trained on; ``start`` that of a model whose weights clips and planes start from, or a
     transformer is tuned from; ``skip_unreadable`` goes on without pictures that cannot be read. The
     result is the folder ``out/model``.
     """
     if minutes is not None and not 0 <= minutes <= MOST_MINUTES:
         raise ConfigError(f"--minutes is {minutes}; it must lie between 0 and {MOST_MINUTES}")
     tunes = what == "transformer" and start is not None
-    if start is not None and what != "clips" and not tunes:
-        raise ConfigError(f"--start is for clips and transformers, not for a {what}")
+    if start is not None and what not in ("clips", "planes", "transformer"):
+        raise ConfigError(f"--start is for clips, planes and transformers, not for a {what}")
     if tokenizer is not None and what == "clip-tokenizer":
         raise ConfigError("--tokenizer: a clip-tokenizer begins with none; leave it out")
     if tokenizer is not None and tunes:
