@@ -14,6 +14,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG_KINDS: dict[str, What] = {
     "tokenizer": "tokenizer",
     "decoder": "tokenizer",
+    "enlarging": "tokenizer",
     "transformer": "transformer",
     "judge": "judge",
     "clips": "clips",
