@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.server.page.conftest import Serve
 from tests.server.page.test_studio import REFUSED, SIDE, plain_png, serious
@@ -124,6 +124,25 @@ def test_a_clip_outlives_the_server_and_can_be_cancelled(serve: Serve, open_stud
         # The page does not wait for what it asks of the server.
         listing = "fetch('v1/videos').then(answer => answer.json())"
         wait_until(lambda: studio.page.evaluate(listing)["data"] == [])
+
+
+def test_a_clip_is_cancelled_before_the_server_has_told_its_name(
+    address: str, open_studio: Open
+) -> None:
+    studio = open_studio(address, {**ASKED, "steps": 200}, "clips")
+    held: list[Route] = []
+    studio.page.route("**/v1/videos", lambda route: held.append(route))
+    studio.view.get_by_role("button", name="Draw", exact=True).click()
+    wait_until(lambda: studio.page.evaluate("true") and bool(held))
+    studio.view.get_by_role("button", name="Cancel").click()
+    expect(studio.report).to_have_text("Cancelled.")
+    with studio.page.expect_response(lambda answer: answer.request.method == "DELETE") as removed:
+        held[0].continue_()
+    studio.page.unroute("**/v1/videos")
+    assert removed.value.ok
+    name = removed.value.url.rpartition("/")[2]
+    listing = "fetch('v1/videos').then(answer => answer.text())"
+    wait_until(lambda: name not in studio.page.evaluate(listing))
 
 
 def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open) -> None:

@@ -15,6 +15,16 @@ export class ApiError extends Error {
 	}
 }
 
+/** Whether the server, or what stands before it, says that it cannot answer now. @param {unknown} error */
+export function isAway(error) {
+	return error instanceof ApiError && [0, 502, 503, 504].includes(error.status);
+}
+
+/** The time before a server that is away is asked again. */
+export function pause() {
+	return new Promise((resolve) => setTimeout(resolve, 2000));
+}
+
 /** Whether a key is sent. */
 export function hasKey() {
 	return Boolean(sessionStorage.getItem(KEY));

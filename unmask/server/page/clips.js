@@ -1,7 +1,7 @@
 // The view of clips: frames over time, drawn slot by slot; how a clip goes on, and how it is changed.
 
 import { animated } from "./apng.js";
-import { ApiError, bytes, draw, hear, send } from "./api.js";
+import { ApiError, bytes, draw, hear, isAway, pause, send } from "./api.js";
 import { blank, context, isStill, make, put, quiet } from "./dom.js";
 import { Report } from "./drawing.js";
 import { asFile, nameOf, save, VIDEOS } from "./files.js";
@@ -12,7 +12,6 @@ import { Controls } from "./timeline.js";
 
 const EDITS = `${VIDEOS}/edits`;
 const PREVIEWS = 16; // the most that a clip's events have
-const WAIT_MS = 2000; // before a server that is gone is asked again
 const NOT_HERE = ["size", "fps", "previews"];
 const MODES = {
 	new: { label: "New", verb: "Draw", path: VIDEOS, fields: ["seconds"], says: "A clip from a prompt. It may begin and end with pictures of yours." },
@@ -268,18 +267,18 @@ export class ClipsView {
 		this.strips = [];
 		const video = await this._follow(order, signal);
 		const seconds = (performance.now() - sent) / 1000;
-		const sheet = await this._content(video.id, "spritesheet");
+		const sheet = await this._content(video.id, "spritesheet", signal);
 		await this._show(video, sheet);
 		this.report.say(`${video.frames} frames, ${video.seconds} s long, drawn in ${seconds.toFixed(2)} s with seed ${video.seed}.`);
 		this.report.warn(video.warnings, this.composer);
 		const { path, body, files } = order;
-		this._offer(await this.studio.keep({ when: Date.now(), path, files: Object.keys(files), body, values: video, blob: await this._still(), base: null, trace: null, sheet }));
+		this._offer(await this.studio.keep({ when: Date.now(), path, files, body, values: video, blob: await this._still(), trace: null, sheet }));
 		if (!isStill()) this.start();
 	}
 
-	/** @param {string} id @param {string} variant */
-	async _content(id, variant) {
-		return (await send(`${VIDEOS}/${id}/content?variant=${variant}`)).blob();
+	/** @param {string} id @param {string} variant @param {AbortSignal} [signal] */
+	async _content(id, variant, signal) {
+		return (await send(`${VIDEOS}/${id}/content?variant=${variant}`, { signal })).blob();
 	}
 
 	/**
@@ -289,30 +288,41 @@ export class ClipsView {
 	 * @returns {Promise<Values>}
 	 */
 	async _follow({ path, body, files }, signal) {
-		let video = /** @type {Values} */ ({});
-		const cancel = () => video.id && send(`${VIDEOS}/${video.id}`, { method: "DELETE" }).catch((error) => this.studio.notice(error));
-		signal.addEventListener("abort", cancel);
-		let busy = Promise.resolve();
+		let video = /** @type {Values} */ ({}), busy = Promise.resolve();
+		const asking = new AbortController();
+		// A clip that is cancelled has to go: once its name is told, and as soon as the server is there.
+		const remove = async () => {
+			asking.abort();
+			while (await send(`${VIDEOS}/${video.id}`, { method: "DELETE" }).then(() => false, isAway)) await pause();
+		};
+		const cancelled = new Promise((_, reject) => signal.addEventListener("abort", () => {
+			if (video.id) remove();
+			reject(signal.reason);
+		}));
 		const take = (/** @type {any} */ event) => {
 			if (event.type.endsWith(".preview")) {
-				busy = busy.then(async () => this._strip(await createImageBitmap(new Blob([bytes(event.b64_json)])), video));
+				busy = busy.then(async () => {
+					const strip = await createImageBitmap(new Blob([bytes(event.b64_json)]));
+					if (!signal.aborted) this._strip(strip, video);
+				});
 			} else if (event.video) {
 				video = event.video;
-				this.report.say(video.status === "queued" ? "Waiting …" : `${video.progress} % are drawn …`);
+				if (signal.aborted) remove();
+				else this.report.say(video.status === "queued" ? "Waiting …" : `${video.progress} % are drawn …`);
 			}
 		};
 		for (;;) {
 			try {
-				if (video.id) await hear(`${VIDEOS}/${video.id}/events`, { signal }, signal, take);
-				else await draw(path, { ...body, stream: true, previews: PREVIEWS }, files, signal, take);
+				await Promise.race([cancelled, video.id ? hear(`${VIDEOS}/${video.id}/events`, { signal: asking.signal }, asking.signal, take)
+					: draw(path, { ...body, stream: true, previews: PREVIEWS }, files, asking.signal, take)]);
 				await busy;
 				if (!this.composer.card.grid) await this.studio.cardOf(this.composer.card.id).then(() => this.composer.build()); // it is loaded now
 				return video;
 			} catch (error) {
-				if (!video.id || !(error instanceof ApiError) || ![0, 503].includes(error.status)) throw error;
+				if (!video.id || !isAway(error)) throw error;
 				this.report.say("The server is gone. It keeps the clip, and goes on when it is back …");
-				this.studio.notice(error);
-				await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+				this.studio.watch();
+				await Promise.race([cancelled, pause()]);
 			}
 		}
 	}
