@@ -29,27 +29,27 @@ type Order = {
 	path: string;
 	body: Values;
 	files: Record<string, Blob>;
-	size: [number, number] | null; // of the result; null: what the model draws
-	base: Picture | null; // what is drawn over
-	corner: Point; // where it lies in the result
+	size?: [number, number]; // of the result, if it is not what the model draws
+	base?: Picture; // what is drawn over
+	corner?: Point; // where it lies in the result
+	name?: string; // what stands before the words about it
 	judge?: boolean; // whether the model's judge is asked
 };
 type Result = { blob: Blob; picture: ImageBitmap; unmasking: Unmasking; values: Values };
 
 /** Who hears how a drawing goes. */
-type Ear = { queued: (ahead: number) => void; begun: (images: Unmasking[]) => void; changed: (unmasking: Unmasking) => void };
+type Ear = { begun: (images: Unmasking[]) => void; changed: (unmasking: Unmasking) => void };
 
 /** What the history keeps. */
 type Entry = {
 	id?: number;
 	when: number;
 	path: string;
-	files: string[]; // the names of what was sent
+	files: Record<string, Blob>; // what was sent
 	body: Values; // what was asked, seed included
 	values: Values; // what the server says it was drawn from
 	blob: Blob;
-	base: Blob | null;
-	corner?: Point; // where the base lies
+	corner?: Point; // where the picture that was sent lies
 	trace: any;
 	sheet?: Blob; // of a clip: all its frames; the blob is one of them
 };

@@ -1,7 +1,11 @@
 """The studio in a real browser, against a real server and the bundled model."""
 
+import base64
 import io
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from unmask.server.keys.store import KeyFile
 pytestmark = pytest.mark.browser
 Open = Callable[..., Studio]
 AXE = Path(__file__).parents[3] / "build/npm/node_modules/axe-core/axe.min.js"
+CURL = shutil.which("curl")
 CELL, SIDE = 8, 64  # px of a cell, and of the bundled model's picture
 REFUSED = "Failed to load resource"  # what Chromium's console says of every refusal
 
@@ -227,10 +232,35 @@ def test_a_dropped_picture_brings_its_settings_and_draws_the_same(
     expect(again.view.locator("[name=seed]")).to_have_value(str(2**63))
     again.draw()
     assert again.saved() == drawn
-    assert f'"seed":{2**63}' in again.code("curl")
-    code = again.code("Python")
-    compile(code, "copied", "exec")
-    assert "client.images.generate(" in code
+
+
+def test_a_copied_request_draws_the_same(address: str, open_studio: Open, tmp_path: Path) -> None:
+    prompt = 'it\'s a "red" cat $HOME'
+    studio = open_studio(address, {"prompt": prompt, "seed": 2**63, "n": 2})
+    studio.draw()
+    drawn = studio.saved()
+    subprocess.run([sys.executable, "-c", studio.code("Python")], cwd=tmp_path, check=True)
+    assert (tmp_path / "picture-1.png").read_bytes() == drawn
+    assert (tmp_path / "picture-2.png").exists()
+    if CURL:
+        answer = subprocess.check_output(["sh", "-c", studio.code("curl")])
+        assert base64.b64decode(json.loads(answer)["data"][0]["b64_json"]) == drawn
+    # An edit reads files, which are saved where its code is copied.
+    studio.report.evaluate("element => { element.textContent = ''; }")
+    studio.view.locator(".stage canvas").first.click()
+    expect(studio.report).to_contain_text("Drawn in")
+    studio.view.get_by_role("button", name="Copy as Python").click()
+    dialog = studio.page.locator("#code-dialog")
+    code = dialog.locator("#code").input_value()
+    for name in ("image.png", "mask.png"):
+        with studio.page.expect_download() as download:
+            dialog.get_by_role("button", name=f"Save {name}").click()
+        download.value.save_as(tmp_path / name)
+    dialog.get_by_role("button", name="Copy", exact=True).click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "picture-1.png").read_bytes() == studio.saved()
 
 
 def test_the_history_survives_a_reload_until_it_is_cleared(address: str, open_studio: Open) -> None:
@@ -343,7 +373,8 @@ def test_hostile_words_are_only_words(address: str, open_studio: Open) -> None:
     expect(studio.prompt).to_have_value(hostile)
     for broken in (file.getvalue()[:60], b"GIF89a", b""):
         studio.drop(broken, "b.png")
-        expect(studio.page.locator("#server")).to_contain_text("no picture")
+        expect(studio.report).to_contain_text("no picture")
+        studio.report.evaluate("element => { element.textContent = ''; }")
     assert studio.page.evaluate("window.hacked") is None
     assert studio.page.locator("img[src=x]").count() == 0
 

@@ -1,5 +1,6 @@
 // The composer: prompt, model, seed and options of a request, all made from what the server tells.
 
+import { isAway } from "./api.js";
 import { dice } from "./drawing.js";
 import { fresh, make, put, quiet } from "./dom.js";
 import { Fields, optionsOf } from "./fields.js";
@@ -18,7 +19,7 @@ export class Composer {
 		this.only = only;
 		this.without = without;
 		const id = fresh();
-		this.prompt = make("textarea", { id, rows: 3, name: "prompt", maxLength: 32000, "aria-describedby": `${id}-fault`, placeholder: "What shall be drawn?" });
+		this.prompt = make("textarea", { id, rows: 3, name: "prompt", "aria-describedby": `${id}-fault`, placeholder: "What shall be drawn?" });
 		this.promptFault = make("p", { class: "fault", id: `${id}-fault`, hidden: true });
 		this.model = make("select", { id: `${id}-model`, name: "model", onchange: () => this.build() });
 		this.about = make("p", "hint");
@@ -92,8 +93,9 @@ export class Composer {
 		return { ...this.fields.read(), prompt: this.prompt.value, model: this.model.value };
 	}
 
-	/** @param {Values} values what is not among them is left to the model */
+	/** @param {Values} values what is not among them is left to the model; none: all stays as it is */
 	write(values) {
+		if (Object.values(values).every((value) => value === undefined)) return;
 		if (typeof values.prompt === "string") this.prompt.value = values.prompt;
 		if ([...this.model.options].some(({ value }) => value === values.model)) this.model.value = values.model;
 		this.build();
@@ -122,7 +124,7 @@ export class Composer {
 		} catch (error) {
 			failed();
 			report.fail(error, all(), retry);
-			this.studio.notice(error);
+			if (isAway(error)) this.studio.watch();
 		} finally {
 			this.button.disabled = false;
 			this.cancel.hidden = true;

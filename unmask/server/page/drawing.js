@@ -8,14 +8,14 @@ import { warningList } from "./warnings.js";
 const PREVIEWS = 3; // the most that a stream has
 
 /**
- * Draw, and give the images in their order.
+ * Draw what a view asks for, tell there how it goes, and give the images in their order.
  * @param {Order} order
- * @param {() => Promise<Values>} card of the model, asked for once it draws: it is loaded then
+ * @param {{studio: Studio, composer: Composer, report: Report}} view
  * @param {AbortSignal} signal
  * @param {Ear} ear
  * @returns {Promise<{results: Result[], seconds: number}>}
  */
-export async function request(order, card, signal, ear) {
+export async function request(order, { studio, composer, report }, signal, ear) {
 	const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
 	const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
 	/** @type {Unmasking[]} */
@@ -26,10 +26,11 @@ export async function request(order, card, signal, ear) {
 	/** @type {any[]} */
 	const waiting = [];
 	let busy = Promise.resolve();
+	const say = (/** @type {string} */ words) => report.say(`${order.name ?? ""}${words}`);
 	const take = async (/** @type {any} */ event) => {
 		if (event.type.endsWith(".queued")) {
-			ear.queued(event.ahead);
-			const known = await card();
+			say(event.ahead ? `Waiting: ${event.ahead} before you.` : "Drawing …");
+			const known = await studio.cardOf(composer.card.id); // it is loaded now
 			const [width, height] = order.size ?? known.size.split("x").map(Number);
 			images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
 			ear.begun(images);
@@ -47,6 +48,7 @@ export async function request(order, card, signal, ear) {
 				results[event.image_index - first] = { blob, picture, unmasking: image, values };
 			}
 		}
+		if (!image.finished) say(`Step ${image.last} of ${image.planned} …`);
 		ear.changed(image);
 	};
 	// Events are taken one after another, and heard when they come: decoding a picture holds no clock up.

@@ -8,7 +8,7 @@ import { Painter } from "./painter.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { cellOf } from "./trace.js";
+import { cellOf, stillOf } from "./trace.js";
 
 const EDITS = "v1/images/edits", OUTPAINT = "v1/images/outpaint";
 const SIDES = /** @type {Side[]} */ (["left", "right", "top", "bottom"]);
@@ -85,6 +85,8 @@ export class EditView {
 		const picture = await createImageBitmap(blob);
 		this.source = { blob, picture };
 		this.beforeEdit = null;
+		this.stage.open(stillOf(picture, this.composer.card));
+		this.timeline.follow([this.stage]);
 		this.actions.replaceChildren();
 		this.report.say("");
 		this._fresh();
@@ -129,7 +131,7 @@ export class EditView {
 	paint() {
 		if (!this.source || !this.canvas) return;
 		const { picture } = this.source, whole = this.whole;
-		const scale = Math.max(1, Math.min(8, Math.floor(1200 / Math.max(whole.width, whole.height))));
+		const fit = 1200 / Math.max(whole.width, whole.height), scale = Math.min(8, fit < 1 ? fit : Math.floor(fit));
 		Object.assign(this.canvas, { width: whole.width * scale, height: whole.height * scale });
 		this.canvas.style.aspectRatio = `${whole.width} / ${whole.height}`;
 		this.frame.style.setProperty("--ratio", String(whole.width / whole.height));
@@ -147,20 +149,14 @@ export class EditView {
 	}
 
 	/** @param {Pen} pen @param {ImageBitmap} picture @param {{width: number, height: number}} whole */
-	_compare(pen, picture, whole) {
-		pen.drawImage(picture, 0, 0);
-		const before = this.beforeEdit;
+	_compare(pen, picture, { width, height }) {
+		const before = this.beforeEdit, x = before ? (Number(this.compare.value) / 100) * width : 0, right = width - x;
+		if (before) pen.drawImage(before, this.placed.x, this.placed.y);
+		pen.clearRect(x, 0, right, height);
+		pen.drawImage(picture, x, 0, right, height, x, 0, right, height);
 		if (!before) return;
-		const x = (Number(this.compare.value) / 100) * whole.width;
-		pen.save();
-		pen.beginPath();
-		pen.rect(0, 0, x, whole.height);
-		pen.clip();
-		pen.clearRect(0, 0, whole.width, whole.height);
-		pen.drawImage(before, this.placed.x, this.placed.y);
-		pen.restore();
 		pen.fillStyle = "#f2b84b";
-		pen.fillRect(x - whole.width / 400, 0, whole.width / 200, whole.height);
+		pen.fillRect(x - width / 400, 0, width / 200, height);
 	}
 
 	/** Masked cells where the picture is to go on. @param {Pen} pen @param {{width: number, height: number}} whole */
@@ -218,24 +214,20 @@ export class EditView {
 		};
 		await this.composer.run(this.report, async (signal) => {
 			const order = await this._order();
-			const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
-				queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
+			const { results, seconds } = await request(order, this, signal, {
 				begun: ([image]) => {
 					this.views.choose("steps");
 					this.stage.open(image);
 					this.timeline.follow([this.stage]);
 					this.timeline.begin();
 				},
-				changed: (image) => {
-					if (!image.finished) this.report.say(`Step ${image.last} of ${image.planned} …`);
-					this.stage.paint();
-				},
+				changed: () => this.stage.paint(),
 			});
 			this.timeline.finish();
 			const entry = await this.studio.remember(order, results[0]);
-			this.placed = order.corner;
-			this.source = { blob: results[0].blob, picture: results[0].picture };
-			this.beforeEdit = order.base;
+			this.placed = order.corner ?? this.placed;
+			this.source = results[0];
+			this.beforeEdit = order.base ?? null;
 			this._fresh();
 			this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${order.body.seed}. It is the next picture now.`);
 			this.report.warn(results[0].values.warnings, this.composer);

@@ -6,8 +6,11 @@ export const MOST = 200; // older ones are let go
 /** @returns {Promise<IDBDatabase>} */
 function open() {
 	return new Promise((resolve, reject) => {
-		const asked = indexedDB.open("unmask-studio", 1);
-		asked.onupgradeneeded = () => asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+		const asked = indexedDB.open("unmask-studio", 2);
+		asked.onupgradeneeded = () => {
+			if (asked.result.objectStoreNames.contains(STORE)) asked.result.deleteObjectStore(STORE); // of another form
+			asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+		};
 		asked.onsuccess = () => resolve(asked.result);
 		asked.onerror = () => reject(asked.error);
 	});

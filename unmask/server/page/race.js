@@ -137,10 +137,8 @@ export class RaceView {
 			for (const [i, lane] of this.lanes.entries()) {
 				running = lane;
 				lane.element.setAttribute("aria-busy", "true");
-				this.report.say(`Lane ${i + 1} of ${this.lanes.length} …`);
-				const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, size: null, base: null, corner: { x: 0, y: 0 }, judge: Boolean(this.composer.card.judge) };
-				const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
-					queued: (ahead) => ahead && this.report.say(`Lane ${i + 1}: waiting, ${ahead} before it.`),
+				const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, judge: Boolean(this.composer.card.judge), name: `Lane ${i + 1} of ${this.lanes.length}: ` };
+				const { results, seconds } = await request(order, this, signal, {
 					begun: ([image]) => lane.stage.open(image),
 					changed: (image) => lane.stage.at(image.last),
 				});

@@ -160,7 +160,7 @@ export class Timeline {
 		const unmasking = first?.unmasking;
 		let words = "";
 		if (this.byClock) words = `${(this.time / 1000).toFixed(2)} s of ${(this.end / 1000).toFixed(2)} s`;
-		else if (unmasking) {
+		else if (unmasking && (unmasking.last || !unmasking.finished)) {
 			const [shown, all] = unmasking.counts(Math.min(Math.floor(this.time), unmasking.last));
 			words = `Step ${Math.min(Math.floor(this.time), this.end)} of ${this.length} · ${shown} of ${all} cells revealed`;
 		}

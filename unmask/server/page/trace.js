@@ -1,6 +1,7 @@
 // How an image came about: the state of its cells after every step, and the pictures there were of it on the way.
 
 import { bytes } from "./api.js";
+import { blank } from "./dom.js";
 
 export const FIXED = "#", MASKED = ".", KEPT = "=", REVEALED = "+", TAKEN_BACK = "-";
 
@@ -17,13 +18,20 @@ export function blankOf(card) {
 	return new Unmasking(width, height, cell);
 }
 
+/** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
+export function stillOf(picture, card) {
+	const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
+	made.finish(picture);
+	return made;
+}
+
 /** The states of one image. Frame 0 is before the first step. */
 export class Unmasking {
 	/**
 	 * @param {number} width of the image in pixels
 	 * @param {number} height
 	 * @param {number} cell pixels along a side of a cell
-	 * @param {Picture | null} base the picture that is drawn over, if any, and where it lies in the image
+	 * @param {Picture | null} [base] the picture that is drawn over, if any, and where it lies in the image
 	 * @param {{x: number, y: number}} [corner]
 	 */
 	constructor(width, height, cell, base = null, corner = { x: 0, y: 0 }) {

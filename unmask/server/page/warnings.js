@@ -12,7 +12,7 @@ import { make } from "./dom.js";
 export function warningList(warnings, composer) {
 	return make("ul", "warnings", ...warnings.flatMap(({ param, words }) => words.map(({ word, nearest }) => {
 		const line = make("li", {}, `The model was not taught “${word}”.`, nearest.length > 0 && " It knows:", ...nearest.map((other) =>
-			make("button", { class: "quiet", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
+			make("button", { class: "small", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
 				rewrite(composer, param, word, other);
 				line.remove();
 			} }, other)));
