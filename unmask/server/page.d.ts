@@ -4,6 +4,7 @@ type Studio = import("./page/app.js").Studio;
 type Composer = import("./page/composer.js").Composer;
 type Fields = import("./page/fields.js").Fields;
 type Stage = import("./page/stage.js").Stage;
+type Reports = import("./page/drawing.js").Report;
 type Unmasking = import("./page/trace.js").Unmasking;
 
 type Values = Record<string, any>;
@@ -15,6 +16,22 @@ type Box = { x: number; y: number; w: number; h: number };
 type Side = "left" | "right" | "top" | "bottom";
 type Tool = "brush" | "erase" | "lasso";
 type View = "picture" | "cells" | "when" | "sure";
+
+type Size = { width: number; height: number };
+type Given = { blob: Blob; picture: ImageBitmap };
+type Clip = { video: Values; sheet: ImageBitmap } & Size; // the size of a frame
+
+type ViewKind = { title: string; kind: new (studio: Studio) => any; fits?: (card: Values) => boolean };
+/** A form: what its button says, the options that are shown, or are not, and the models that it is for. */
+type About = { verb: string; only?: string[]; without?: string[]; fits?: (card: Values) => boolean };
+/** One of several things that a form asks for, and the fields that it has alone. */
+type Mode = { label: string; verb: string; path: string; fields: string[]; says: string };
+type Faulty = { fault: Fields["fault"] };
+/** How something ends that goes wrong: how it is tried again, and whose fields it may name. */
+type Ends = { retry: () => void; fields?: () => Fields[]; failed?: () => void };
+
+/** Words that a model was not taught, and those that it knows and that look like them. */
+type Warning = { code: string; param: string; message: string; words: { word: string; nearest: string[] }[] };
 
 /** What an error of the server says. */
 type Detail = { message: string; type?: string; param: string | null; code: string | null };

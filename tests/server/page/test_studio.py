@@ -326,10 +326,10 @@ def test_a_key_is_asked_for_until_it_is_right(
         page = studio_page.page
         dialog = page.locator("#key-dialog")
         expect(dialog).to_be_visible()
-        page.locator("#key").fill("wrong")
+        page.locator("#key").fill("schlüssel✓")
         page.keyboard.press("Enter")
         expect(page.locator("#key-reason")).to_contain_text("wrong")
-        page.locator("#key").fill(key)
+        page.locator("#key").fill(f" {key} ")
         page.keyboard.press("Enter")
         studio_page.open("draw")
         expect(studio_page.report).to_contain_text("Drawn in")

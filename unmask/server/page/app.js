@@ -5,13 +5,13 @@ import { ClipsView, drawsClips } from "./clips.js";
 import { byId, make, put, quiet } from "./dom.js";
 import { DrawView } from "./draw.js";
 import { EditView } from "./edit.js";
-import { fromLink, notes, save } from "./files.js";
+import { fromLink, NO_PICTURE, notes, save } from "./files.js";
 import * as history from "./history.js";
 import { RaceView } from "./race.js";
 
 const EXAMPLE = "a red apple to the left of a blue book"; // drawn for who comes for the first time
 // A view is a class and a line here.
-const VIEWS = /** @type {Record<string, {title: string, kind: new (studio: Studio) => any, fits?: (card: Values) => boolean}>} */ ({
+const VIEWS = /** @type {Record<string, ViewKind>} */ ({
 	draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView },
 	clips: { title: "Clips", kind: ClipsView, fits: drawsClips },
 });
@@ -124,7 +124,7 @@ export class Studio {
 		try {
 			await this.views[view].open(entry);
 		} catch {
-			report.say("This file is no picture that can be read: take a PNG, JPEG or WebP.");
+			report.say(NO_PICTURE);
 		}
 	}
 
@@ -159,7 +159,6 @@ export class Studio {
 		this.strip.replaceChildren();
 		const entries = await history.all().catch(() => []);
 		for (const entry of entries) this._show(entry, false);
-		this._countHistory();
 		return entries;
 	}
 
@@ -172,11 +171,9 @@ export class Studio {
 			await history.remove(Number(entry.id));
 			URL.revokeObjectURL(address);
 			item.remove();
-			this._countHistory();
 		} }, "✕"));
 		if (first) this.strip.prepend(item);
 		else put(this.strip, item);
-		this._countHistory();
 	}
 
 	/** @param {Entry} entry */
@@ -190,10 +187,6 @@ export class Studio {
 	/** The view that takes a picture now. */
 	get taker() {
 		return this.views[this.view].takes ? this.view : "draw";
-	}
-
-	_countHistory() {
-		byId("history", HTMLElement).hidden = !this.strip.children.length;
 	}
 
 	/** Show text to be copied. @param {string} title @param {string} text @param {Record<string, Blob>} [files] that it names */

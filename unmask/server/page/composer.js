@@ -7,12 +7,7 @@ import { Fields, optionsOf } from "./fields.js";
 
 /** The form of a view. */
 export class Composer {
-	/**
-	 * @param {Studio} studio
-	 * @param {string} path of the route whose schema it follows
-	 * @param {{verb: string, only?: string[], without?: string[], fits?: (card: Values) => boolean}} about what the button says; options that are shown, or not; the models
-	 * @param {() => void} onSubmit
-	 */
+	/** @param {Studio} studio @param {string} path of the route whose schema it follows @param {About} about @param {() => void} onSubmit */
 	constructor(studio, path, { verb, only, without = [], fits = () => true }, onSubmit) {
 		this.studio = studio;
 		this.path = path;
@@ -61,7 +56,7 @@ export class Composer {
 		const given = this.fields.read(), card = this.card;
 		const options = optionsOf(this.studio.document, this.path, card).filter((option) => !this.without.includes(option.name));
 		this.fields = new Fields(options, this.only);
-		this.about.textContent = card.description ?? (card.reason || `It is ${card.state}, and loaded when it is first asked for.`);
+		this.about.textContent = card.description ?? (card.reason || "It is loaded when it is first asked for.");
 		this.holder.replaceChildren(this.fields.element);
 		const seed = this.fields.fields.get("seed");
 		if (seed) {
@@ -103,12 +98,7 @@ export class Composer {
 		this.lock.checked = values.seed !== undefined;
 	}
 
-	/**
-	 * Do what can be cancelled, and tell what goes wrong.
-	 * @param {import("./drawing.js").Report} report
-	 * @param {(signal: AbortSignal) => Promise<void>} does
-	 * @param {{retry: () => void, fields?: () => Fields[], failed?: () => void}} and where a fault may belong beside here
-	 */
+	/** Do what can be cancelled, and tell what goes wrong. @param {Reports} report @param {(signal: AbortSignal) => Promise<void>} does @param {Ends} ends */
 	async run(report, does, { retry, fields = () => [], failed = () => {} }) {
 		const work = new AbortController(), all = () => [...fields(), this];
 		this.button.disabled = true;

@@ -8,13 +8,7 @@ const OWN = ["prompt", "model", "stream", "partial_images", "trace", "judge", "r
 	"background", "image", "mask", "mask_mode", "user", "safety_identifier", "num_inference_steps"];
 const PLACED = ["negative_prompt", "scheduler", "steps", "guidance_scale", "n", "size", "seed"];
 
-/**
- * The options of a route, by its schema in /openapi.json and the bounds in a model's card.
- * @param {any} document
- * @param {string} path
- * @param {Values} card
- * @returns {Option[]}
- */
+/** The options of a route, by its schema in /openapi.json and the bounds in a model's card. @param {any} document @param {string} path @param {Values} card @returns {Option[]} */
 export function optionsOf(document, path, card) {
 	const content = document.paths[path].post.requestBody.content;
 	const schema = (content["multipart/form-data"] ?? content["application/json"]).schema;
@@ -23,12 +17,7 @@ export function optionsOf(document, path, card) {
 		.filter(({ name, types, meaning }) => !OWN.includes(name) && types.length && !meaning.startsWith("a hint"));
 }
 
-/**
- * @param {string} name
- * @param {Values} property
- * @param {Values} card
- * @returns {Option}
- */
+/** @param {string} name @param {Values} property @param {Values} card @returns {Option} */
 function optionOf(name, property, card) {
 	const parts = (property.anyOf ?? [property]).filter((/** @type {Values} */ part) => part.type !== "null" && !part.format);
 	const schema = parts[0] ?? {};
@@ -147,10 +136,7 @@ function control({ name, types, bound }, id) {
 
 /** Fields for a list of options. */
 export class Fields {
-	/**
-	 * @param {Option[]} options
-	 * @param {string[]} [only] of these names, in their order; else all: the well-known first, then the rest, folded away
-	 */
+	/** @param {Option[]} options @param {string[]} [only] of these names, in their order; else all: the well-known first, then the rest, folded away */
 	constructor(options, only) {
 		/** @type {Map<string, Field>} */
 		this.fields = new Map();

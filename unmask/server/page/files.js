@@ -4,14 +4,11 @@ import { hasKey, parse, stringify } from "./api.js";
 import { blank, context, make } from "./dom.js";
 
 export const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
+export const NO_PICTURE = "This file is no picture that can be read: take a PNG, JPEG or WebP.";
 export const VIDEOS = "v1/videos";
 const LONGEST_NOTE = 1 << 20;
 
-/**
- * The chunks of a PNG, their kinds and bytes, as far as they are whole; none of another file.
- * @param {DataView<ArrayBuffer>} data
- * @returns {Generator<[string, Uint8Array<ArrayBuffer>]>}
- */
+/** The chunks of a PNG, their kinds and bytes, as far as they are whole; none of another file. @param {DataView<ArrayBuffer>} data @returns {Generator<[string, Uint8Array<ArrayBuffer>]>} */
 export function* chunks(data) {
 	if (data.byteLength < 8 || SIGNATURE.some((byte, i) => data.getUint8(i) !== byte)) return;
 	for (let at = 8; at + 12 <= data.byteLength;) {
@@ -22,11 +19,7 @@ export function* chunks(data) {
 	}
 }
 
-/**
- * The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read.
- * @param {Blob} file
- * @returns {Promise<Values | null>}
- */
+/** The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read. @param {Blob} file @returns {Promise<Values | null>} */
 export async function notes(file) {
 	for (const [kind, chunk] of chunks(new DataView(await file.arrayBuffer()))) {
 		if (kind !== "iTXt" || chunk.length >= LONGEST_NOTE) continue;
@@ -43,12 +36,7 @@ export async function notes(file) {
 	return null;
 }
 
-/**
- * Save a picture. A PNG is the server's own file, with what it was drawn from; the others are made here.
- * @param {Blob} blob
- * @param {string} format
- * @param {string} name
- */
+/** Save a picture. A PNG is the server's own file, with what it was drawn from; the others are made here. @param {Blob} blob @param {string} format @param {string} name */
 export async function download(blob, format, name) {
 	save(blob.type === `image/${format}` ? blob : await converted(blob, format), `${name}.${format === "jpeg" ? "jpg" : format}`);
 }
@@ -135,11 +123,7 @@ export function asPython(path, body, files) {
 			: ['for i, image in enumerate(answer.json()["data"], 1):', '    open(f"picture-{i}.png", "wb").write(base64.b64decode(image["b64_json"]))']), ""].join("\n");
 }
 
-/**
- * A link that holds a view and all its settings. Whoever opens it sees them; nothing is drawn before they say so.
- * @param {string} view
- * @param {Values} settings
- */
+/** A link that holds a view and all its settings. Whoever opens it sees them; nothing is drawn before they say so. @param {string} view @param {Values} settings */
 export function asLink(view, settings) {
 	return `${address("")}#${encodeURIComponent(stringify({ view, settings }))}`;
 }

@@ -40,16 +40,18 @@ export class Mask {
 	}
 
 	undo() {
-		const state = this.before.pop();
-		if (!state) return;
-		this.undone.push(this._state());
-		this.pen.putImageData(state, 0, 0);
+		this._swap(this.before, this.undone);
 	}
 
 	redo() {
-		const state = this.undone.pop();
+		this._swap(this.undone, this.before);
+	}
+
+	/** @param {ImageData[]} from @param {ImageData[]} to */
+	_swap(from, to) {
+		const state = from.pop();
 		if (!state) return;
-		this.before.push(this._state());
+		to.push(this._state());
 		this.pen.putImageData(state, 0, 0);
 	}
 

@@ -88,8 +88,7 @@ export class RaceView {
 				this.timeline.element, this.report.element, this.list, make("div", "row", this.more, this.link)));
 		const schedulers = /** @type {string[]} */ (this.composer.card.schedulers ?? []);
 		const first = ["random", "confidence", "p2"].filter((name) => schedulers.includes(name));
-		const chosen = first.length > 1 ? first : schedulers.slice(0, 3);
-		for (const scheduler of chosen.length > 1 ? chosen : ["", ""]) this.add(scheduler ? { scheduler } : {});
+		this._fill((first.length > 1 ? first : schedulers.slice(0, 3)).map((scheduler) => ({ scheduler })));
 	}
 
 	/** The options that may differ from lane to lane. */
@@ -162,7 +161,12 @@ export class RaceView {
 		if (!Array.isArray(settings.lanes)) return;
 		for (const lane of this.lanes) lane.element.remove();
 		this.lanes = [];
-		for (const values of settings.lanes.slice(0, MOST)) this.add(values && typeof values === "object" ? values : {});
+		this._fill(settings.lanes);
+	}
+
+	/** @param {Values[]} lanes */
+	_fill(lanes) {
+		for (const values of lanes.slice(0, MOST)) this.add(values && typeof values === "object" ? values : {});
 		while (this.lanes.length < FEWEST) this.add({});
 	}
 

@@ -8,12 +8,7 @@ const STEP_MS = [45, 260];
 
 /** Play, one back, one on, a slider, and words about where it is. */
 export class Controls {
-	/**
-	 * @param {string} what is gone through: "Step", "Frame"
-	 * @param {() => void} onPlay
-	 * @param {(by: number) => void} onMove
-	 * @param {(to: number) => void} onSlide
-	 */
+	/** @param {string} what is gone through: "Step", "Frame" @param {() => void} onPlay @param {(by: number) => void} onMove @param {(to: number) => void} onSlide */
 	constructor(what, onPlay, onMove, onSlide) {
 		const one = `One ${what.toLowerCase()}`;
 		this.play = make("button", { class: "round", onclick: onPlay });
