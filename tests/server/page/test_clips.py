@@ -152,6 +152,11 @@ def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open
     studio.view.get_by_role("radio", name="Revise").check()
     studio.view.get_by_role("button", name="Draw the edit").click()
     expect(studio.report).to_contain_text("no clip yet")
+    studio.view.get_by_role("radio", name="New").check()
+    expect(studio.view.locator("[name=seconds]")).to_have_value("1000")
+    broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
+    studio.view.get_by_label("Last picture: choose a file").set_input_files(broken)
+    expect(studio.report).to_contain_text("no picture")
 
 
 @pytest.mark.parametrize("dark", [False, True])

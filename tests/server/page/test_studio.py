@@ -430,6 +430,55 @@ def test_a_narrow_screen_shows_all_of_it(address: str, open_studio: Open, view: 
     assert 100 < box["width"] <= 390
 
 
+def test_three_pictures_fit_a_middling_screen(address: str, open_studio: Open) -> None:
+    studio = open_studio(address, {"n": 3}, width=768)
+    studio.draw()
+    assert studio.page.evaluate("document.documentElement.scrollWidth") <= 768
+
+
+def test_a_picture_from_elsewhere_leaves_the_settings_as_they_are(
+    address: str, open_studio: Open
+) -> None:
+    studio = open_studio(address, {"prompt": "a red ball"}, "edit")
+    studio.drop(plain_png(), "a.png")
+    expect(studio.view.locator(".paper")).to_be_visible()
+    expect(studio.view.locator("[name=steps]")).to_have_value(str(STEPS))
+    expect(studio.view.get_by_role("button", name="Copy as curl")).to_have_count(0)
+    # What was set for one kind of edit is still there after another.
+    studio.view.locator("[name=feather]").fill("3")
+    studio.view.get_by_role("radio", name="Extend").check()
+    studio.view.get_by_role("spinbutton", name="Left").fill("16")
+    studio.view.get_by_role("radio", name="Vary").check()
+    studio.view.get_by_role("radio", name="Extend").check()
+    expect(studio.view.get_by_role("spinbutton", name="Left")).to_have_value("16")
+    expect(studio.view.locator("[name=feather]")).to_have_value("3")
+    studio.view.get_by_role("radio", name="Steps").check()
+    pixel = "canvas => [...canvas.getContext('2d').getImageData(9, 9, 1, 1).data]"
+    assert studio.view.locator(".stage canvas").evaluate(pixel) == [90, 160, 220, 255]
+
+
+def test_a_huge_picture_is_painted_on_in_a_small_mask(address: str, open_studio: Open) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4000, 500), (90, 160, 220)).save(file, "png")
+    studio = open_studio(address, {"prompt": "a red ball"}, "edit")
+    studio.drop(file.getvalue(), "huge.png")
+    expect(studio.view.locator(".paper")).to_be_visible()
+    assert studio.view.locator(".paper").evaluate("canvas => canvas.width") <= 1200
+    studio.view.get_by_role("slider", name="Size of the brush").fill("1")
+    studio.stroke((0.5, 0.5), (0.5, 0.6))
+    studio.draw("Draw the edit")
+    studio.view.get_by_role("button", name="Copy as curl").click()
+    with studio.page.expect_download() as download:
+        studio.page.get_by_role("button", name="Save mask.png").click()
+    studio.page.get_by_role("button", name="Close").click()
+    mask = np.asarray(Image.open(download.value.path()).convert("L"))
+    assert mask.shape == (500, 4000)
+    assert set(np.unique(mask).tolist()) == {0, 255}
+    changed = (array(studio.picture()) != (90, 160, 220)).any(-1)
+    assert changed.any()
+    assert not changed[mask == 0].any()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_nothing_serious(address: str, open_studio: Open, dark: bool) -> None:
     studio = open_studio(address, {}, dark=dark)
