@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.server.page.conftest import Serve
 from tests.server.page.test_studio import REFUSED, SIDE, plain_png, serious
@@ -126,6 +126,25 @@ def test_a_clip_outlives_the_server_and_can_be_cancelled(serve: Serve, open_stud
         wait_until(lambda: studio.page.evaluate(listing)["data"] == [])
 
 
+def test_a_clip_is_cancelled_before_the_server_has_told_its_name(
+    address: str, open_studio: Open
+) -> None:
+    studio = open_studio(address, {**ASKED, "steps": 200}, "clips")
+    held: list[Route] = []
+    studio.page.route("**/v1/videos", lambda route: held.append(route))
+    studio.view.get_by_role("button", name="Draw", exact=True).click()
+    wait_until(lambda: studio.page.evaluate("true") and bool(held))
+    studio.view.get_by_role("button", name="Cancel").click()
+    expect(studio.report).to_have_text("Cancelled.")
+    with studio.page.expect_response(lambda answer: answer.request.method == "DELETE") as removed:
+        held[0].continue_()
+    studio.page.unroute("**/v1/videos")
+    assert removed.value.ok
+    name = removed.value.url.rpartition("/")[2]
+    listing = "fetch('v1/videos').then(answer => answer.text())"
+    wait_until(lambda: name not in studio.page.evaluate(listing))
+
+
 def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open) -> None:
     studio = open_studio(address, {**ASKED, "seconds": 1000}, "clips", expects=(REFUSED,))
     studio.view.get_by_role("button", name="Draw", exact=True).click()
@@ -133,6 +152,11 @@ def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open
     studio.view.get_by_role("radio", name="Revise").check()
     studio.view.get_by_role("button", name="Draw the edit").click()
     expect(studio.report).to_contain_text("no clip yet")
+    studio.view.get_by_role("radio", name="New").check()
+    expect(studio.view.locator("[name=seconds]")).to_have_value("1000")
+    broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
+    studio.view.get_by_label("Last picture: choose a file").set_input_files(broken)
+    expect(studio.report).to_contain_text("no picture")
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -1,7 +1,11 @@
 """The studio in a real browser, against a real server and the bundled model."""
 
+import base64
 import io
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from unmask.server.keys.store import KeyFile
 pytestmark = pytest.mark.browser
 Open = Callable[..., Studio]
 AXE = Path(__file__).parents[3] / "build/npm/node_modules/axe-core/axe.min.js"
+CURL = shutil.which("curl")
 CELL, SIDE = 8, 64  # px of a cell, and of the bundled model's picture
 REFUSED = "Failed to load resource"  # what Chromium's console says of every refusal
 
@@ -227,10 +232,35 @@ def test_a_dropped_picture_brings_its_settings_and_draws_the_same(
     expect(again.view.locator("[name=seed]")).to_have_value(str(2**63))
     again.draw()
     assert again.saved() == drawn
-    assert f'"seed":{2**63}' in again.code("curl")
-    code = again.code("Python")
-    compile(code, "copied", "exec")
-    assert "client.images.generate(" in code
+
+
+def test_a_copied_request_draws_the_same(address: str, open_studio: Open, tmp_path: Path) -> None:
+    prompt = 'it\'s a "red" cat $HOME'
+    studio = open_studio(address, {"prompt": prompt, "seed": 2**63, "n": 2})
+    studio.draw()
+    drawn = studio.saved()
+    subprocess.run([sys.executable, "-c", studio.code("Python")], cwd=tmp_path, check=True)
+    assert (tmp_path / "picture-1.png").read_bytes() == drawn
+    assert (tmp_path / "picture-2.png").exists()
+    if CURL:
+        answer = subprocess.check_output(["sh", "-c", studio.code("curl")])
+        assert base64.b64decode(json.loads(answer)["data"][0]["b64_json"]) == drawn
+    # An edit reads files, which are saved where its code is copied.
+    studio.report.evaluate("element => { element.textContent = ''; }")
+    studio.view.locator(".stage canvas").first.click()
+    expect(studio.report).to_contain_text("Drawn in")
+    studio.view.get_by_role("button", name="Copy as Python").click()
+    dialog = studio.page.locator("#code-dialog")
+    code = dialog.locator("#code").input_value()
+    for name in ("image.png", "mask.png"):
+        with studio.page.expect_download() as download:
+            dialog.get_by_role("button", name=f"Save {name}").click()
+        download.value.save_as(tmp_path / name)
+    dialog.get_by_role("button", name="Copy", exact=True).click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "picture-1.png").read_bytes() == studio.saved()
 
 
 def test_the_history_survives_a_reload_until_it_is_cleared(address: str, open_studio: Open) -> None:
@@ -296,10 +326,10 @@ def test_a_key_is_asked_for_until_it_is_right(
         page = studio_page.page
         dialog = page.locator("#key-dialog")
         expect(dialog).to_be_visible()
-        page.locator("#key").fill("wrong")
+        page.locator("#key").fill("schlüssel✓")
         page.keyboard.press("Enter")
         expect(page.locator("#key-reason")).to_contain_text("wrong")
-        page.locator("#key").fill(key)
+        page.locator("#key").fill(f" {key} ")
         page.keyboard.press("Enter")
         studio_page.open("draw")
         expect(studio_page.report).to_contain_text("Drawn in")
@@ -343,7 +373,8 @@ def test_hostile_words_are_only_words(address: str, open_studio: Open) -> None:
     expect(studio.prompt).to_have_value(hostile)
     for broken in (file.getvalue()[:60], b"GIF89a", b""):
         studio.drop(broken, "b.png")
-        expect(studio.page.locator("#server")).to_contain_text("no picture")
+        expect(studio.report).to_contain_text("no picture")
+        studio.report.evaluate("element => { element.textContent = ''; }")
     assert studio.page.evaluate("window.hacked") is None
     assert studio.page.locator("img[src=x]").count() == 0
 
@@ -397,6 +428,55 @@ def test_a_narrow_screen_shows_all_of_it(address: str, open_studio: Open, view: 
     assert box
     assert box["y"] < 844
     assert 100 < box["width"] <= 390
+
+
+def test_three_pictures_fit_a_middling_screen(address: str, open_studio: Open) -> None:
+    studio = open_studio(address, {"n": 3}, width=768)
+    studio.draw()
+    assert studio.page.evaluate("document.documentElement.scrollWidth") <= 768
+
+
+def test_a_picture_from_elsewhere_leaves_the_settings_as_they_are(
+    address: str, open_studio: Open
+) -> None:
+    studio = open_studio(address, {"prompt": "a red ball"}, "edit")
+    studio.drop(plain_png(), "a.png")
+    expect(studio.view.locator(".paper")).to_be_visible()
+    expect(studio.view.locator("[name=steps]")).to_have_value(str(STEPS))
+    expect(studio.view.get_by_role("button", name="Copy as curl")).to_have_count(0)
+    # What was set for one kind of edit is still there after another.
+    studio.view.locator("[name=feather]").fill("3")
+    studio.view.get_by_role("radio", name="Extend").check()
+    studio.view.get_by_role("spinbutton", name="Left").fill("16")
+    studio.view.get_by_role("radio", name="Vary").check()
+    studio.view.get_by_role("radio", name="Extend").check()
+    expect(studio.view.get_by_role("spinbutton", name="Left")).to_have_value("16")
+    expect(studio.view.locator("[name=feather]")).to_have_value("3")
+    studio.view.get_by_role("radio", name="Steps").check()
+    pixel = "canvas => [...canvas.getContext('2d').getImageData(9, 9, 1, 1).data]"
+    assert studio.view.locator(".stage canvas").evaluate(pixel) == [90, 160, 220, 255]
+
+
+def test_a_huge_picture_is_painted_on_in_a_small_mask(address: str, open_studio: Open) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4000, 500), (90, 160, 220)).save(file, "png")
+    studio = open_studio(address, {"prompt": "a red ball"}, "edit")
+    studio.drop(file.getvalue(), "huge.png")
+    expect(studio.view.locator(".paper")).to_be_visible()
+    assert studio.view.locator(".paper").evaluate("canvas => canvas.width") <= 1200
+    studio.view.get_by_role("slider", name="Size of the brush").fill("1")
+    studio.stroke((0.5, 0.5), (0.5, 0.6))
+    studio.draw("Draw the edit")
+    studio.view.get_by_role("button", name="Copy as curl").click()
+    with studio.page.expect_download() as download:
+        studio.page.get_by_role("button", name="Save mask.png").click()
+    studio.page.get_by_role("button", name="Close").click()
+    mask = np.asarray(Image.open(download.value.path()).convert("L"))
+    assert mask.shape == (500, 4000)
+    assert set(np.unique(mask).tolist()) == {0, 255}
+    changed = (array(studio.picture()) != (90, 160, 220)).any(-1)
+    assert changed.any()
+    assert not changed[mask == 0].any()
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -15,6 +15,16 @@ export class ApiError extends Error {
 	}
 }
 
+/** Whether the server, or what stands before it, says that it cannot answer now. @param {unknown} error */
+export function isAway(error) {
+	return error instanceof ApiError && [0, 502, 503, 504].includes(error.status);
+}
+
+/** The time before a server that is away is asked again. */
+export function pause() {
+	return new Promise((resolve) => setTimeout(resolve, 2000));
+}
+
 /** Whether a key is sent. */
 export function hasKey() {
 	return Boolean(sessionStorage.getItem(KEY));
@@ -33,11 +43,7 @@ export function onKeyNeeded(ask) {
 	askForKey = ask;
 }
 
-/**
- * JSON in which seeds keep all their digits: they may be larger than a number holds here, and become text then.
- * @param {string} text
- * @returns {any}
- */
+/** JSON in which seeds keep all their digits: they may be larger than a number holds here, and become text then. @param {string} text @returns {any} */
 export function parse(text) {
 	return JSON.parse(text.replace(/("seed"\s*:\s*)(\d{16,})/g, '$1"$2"'));
 }
@@ -47,12 +53,7 @@ export function stringify(value, indent) {
 	return JSON.stringify(value, null, indent).replace(/("seed":\s*)"(\d+)"/g, "$1$2");
 }
 
-/**
- * The answer to a request, whatever asks for a key on the way. ApiError if it is refused.
- * @param {string} path
- * @param {RequestInit} [init]
- * @returns {Promise<Response>}
- */
+/** The answer to a request, whatever asks for a key on the way. ApiError if it is refused. @param {string} path @param {RequestInit} [init] @returns {Promise<Response>} */
 export async function send(path, init = {}) {
 	for (;;) {
 		const headers = new Headers(init.headers);
@@ -70,7 +71,7 @@ export async function send(path, init = {}) {
 		if (answer.status !== 401) throw refusal;
 		const given = await askForKey(refusal.message);
 		if (given === null) throw refusal;
-		sessionStorage.setItem(KEY, given);
+		sessionStorage.setItem(KEY, given.replace(/[^!-~]/g, "")); // what no header holds is in no key
 	}
 }
 
@@ -91,26 +92,15 @@ export async function get(path) {
 }
 
 /**
- * Ask for images, and hear of each event until all are there.
+ * Send a request, and hear of the events of its answer until it is complete.
  * @param {string} path
- * @param {Values} body
- * @param {Record<string, Blob>} files sent as a form, if there are any
  * @param {AbortSignal} signal
  * @param {(event: any) => void} onEvent
+ * @param {Values} [body]
+ * @param {Record<string, Blob>} [files] sent as a form, if there are any
  */
-export function draw(path, body, files, signal, onEvent) {
-	return hear(path, { method: "POST", signal, ...encoded(body, files) }, signal, onEvent);
-}
-
-/**
- * Hear of the events of an answer until it is complete.
- * @param {string} path
- * @param {RequestInit} init
- * @param {AbortSignal} signal
- * @param {(event: any) => void} onEvent
- */
-export async function hear(path, init, signal, onEvent) {
-	const answer = await send(path, init);
+export async function hear(path, signal, onEvent, body, files = {}) {
+	const answer = await send(path, body ? { method: "POST", signal, ...encoded(body, files) } : { signal });
 	let finished = false;
 	for await (const event of events(answer, signal)) {
 		const error = event.error ?? event.video?.error;

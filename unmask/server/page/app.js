@@ -1,18 +1,17 @@
 // The studio: asks the server what it can do, makes the views, and keeps the history.
 
-import { get, onKeyNeeded, send } from "./api.js";
+import { ApiError, get, onKeyNeeded, pause, send } from "./api.js";
 import { ClipsView, drawsClips } from "./clips.js";
-import { byId, make, put } from "./dom.js";
+import { byId, make, put, quiet } from "./dom.js";
 import { DrawView } from "./draw.js";
 import { EditView } from "./edit.js";
-import { fromLink, notes } from "./files.js";
+import { fromLink, NO_PICTURE, notes, save } from "./files.js";
 import * as history from "./history.js";
 import { RaceView } from "./race.js";
 
 const EXAMPLE = "a red apple to the left of a blue book"; // drawn for who comes for the first time
-const POLL_MS = 2000;
 // A view is a class and a line here.
-const VIEWS = /** @type {Record<string, {title: string, kind: new (studio: Studio) => any, fits?: (card: Values) => boolean}>} */ ({
+const VIEWS = /** @type {Record<string, ViewKind>} */ ({
 	draw: { title: "Draw", kind: DrawView }, race: { title: "Race", kind: RaceView }, edit: { title: "Edit", kind: EditView },
 	clips: { title: "Clips", kind: ClipsView, fits: drawsClips },
 });
@@ -52,17 +51,24 @@ export class Studio {
 		}
 		this.work.replaceChildren();
 		this._makeViews();
+		const linked = this._follow();
+		if (!linked) this.open("draw");
 		const entries = await this._loadHistory();
-		const link = fromLink();
-		const view = link && link.view in this.views ? link.view : "draw";
-		this.open(view);
-		if (link) this.views[view].write(link.settings);
-		this._watch();
+		this.watch();
 		const { condition, state } = this.cards[0] ?? {};
-		if (!link && !entries.length && condition === "text" && state === "loaded") {
+		if (!linked && !entries.length && condition === "text" && state === "loaded") {
 			this.views.draw.write({ prompt: EXAMPLE });
 			this.views.draw.draw();
 		}
+	}
+
+	/** Open what the address holds, if it is a link. */
+	_follow() {
+		const link = fromLink();
+		if (!link || !(link.view in this.views)) return false;
+		this.open(link.view);
+		this.views[link.view].write(link.settings);
+		return true;
 	}
 
 	_makeViews() {
@@ -111,13 +117,14 @@ export class Studio {
 	async take(file, view) {
 		const values = await notes(file).catch(() => null);
 		/** @type {Entry} */
-		const entry = { when: Date.now(), path: "v1/images/generations", files: [], body: values ? settingsOf(values) : {}, values: values ?? {}, blob: file, base: null, trace: null };
+		const entry = { when: Date.now(), path: "v1/images/generations", files: {}, body: values ? settingsOf(values) : {}, values: values ?? {}, blob: file, trace: null };
+		const { report } = this.views[view];
+		this.open(view);
+		report.say("");
 		try {
-			this.open(view);
 			await this.views[view].open(entry);
-			if (view === "edit" && values) this.views.edit.write({ ...entry.body, seed: undefined });
 		} catch {
-			this.notice(new Error("This file is no picture that can be read: drop a PNG, JPEG or WebP."));
+			report.say(NO_PICTURE);
 		}
 	}
 
@@ -131,8 +138,8 @@ export class Studio {
 	/** Keep a result in the history. @param {Order} order @param {Result} result @returns {Promise<Entry>} */
 	async remember(order, result) {
 		/** @type {Entry} */
-		const entry = { when: Date.now(), path: order.path, files: Object.keys(order.files), body: order.body, values: result.values, blob: result.blob,
-			base: order.files.image ?? null, corner: order.corner, trace: result.unmasking.pack() };
+		const entry = { when: Date.now(), path: order.path, files: order.files, body: order.body, values: result.values, blob: result.blob, corner: order.corner,
+			 trace: result.unmasking.pack() };
 		return this.keep(entry);
 	}
 
@@ -142,7 +149,7 @@ export class Studio {
 			await history.keep(entry);
 			this._show(entry, true);
 		} catch {
-			this.notice(new Error("The browser keeps no history here: the picture is on the screen alone."));
+			this._say("The browser keeps no history here: the picture is on the screen alone.");
 		}
 		return entry;
 	}
@@ -152,7 +159,6 @@ export class Studio {
 		this.strip.replaceChildren();
 		const entries = await history.all().catch(() => []);
 		for (const entry of entries) this._show(entry, false);
-		this._countHistory();
 		return entries;
 	}
 
@@ -165,11 +171,9 @@ export class Studio {
 			await history.remove(Number(entry.id));
 			URL.revokeObjectURL(address);
 			item.remove();
-			this._countHistory();
 		} }, "✕"));
 		if (first) this.strip.prepend(item);
 		else put(this.strip, item);
-		this._countHistory();
 	}
 
 	/** @param {Entry} entry */
@@ -185,15 +189,15 @@ export class Studio {
 		return this.views[this.view].takes ? this.view : "draw";
 	}
 
-	_countHistory() {
-		byId("history", HTMLElement).hidden = !this.strip.children.length;
-	}
-
-	/** Show text to be copied. @param {string} title @param {string} text */
-	code(title, text) {
+	/** Show text to be copied. @param {string} title @param {string} text @param {Record<string, Blob>} [files] that it names */
+	code(title, text, files = {}) {
 		byId("code-title", HTMLHeadingElement).textContent = title;
 		const area = byId("code", HTMLTextAreaElement);
 		area.value = text;
+		byId("copy-code", HTMLButtonElement).textContent = "Copy";
+		const row = byId("code-files", HTMLDivElement), named = Object.entries(files);
+		row.replaceChildren();
+		put(row, named.length > 0 && "It reads these files:", ...named.map(([name, file]) => quiet(`${name}.png`, () => save(file, `${name}.png`), `Save ${name}.png`)));
 		byId("code-dialog", HTMLDialogElement).showModal();
 		area.select();
 	}
@@ -209,13 +213,6 @@ export class Studio {
 		});
 	}
 
-	/** Something that no view can show, or that concerns them all. @param {unknown} error */
-	notice(error) {
-		if (error instanceof Error && "status" in error) {
-			if (error.status === 0 || error.status === 503) this._watch();
-		} else if (error instanceof Error && error.name !== "AbortError") this._say(error.message);
-	}
-
 	/** @param {string} words */
 	_say(words) {
 		this.server.textContent = words;
@@ -223,7 +220,7 @@ export class Studio {
 	}
 
 	/** Ask until the server is ready, and say so. */
-	async _watch() {
+	async watch() {
 		if (this.looking) return;
 		this.looking = true;
 		for (;;) {
@@ -231,9 +228,9 @@ export class Studio {
 				await send("readyz");
 				break;
 			} catch (error) {
-				this._say(error instanceof Error && "status" in error && error.status === 0 ? "The server is gone; looking for it …" : "The server is getting ready …");
+				this._say(error instanceof ApiError && error.status !== 503 ? "The server is gone; looking for it …" : "The server is getting ready …");
 			}
-			await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+			await pause();
 		}
 		this.looking = false;
 		this._say("ready");
@@ -246,29 +243,25 @@ export class Studio {
 			await history.clear();
 			await this._loadHistory();
 		};
-		byId("copy-code", HTMLButtonElement).onclick = async () => {
-			const area = byId("code", HTMLTextAreaElement);
-			area.select();
-			await navigator.clipboard?.writeText(area.value).catch(() => {}); // else it is selected, to be copied by hand
+		const copy = byId("copy-code", HTMLButtonElement);
+		copy.onclick = () => {
+			byId("code", HTMLTextAreaElement).select();
+			// Unlike navigator.clipboard it is there without TLS too.
+			copy.textContent = document.execCommand("copy") ? "Copied" : "It is selected: copy it by hand";
 		};
 		document.body.ondragover = (event) => event.preventDefault();
 		document.body.ondrop = (event) => {
 			event.preventDefault();
 			const file = event.dataTransfer?.files[0];
-			if (file) this.take(file, this.taker);
+			if (file && this.view) this.take(file, this.taker);
 		};
 		document.body.onpaste = (event) => {
 			const file = [...(event.clipboardData?.files ?? [])].find((other) => other.type.startsWith("image/"));
-			if (!file) return;
+			if (!file || !this.view) return;
 			event.preventDefault();
 			this.take(file, this.taker);
 		};
-		window.addEventListener("hashchange", () => {
-			const link = fromLink();
-			if (!link || !(link.view in this.views)) return;
-			this.open(link.view);
-			this.views[link.view].write(link.settings);
-		});
+		window.onhashchange = () => this._follow();
 	}
 }
 

@@ -1,10 +1,10 @@
 // The view of clips: frames over time, drawn slot by slot; how a clip goes on, and how it is changed.
 
 import { animated } from "./apng.js";
-import { ApiError, bytes, draw, hear, send } from "./api.js";
+import { ApiError, bytes, hear, isAway, pause, send } from "./api.js";
 import { blank, context, isStill, make, put, quiet } from "./dom.js";
 import { Report } from "./drawing.js";
-import { asFile, nameOf, save, VIDEOS } from "./files.js";
+import { asFile, nameOf, NO_PICTURE, save, VIDEOS } from "./files.js";
 import { ModesComposer } from "./modes.js";
 import { Painter } from "./painter.js";
 import { copies } from "./results.js";
@@ -12,7 +12,6 @@ import { Controls } from "./timeline.js";
 
 const EDITS = `${VIDEOS}/edits`;
 const PREVIEWS = 16; // the most that a clip's events have
-const WAIT_MS = 2000; // before a server that is gone is asked again
 const NOT_HERE = ["size", "fps", "previews"];
 const MODES = {
 	new: { label: "New", verb: "Draw", path: VIDEOS, fields: ["seconds"], says: "A clip from a prompt. It may begin and end with pictures of yours." },
@@ -23,13 +22,13 @@ const MODES = {
 
 /** A picture that the clip is to begin or end with. */
 class Well {
-	/** @param {string} label @param {() => void} onChange */
-	constructor(label, onChange) {
+	/** @param {string} label @param {() => void} onChange @param {Report} report that hears of files that are no pictures */
+	constructor(label, onChange, report) {
 		this.onChange = onChange;
-		/** @type {{blob: Blob, picture: ImageBitmap} | null} */
+		/** @type {Given | null} */
 		this.given = null;
 		this.file = make("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", "aria-label": `${label}: choose a file`,
-			onchange: () => this.file.files?.[0] && this.take(this.file.files[0]).catch(() => this.take(null)) });
+			onchange: () => this.file.files?.[0] && this.take(this.file.files[0]).catch(() => report.say(NO_PICTURE)) });
 		this.canvas = make("canvas", { width: 64, height: 64, "aria-hidden": "true" });
 		this.remove = quiet("✕", () => this.take(null), `Remove: ${label}`);
 		this.remove.hidden = true;
@@ -54,11 +53,11 @@ export class ClipsView {
 	/** @param {Studio} studio */
 	constructor(studio) {
 		this.studio = studio;
-		const defaults = () => ({ seconds: this.composer.mode === "extend" ? 1 : 2, share: 0.5 }), about = { label: "What to draw", without: [...NOT_HERE, "seconds"], fits: drawsClips };
-		this.composer = new ModesComposer(studio, MODES, about, defaults, () => this.chosen(), () => this.draw());
+		const about = { label: "What to draw", without: [...NOT_HERE, "seconds"], fits: drawsClips };
+		this.composer = new ModesComposer(studio, MODES, about, { seconds: 2, share: 0.5 }, () => this.chosen(), () => this.draw());
 		this.composer.prompt.placeholder = "What shall be seen, and how does it move? Such as: a red car moves to the right";
 		this.report = new Report();
-		/** @type {{video: Values, sheet: ImageBitmap, width: number, height: number} | null} */
+		/** @type {Clip | null} */
 		this.clip = null;
 		/** @type {ImageBitmap[]} the key frames, as they were on the way */
 		this.strips = [];
@@ -66,8 +65,8 @@ export class ClipsView {
 		this.frame = 0;
 		this.tick = 0;
 		const act = () => this.paint();
-		this.first = new Well("First picture", act);
-		this.last = new Well("Last picture", act);
+		this.first = new Well("First picture", act, this.report);
+		this.last = new Well("Last picture", act, this.report);
 		this.wells = make("div", "row", this.first.element, this.last.element);
 		put(this.composer.extra, this.wells);
 
@@ -101,7 +100,7 @@ export class ClipsView {
 		this.painter.toolbar.hidden = mode !== "paint";
 		this.canvas.setAttribute("role", mode === "paint" ? "application" : "img");
 		if (mode === "paint") this.stop();
-		this.paint();
+		else this.paint();
 	}
 
 	/** How many frames there are; on the way there are key frames alone. */
@@ -127,9 +126,8 @@ export class ClipsView {
 
 	/** @param {number} frame */
 	go(frame) {
-		this.stop();
 		this.frame = Math.max(0, Math.min(frame, this.count - 1));
-		this.paint();
+		this.stop();
 	}
 
 	start() {
@@ -268,51 +266,57 @@ export class ClipsView {
 		this.strips = [];
 		const video = await this._follow(order, signal);
 		const seconds = (performance.now() - sent) / 1000;
-		const sheet = await this._content(video.id, "spritesheet");
+		const sheet = await this._content(video.id, "spritesheet", signal);
 		await this._show(video, sheet);
 		this.report.say(`${video.frames} frames, ${video.seconds} s long, drawn in ${seconds.toFixed(2)} s with seed ${video.seed}.`);
 		this.report.warn(video.warnings, this.composer);
 		const { path, body, files } = order;
-		this._offer(await this.studio.keep({ when: Date.now(), path, files: Object.keys(files), body, values: video, blob: await this._still(), base: null, trace: null, sheet }));
+		this._offer(await this.studio.keep({ when: Date.now(), path, files, body, values: video, blob: await this._still(), trace: null, sheet }));
 		if (!isStill()) this.start();
 	}
 
-	/** @param {string} id @param {string} variant */
-	async _content(id, variant) {
-		return (await send(`${VIDEOS}/${id}/content?variant=${variant}`)).blob();
+	/** @param {string} id @param {string} variant @param {AbortSignal} [signal] */
+	async _content(id, variant, signal) {
+		return (await send(`${VIDEOS}/${id}/content?variant=${variant}`, { signal })).blob();
 	}
 
-	/**
-	 * The finished video. A server that goes away takes it up again: so do we.
-	 * @param {{path: string, body: Values, files: Record<string, Blob>}} order
-	 * @param {AbortSignal} signal
-	 * @returns {Promise<Values>}
-	 */
+	/** The finished video. A server that goes away takes it up again: so do we. @param {Order} order @param {AbortSignal} signal */
 	async _follow({ path, body, files }, signal) {
-		let video = /** @type {Values} */ ({});
-		const cancel = () => video.id && send(`${VIDEOS}/${video.id}`, { method: "DELETE" }).catch((error) => this.studio.notice(error));
-		signal.addEventListener("abort", cancel);
-		let busy = Promise.resolve();
+		let video = /** @type {Values} */ ({}), busy = Promise.resolve();
+		const asking = new AbortController();
+		// A clip that is cancelled has to go: once its name is told, and as soon as the server is there.
+		const remove = async () => {
+			asking.abort();
+			while (await send(`${VIDEOS}/${video.id}`, { method: "DELETE" }).then(() => false, isAway)) await pause();
+		};
+		const cancelled = new Promise((_, reject) => signal.addEventListener("abort", () => {
+			if (video.id) remove();
+			reject(signal.reason);
+		}));
 		const take = (/** @type {any} */ event) => {
 			if (event.type.endsWith(".preview")) {
-				busy = busy.then(async () => this._strip(await createImageBitmap(new Blob([bytes(event.b64_json)])), video));
+				busy = busy.then(async () => {
+					const strip = await createImageBitmap(new Blob([bytes(event.b64_json)]));
+					if (!signal.aborted) this._strip(strip, video);
+				});
 			} else if (event.video) {
 				video = event.video;
-				this.report.say(video.status === "queued" ? "Waiting …" : `${video.progress} % are drawn …`);
+				if (signal.aborted) remove();
+				else this.report.say(video.status === "queued" ? "Waiting …" : `${video.progress} % are drawn …`);
 			}
 		};
 		for (;;) {
 			try {
-				if (video.id) await hear(`${VIDEOS}/${video.id}/events`, { signal }, signal, take);
-				else await draw(path, { ...body, stream: true, previews: PREVIEWS }, files, signal, take);
+				await Promise.race([cancelled, video.id ? hear(`${VIDEOS}/${video.id}/events`, asking.signal, take)
+					: hear(path, asking.signal, take, { ...body, stream: true, previews: PREVIEWS }, files)]);
 				await busy;
 				if (!this.composer.card.grid) await this.studio.cardOf(this.composer.card.id).then(() => this.composer.build()); // it is loaded now
 				return video;
 			} catch (error) {
-				if (!video.id || !(error instanceof ApiError) || ![0, 503].includes(error.status)) throw error;
+				if (!video.id || !isAway(error)) throw error;
 				this.report.say("The server is gone. It keeps the clip, and goes on when it is back …");
-				this.studio.notice(error);
-				await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+				this.studio.watch();
+				await Promise.race([cancelled, pause()]);
 			}
 		}
 	}
@@ -401,13 +405,7 @@ export function drawsClips(card) {
 	return Boolean(card.frames) || !card.grid;
 }
 
-/**
- * A canvas of one colour, or with a picture over all of it, cut as the server cuts it.
- * @param {number} width
- * @param {number} height
- * @param {string} colour
- * @param {ImageBitmap} [picture]
- */
+/** A canvas of one colour, or with a picture over all of it, cut as the server cuts it. @param {number} width @param {number} height @param {string} colour @param {ImageBitmap} [picture] */
 function filled(width, height, colour, picture) {
 	const canvas = blank(width, height), pen = context(canvas);
 	pen.fillStyle = colour;

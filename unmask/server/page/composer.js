@@ -1,24 +1,20 @@
 // The composer: prompt, model, seed and options of a request, all made from what the server tells.
 
+import { isAway } from "./api.js";
 import { dice } from "./drawing.js";
 import { fresh, make, put, quiet } from "./dom.js";
 import { Fields, optionsOf } from "./fields.js";
 
 /** The form of a view. */
 export class Composer {
-	/**
-	 * @param {Studio} studio
-	 * @param {string} path of the route whose schema it follows
-	 * @param {{verb: string, only?: string[], without?: string[], fits?: (card: Values) => boolean}} about what the button says; options that are shown, or not; the models
-	 * @param {() => void} onSubmit
-	 */
+	/** @param {Studio} studio @param {string} path of the route whose schema it follows @param {About} about @param {() => void} onSubmit */
 	constructor(studio, path, { verb, only, without = [], fits = () => true }, onSubmit) {
 		this.studio = studio;
 		this.path = path;
 		this.only = only;
 		this.without = without;
 		const id = fresh();
-		this.prompt = make("textarea", { id, rows: 3, name: "prompt", maxLength: 32000, "aria-describedby": `${id}-fault`, placeholder: "What shall be drawn?" });
+		this.prompt = make("textarea", { id, rows: 3, name: "prompt", "aria-describedby": `${id}-fault`, placeholder: "What shall be drawn?" });
 		this.promptFault = make("p", { class: "fault", id: `${id}-fault`, hidden: true });
 		this.model = make("select", { id: `${id}-model`, name: "model", onchange: () => this.build() });
 		this.about = make("p", "hint");
@@ -60,7 +56,7 @@ export class Composer {
 		const given = this.fields.read(), card = this.card;
 		const options = optionsOf(this.studio.document, this.path, card).filter((option) => !this.without.includes(option.name));
 		this.fields = new Fields(options, this.only);
-		this.about.textContent = card.description ?? (card.reason || `It is ${card.state}, and loaded when it is first asked for.`);
+		this.about.textContent = card.description ?? (card.reason || "It is loaded when it is first asked for.");
 		this.holder.replaceChildren(this.fields.element);
 		const seed = this.fields.fields.get("seed");
 		if (seed) {
@@ -92,8 +88,9 @@ export class Composer {
 		return { ...this.fields.read(), prompt: this.prompt.value, model: this.model.value };
 	}
 
-	/** @param {Values} values what is not among them is left to the model */
+	/** @param {Values} values what is not among them is left to the model; none: all stays as it is */
 	write(values) {
+		if (Object.values(values).every((value) => value === undefined)) return;
 		if (typeof values.prompt === "string") this.prompt.value = values.prompt;
 		if ([...this.model.options].some(({ value }) => value === values.model)) this.model.value = values.model;
 		this.build();
@@ -101,12 +98,7 @@ export class Composer {
 		this.lock.checked = values.seed !== undefined;
 	}
 
-	/**
-	 * Do what can be cancelled, and tell what goes wrong.
-	 * @param {import("./drawing.js").Report} report
-	 * @param {(signal: AbortSignal) => Promise<void>} does
-	 * @param {{retry: () => void, fields?: () => Fields[], failed?: () => void}} and where a fault may belong beside here
-	 */
+	/** Do what can be cancelled, and tell what goes wrong. @param {Reports} report @param {(signal: AbortSignal) => Promise<void>} does @param {Ends} ends */
 	async run(report, does, { retry, fields = () => [], failed = () => {} }) {
 		const work = new AbortController(), all = () => [...fields(), this];
 		this.button.disabled = true;
@@ -122,7 +114,7 @@ export class Composer {
 		} catch (error) {
 			failed();
 			report.fail(error, all(), retry);
-			this.studio.notice(error);
+			if (isAway(error)) this.studio.watch();
 		} finally {
 			this.button.disabled = false;
 			this.cancel.hidden = true;

@@ -27,12 +27,7 @@ export function put(parent, ...children) {
 	for (const child of children) if (child || child === "") parent.append(child);
 }
 
-/**
- * A button that stands back.
- * @param {string} words
- * @param {() => void} onclick
- * @param {string} [label] what it does, where its words do not say it
- */
+/** A button that stands back. @param {string} words @param {() => void} onclick @param {string} [label] what it does, where its words do not say it */
 export function quiet(words, onclick, label) {
 	return make("button", { class: "quiet", "aria-label": label, onclick }, words);
 }
@@ -50,12 +45,7 @@ export function byId(id, kind) {
 	return element;
 }
 
-/**
- * The drawing context of a canvas.
- * @param {HTMLCanvasElement} canvas
- * @param {boolean} [read] whether its pixels are read often
- * @returns {CanvasRenderingContext2D}
- */
+/** The drawing context of a canvas. @param {HTMLCanvasElement} canvas @param {boolean} [read] whether its pixels are read often @returns {CanvasRenderingContext2D} */
 export function context(canvas, read = false) {
 	const found = canvas.getContext("2d", { willReadFrequently: read });
 	if (!found) throw new Error("this browser draws on no canvas");

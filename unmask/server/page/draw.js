@@ -1,14 +1,14 @@
 // The view that draws: a form, and the pictures as they are unmasked.
 
 import { Composer } from "./composer.js";
-import { blank, make, put } from "./dom.js";
+import { make, put } from "./dom.js";
 import { Report, dice, request } from "./drawing.js";
 import { asFile } from "./files.js";
 import { Mask } from "./mask.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { Unmasking, blankOf, cellOf } from "./trace.js";
+import { Unmasking, blankOf, stillOf } from "./trace.js";
 
 const PATH = "v1/images/generations";
 const EDITS = "v1/images/edits";
@@ -53,7 +53,7 @@ export class DrawView {
 
 	async draw() {
 		const body = this.composer.read();
-		await this.run({ path: PATH, body, files: {}, size: null, base: null, corner: { x: 0, y: 0 } }, null, () => this.draw());
+		await this.run({ path: PATH, body, files: {} }, null, () => this.draw());
 	}
 
 	/** Draw cells of a picture again. @param {number} index @param {number[]} places */
@@ -63,12 +63,12 @@ export class DrawView {
 		if (!entry || !shown?.picture || this.composer.button.disabled) return;
 		// What has no place in an edit of the whole picture goes.
 		const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
-		const mask = new Mask(shown.width, shown.height);
+		const mask = new Mask(shown.width, shown.height, Infinity);
 		mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
 		const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
 		const body = { ...kept, seed: dice(), mask_mode: "white" };
 		/** @type {Order} */
-		const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture, corner: { x: 0, y: 0 } };
+		const order = { path: EDITS, body, files, size: [shown.width, shown.height], base: shown.picture };
 		await this.run(order, index, () => this.again(index, places));
 	}
 
@@ -77,8 +77,7 @@ export class DrawView {
 		/** @type {Unmasking[]} */
 		let images = [];
 		await this.composer.run(this.report, async (signal) => {
-			const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
-				queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
+			const { results, seconds } = await request(order, this, signal, {
 				begun: (begun) => {
 					images = begun;
 					if (only === null) {
@@ -91,10 +90,7 @@ export class DrawView {
 					}
 					this.timeline.begin();
 				},
-				changed: (image) => {
-					if (!image.finished) this.report.say(`Step ${image.last} of ${image.planned} …`);
-					for (const stage of this.timeline.stages) stage.paint();
-				},
+				changed: () => this.timeline.stages.forEach((stage) => stage.paint()),
 			});
 			this.timeline.finish();
 			const entries = await Promise.all(results.map((result) => this.studio.remember(order, result)));
@@ -123,13 +119,13 @@ export class DrawView {
 	/** Show what a history keeps. @param {Entry} entry */
 	async open(entry) {
 		const picture = await createImageBitmap(entry.blob);
-		const base = entry.base ? await createImageBitmap(entry.base) : null;
+		const { image } = entry.files, base = image ? await createImageBitmap(image) : null;
 		this.entries = [entry];
 		this.composer.write(entry.body);
-		const unmasking = entry.trace ? Unmasking.unpack(entry.trace, picture, base, entry.corner) : still(picture, this.composer.card);
+		const unmasking = entry.trace ? Unmasking.unpack(entry.trace, picture, base, entry.corner) : stillOf(picture, this.composer.card);
 		this.show([unmasking]);
 		this.timeline.leap();
-		this.report.say(`Seed ${entry.body.seed ?? "not known"}.`);
+		this.report.say("seed" in entry.body ? `Seed ${entry.body.seed}.` : "This file does not tell how it was drawn.");
 		this.offer(0);
 	}
 
@@ -142,11 +138,4 @@ export class DrawView {
 	settings() {
 		return this.composer.settings();
 	}
-}
-
-/** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
-function still(picture, card) {
-	const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
-	made.finish(picture);
-	return made;
 }

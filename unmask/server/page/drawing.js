@@ -1,6 +1,6 @@
 // From an order to its images: sends it, and lets whoever listens see them grow.
 
-import { ApiError, bytes, draw } from "./api.js";
+import { ApiError, bytes, hear } from "./api.js";
 import { make, put } from "./dom.js";
 import { Unmasking, cellOf } from "./trace.js";
 import { warningList } from "./warnings.js";
@@ -8,14 +8,14 @@ import { warningList } from "./warnings.js";
 const PREVIEWS = 3; // the most that a stream has
 
 /**
- * Draw, and give the images in their order.
+ * Draw what a view asks for, tell there how it goes, and give the images in their order.
  * @param {Order} order
- * @param {() => Promise<Values>} card of the model, asked for once it draws: it is loaded then
+ * @param {{studio: Studio, composer: Composer, report: Report}} view
  * @param {AbortSignal} signal
  * @param {Ear} ear
  * @returns {Promise<{results: Result[], seconds: number}>}
  */
-export async function request(order, card, signal, ear) {
+export async function request(order, { studio, composer, report }, signal, ear) {
 	const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };
 	const count = Number(order.body.n ?? 1), first = Number(order.body.image_index ?? 0);
 	/** @type {Unmasking[]} */
@@ -23,13 +23,12 @@ export async function request(order, card, signal, ear) {
 	/** @type {Result[]} */
 	const results = [];
 	const sent = performance.now();
-	/** @type {any[]} */
-	const waiting = [];
 	let busy = Promise.resolve();
+	const say = (/** @type {string} */ words) => report.say(`${order.name ?? ""}${words}`);
 	const take = async (/** @type {any} */ event) => {
 		if (event.type.endsWith(".queued")) {
-			ear.queued(event.ahead);
-			const known = await card();
+			say(event.ahead ? `Waiting: ${event.ahead} before you.` : "Drawing …");
+			const known = await studio.cardOf(composer.card.id); // it is loaded now
 			const [width, height] = order.size ?? known.size.split("x").map(Number);
 			images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
 			ear.begun(images);
@@ -47,15 +46,20 @@ export async function request(order, card, signal, ear) {
 				results[event.image_index - first] = { blob, picture, unmasking: image, values };
 			}
 		}
+		if (!image.finished) say(`Step ${image.last} of ${image.planned} …`);
 		ear.changed(image);
 	};
 	// Events are taken one after another, and heard when they come: decoding a picture holds no clock up.
-	await draw(order.path, body, order.files, signal, (event) => {
-		waiting.push({ ...event, heard: performance.now() });
-		busy = busy.then(() => take(waiting.shift()));
-	});
-	const seconds = (performance.now() - sent) / 1000;
-	await busy;
+	let seconds = 0;
+	try {
+		await hear(order.path, signal, (event) => {
+			event.heard = performance.now();
+			busy = busy.then(() => (signal.aborted ? undefined : take(event)));
+		}, body, order.files);
+		seconds = (performance.now() - sent) / 1000;
+	} finally {
+		await busy; // what is still to be said comes before what went wrong
+	}
 	return { results, seconds };
 }
 
@@ -84,7 +88,7 @@ export class Report {
 		if (warnings?.length) put(this.element, warningList(warnings, composer));
 	}
 
-	/** @param {unknown} error @param {{fault: Fields["fault"]}[]} fields those that the error may name one of @param {() => void} retry */
+	/** @param {unknown} error @param {Faulty[]} fields those that the error may name one of @param {() => void} retry */
 	fail(error, fields, retry) {
 		clearInterval(this.timer);
 		const words = error instanceof Error ? error.message : String(error);
@@ -95,17 +99,18 @@ export class Report {
 		this.element.className = "report wrong";
 		this.element.replaceChildren();
 		const api = error instanceof ApiError ? error : null;
-		if (api?.param && fields.some((some) => some.fault(api.param, words))) {
+		if (!api) return put(this.element, words);
+		if (api.param && fields.some((some) => some.fault(api.param, words))) {
 			put(this.element, "One field needs another value: it is marked.");
 			return;
 		}
 		const heads = /** @type {Record<number, string>} */ ({
-			0: "The server cannot be reached", 401: "A key is needed", 403: "This key may not draw", 413: "Too large", 429: "Too much at once",
+			0: "The server cannot be reached", 502: "The server cannot be reached", 401: "A key is needed", 403: "This key may not draw", 413: "Too large", 429: "Too much at once",
 			503: "The server is not ready", 504: "It took too long",
 		});
 		const again = make("button", { onclick: retry }, "Try again");
-		put(this.element, make("strong", {}, heads[api?.status ?? -1] ?? "It did not work"), make("p", {}, words), again);
-		let left = api?.retryAfter ?? 0;
+		put(this.element, make("strong", {}, heads[api.status] ?? "It did not work"), make("p", {}, words), again);
+		let left = api.retryAfter;
 		if (left > 0) {
 			const count = () => {
 				again.textContent = left > 0 ? `Try again (in ${left} s)` : "Try again";

@@ -8,7 +8,7 @@ import { Painter } from "./painter.js";
 import { resultActions } from "./results.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { cellOf } from "./trace.js";
+import { cellOf, stillOf } from "./trace.js";
 
 const EDITS = "v1/images/edits", OUTPAINT = "v1/images/outpaint";
 const SIDES = /** @type {Side[]} */ (["left", "right", "top", "bottom"]);
@@ -29,8 +29,7 @@ export class EditView {
 	/** @param {Studio} studio */
 	constructor(studio) {
 		this.studio = studio;
-		const defaults = () => ({ strength: 0.5, share: 0.5, ...(this.extends ? this.margins : {}) });
-		this.composer = new ModesComposer(studio, MODES, { label: "Kind of edit", without: NOT_HERE }, defaults, () => this.chosen(), () => this.draw());
+		this.composer = new ModesComposer(studio, MODES, { label: "Kind of edit", without: NOT_HERE }, { strength: 0.5, share: 0.5, ...NONE }, () => this.chosen(), () => this.draw());
 		this.composer.prompt.placeholder = "What shall be there? It may be empty.";
 		this.report = new Report();
 		this.stage = new Stage("The edited picture");
@@ -38,9 +37,7 @@ export class EditView {
 		this.actions = make("div", "actions");
 		/** @type {"edit" | "steps" | "compare"} */
 		this.shown = "edit";
-		/** @type {Record<Side, number>} */
-		this.margins = { ...NONE };
-		/** @type {{blob: Blob, picture: ImageBitmap} | null} */
+		/** @type {Given | null} */
 		this.source = null;
 		/** @type {Picture | null} */
 		this.beforeEdit = null;
@@ -72,11 +69,7 @@ export class EditView {
 	chosen() {
 		this.frame.dataset.mode = this.composer.mode;
 		this.painter.toolbar.hidden = this.extends || this.shown !== "edit";
-		for (const side of SIDES) {
-			this.composer.own.fields.get(side)?.input.addEventListener("input", (event) => {
-				if (event.isTrusted) this.extend(side, Number(/** @type {HTMLInputElement} */ (event.target).value) || 0, false);
-			});
-		}
+		for (const side of SIDES) this.composer.own.fields.get(side)?.input.addEventListener("input", () => this.paint());
 		this.paint();
 	}
 
@@ -85,6 +78,8 @@ export class EditView {
 		const picture = await createImageBitmap(blob);
 		this.source = { blob, picture };
 		this.beforeEdit = null;
+		this.stage.open(stillOf(picture, this.composer.card));
+		this.timeline.follow([this.stage]);
 		this.actions.replaceChildren();
 		this.report.say("");
 		this._fresh();
@@ -94,8 +89,7 @@ export class EditView {
 	_fresh() {
 		if (!this.source) return;
 		this.painter.clean(this.source.picture.width, this.source.picture.height);
-		this.margins = { ...NONE };
-		this.composer.own.write({ ...this.composer.own.read(), ...this.margins });
+		this.composer.set(NONE);
 		this.drop.hidden = true;
 		this.bench.hidden = false;
 	}
@@ -111,25 +105,23 @@ export class EditView {
 		this.paint();
 	}
 
-	/** Give the frame another margin. @param {Side} side @param {number} pixels @param {boolean} tells whether the field is to follow */
-	extend(side, pixels, tells = true) {
-		this.margins[side] = Math.max(0, Math.round(pixels));
-		const field = this.composer.own.fields.get(side);
-		if (tells && field) field.value = this.margins[side];
-		this.paint();
+	/** How far the frame goes beyond the picture, in its pixels; the fields hold it. @returns {Record<Side, number>} */
+	get margins() {
+		const of = (/** @type {Side} */ side) => Math.max(0, Math.round(Number(this.composer.own.fields.get(side)?.value ?? 0)) || 0);
+		return { left: of("left"), right: of("right"), top: of("top"), bottom: of("bottom") };
 	}
 
 	/** How large the frame is, in pixels of the picture. */
 	get whole() {
 		const { width, height } = this.source?.picture ?? { width: 1, height: 1 };
-		const { left, right, top, bottom } = this.extends && this.shown === "edit" ? this.margins : NONE;
+		const { left, right, top, bottom } = this.shown === "edit" ? this.margins : NONE;
 		return { x: left, y: top, width: width + left + right, height: height + top + bottom };
 	}
 
 	paint() {
 		if (!this.source || !this.canvas) return;
 		const { picture } = this.source, whole = this.whole;
-		const scale = Math.max(1, Math.min(8, Math.floor(1200 / Math.max(whole.width, whole.height))));
+		const fit = 1200 / Math.max(whole.width, whole.height), scale = Math.min(8, fit < 1 ? fit : Math.floor(fit));
 		Object.assign(this.canvas, { width: whole.width * scale, height: whole.height * scale });
 		this.canvas.style.aspectRatio = `${whole.width} / ${whole.height}`;
 		this.frame.style.setProperty("--ratio", String(whole.width / whole.height));
@@ -146,29 +138,23 @@ export class EditView {
 		if (!this.extends) this.painter.paint(pen);
 	}
 
-	/** @param {Pen} pen @param {ImageBitmap} picture @param {{width: number, height: number}} whole */
-	_compare(pen, picture, whole) {
-		pen.drawImage(picture, 0, 0);
-		const before = this.beforeEdit;
+	/** @param {Pen} pen @param {ImageBitmap} picture @param {Size} whole */
+	_compare(pen, picture, { width, height }) {
+		const before = this.beforeEdit, x = before ? (Number(this.compare.value) / 100) * width : 0, right = width - x;
+		if (before) pen.drawImage(before, this.placed.x, this.placed.y);
+		pen.clearRect(x, 0, right, height);
+		pen.drawImage(picture, x, 0, right, height, x, 0, right, height);
 		if (!before) return;
-		const x = (Number(this.compare.value) / 100) * whole.width;
-		pen.save();
-		pen.beginPath();
-		pen.rect(0, 0, x, whole.height);
-		pen.clip();
-		pen.clearRect(0, 0, whole.width, whole.height);
-		pen.drawImage(before, this.placed.x, this.placed.y);
-		pen.restore();
 		pen.fillStyle = "#f2b84b";
-		pen.fillRect(x - whole.width / 400, 0, whole.width / 200, whole.height);
+		pen.fillRect(x - width / 400, 0, width / 200, height);
 	}
 
-	/** Masked cells where the picture is to go on. @param {Pen} pen @param {{width: number, height: number}} whole */
+	/** Masked cells where the picture is to go on. @param {Pen} pen @param {Size} whole */
 	_beyond(pen, whole) {
-		const cell = cellOf(this.composer.card) || 8;
+		const cell = Math.max(cellOf(this.composer.card) || 8, whole.width / 99, whole.height / 99);
 		for (let y = 0; y < whole.height; y += cell) {
 			for (let x = 0; x < whole.width; x += cell) {
-				pen.fillStyle = ((x + y) / cell) % 2 ? "#41436b" : "#4a4d7a";
+				pen.fillStyle = Math.round((x + y) / cell) % 2 ? "#41436b" : "#4a4d7a";
 				pen.fillRect(x, y, cell - 0.4, cell - 0.4);
 			}
 		}
@@ -177,13 +163,14 @@ export class EditView {
 	/** @param {Side} side */
 	_drag(side) {
 		const handle = this.handles[side];
+		const extend = (/** @type {number} */ pixels) => this.composer.set({ [side]: Math.max(0, Math.round(pixels)) });
 		const across = side === "left" || side === "right", sign = side === "left" || side === "top" ? -1 : 1;
 		handle.onpointerdown = (event) => {
 			if (!this.source) return;
 			handle.setPointerCapture(event.pointerId);
 			const from = across ? event.clientX : event.clientY, had = this.margins[side];
 			const scale = this.whole.width / this.canvas.getBoundingClientRect().width;
-			const move = (/** @type {PointerEvent} */ moved) => this.extend(side, had + ((across ? moved.clientX : moved.clientY) - from) * sign * scale);
+			const move = (/** @type {PointerEvent} */ moved) => extend(had + ((across ? moved.clientX : moved.clientY) - from) * sign * scale);
 			handle.onpointermove = move;
 			handle.onpointerup = handle.onpointercancel = () => (handle.onpointermove = null);
 		};
@@ -192,14 +179,14 @@ export class EditView {
 			if (!by) return;
 			event.preventDefault();
 			const cell = cellOf(this.composer.card) || 8;
-			this.extend(side, this.margins[side] + by * cell);
+			extend(this.margins[side] + by * cell);
 		};
 	}
 
 	/** The request that the form asks for. @returns {Promise<Order>} */
 	async _order() {
 		if (!this.source) throw new Error("Open a picture first: drop one here, paste it, or take one of the history.");
-		const { picture, blob } = this.source, { left, right, top, bottom } = this.extends ? this.margins : NONE;
+		const { picture, blob } = this.source, { left, right, top, bottom } = this.margins;
 		const body = this.composer.read(), masked = this.composer.mode === "paint" || !(this.extends || this.painter.mask.isEmpty);
 		if (!masked && !this.extends) delete body.feather; // it softens the edge of a mask
 		/** @type {Record<string, Blob>} */
@@ -218,24 +205,20 @@ export class EditView {
 		};
 		await this.composer.run(this.report, async (signal) => {
 			const order = await this._order();
-			const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
-				queued: (ahead) => this.report.say(ahead ? `Waiting: ${ahead} before you.` : "Drawing …"),
+			const { results, seconds } = await request(order, this, signal, {
 				begun: ([image]) => {
 					this.views.choose("steps");
 					this.stage.open(image);
 					this.timeline.follow([this.stage]);
 					this.timeline.begin();
 				},
-				changed: (image) => {
-					if (!image.finished) this.report.say(`Step ${image.last} of ${image.planned} …`);
-					this.stage.paint();
-				},
+				changed: () => this.stage.paint(),
 			});
 			this.timeline.finish();
 			const entry = await this.studio.remember(order, results[0]);
-			this.placed = order.corner;
-			this.source = { blob: results[0].blob, picture: results[0].picture };
-			this.beforeEdit = order.base;
+			this.placed = order.corner ?? this.placed;
+			this.source = results[0];
+			this.beforeEdit = order.base ?? null;
 			this._fresh();
 			this.report.say(`Drawn in ${seconds.toFixed(2)} s, seed ${order.body.seed}. It is the next picture now.`);
 			this.report.warn(results[0].values.warnings, this.composer);

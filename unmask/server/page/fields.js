@@ -8,13 +8,7 @@ const OWN = ["prompt", "model", "stream", "partial_images", "trace", "judge", "r
 	"background", "image", "mask", "mask_mode", "user", "safety_identifier", "num_inference_steps"];
 const PLACED = ["negative_prompt", "scheduler", "steps", "guidance_scale", "n", "size", "seed"];
 
-/**
- * The options of a route, by its schema in /openapi.json and the bounds in a model's card.
- * @param {any} document
- * @param {string} path
- * @param {Values} card
- * @returns {Option[]}
- */
+/** The options of a route, by its schema in /openapi.json and the bounds in a model's card. @param {any} document @param {string} path @param {Values} card @returns {Option[]} */
 export function optionsOf(document, path, card) {
 	const content = document.paths[path].post.requestBody.content;
 	const schema = (content["multipart/form-data"] ?? content["application/json"]).schema;
@@ -23,12 +17,7 @@ export function optionsOf(document, path, card) {
 		.filter(({ name, types, meaning }) => !OWN.includes(name) && types.length && !meaning.startsWith("a hint"));
 }
 
-/**
- * @param {string} name
- * @param {Values} property
- * @param {Values} card
- * @returns {Option}
- */
+/** @param {string} name @param {Values} property @param {Values} card @returns {Option} */
 function optionOf(name, property, card) {
 	const parts = (property.anyOf ?? [property]).filter((/** @type {Values} */ part) => part.type !== "null" && !part.format);
 	const schema = parts[0] ?? {};
@@ -60,13 +49,13 @@ class Field {
 		this.input.setAttribute("aria-describedby", `${hint.id} ${this.error.id}`);
 		this.row = make("div", "inline", this.input);
 		this.element = make("div", { class: this.input.type === "number" && option.bound.maximum > 1 ? "field half" : "field" }, make("label", { for: id }, title(option.name)), this.row, this.error, hint);
-		if (option.bound.minimum !== undefined && option.bound.maximum <= 1 && option.types.includes("number")) this._slide();
+		if (lowest(option.bound) !== undefined && option.bound.maximum <= 1 && option.types.includes("number")) this._slide();
 		this.input.addEventListener("input", () => this.fault(""));
 	}
 
 	/** A slider beside a number between 0 and 1. */
 	_slide() {
-		const slider = make("input", { type: "range", min: "0", max: "1", step: "0.05", value: this.input.value || "0.5", "aria-label": `${title(this.option.name)}, by a slider` });
+		const slider = make("input", { type: "range", min: this.option.bound.minimum ?? "0.05", max: "1", step: "0.05", value: this.input.value || "0.5", "aria-label": `${title(this.option.name)}, by a slider` });
 		slider.addEventListener("input", () => {
 			this.input.value = slider.value;
 			this.fault("");
@@ -116,10 +105,15 @@ function list(text) {
 	}
 }
 
+/** @param {Values} bound */
+function lowest(bound) {
+	return bound.minimum ?? bound.exclusiveMinimum;
+}
+
 /** @param {Option} option */
 function hintOf({ meaning, bound, types }) {
-	const low = bound.minimum ?? bound.exclusiveMinimum;
-	const told = meaning.includes(` to ${bound.maximum}`) || !(bound.maximum <= 1e5); // a bound that nobody meets says nothing
+	const low = lowest(bound);
+	const told = [` to ${bound.maximum}`, `, ${bound.maximum}]`].some((words) => meaning.includes(words)) || !(bound.maximum <= 1e5); // a bound that nobody meets says nothing
 	const range = low !== undefined && !told ? ` ${low} to ${bound.maximum}.` : "";
 	const words = meaning.replace(/ \([a-z_]+ [^)]*\)$/, "");
 	const begin = /^[a-z] /.test(words) ? words : words.slice(0, 1).toUpperCase() + words.slice(1); // s is a number's name
@@ -134,18 +128,15 @@ function control({ name, types, bound }, id) {
 		return make("select", shared, make("option", { value: "" }, "auto"),
 			...choices.map((/** @type {string} */ choice) => make("option", { value: choice }, choice)));
 	}
-	if (name.endsWith("prompt")) return make("textarea", { ...shared, rows: 2, maxLength: bound.maxLength ?? 32000 });
+	if (name.endsWith("prompt")) return make("textarea", { ...shared, rows: 2 });
 	const number = (types.includes("integer") || types.includes("number")) && name !== "seed";
 	return make("input", { ...shared, type: number ? "number" : "text", inputMode: name === "seed" ? "numeric" : "", placeholder: "auto",
-		min: bound.minimum ?? bound.exclusiveMinimum, max: bound.maximum, step: types.includes("number") ? "any" : undefined });
+		min: lowest(bound), max: bound.maximum, step: types.includes("number") ? "any" : undefined });
 }
 
 /** Fields for a list of options. */
 export class Fields {
-	/**
-	 * @param {Option[]} options
-	 * @param {string[]} [only] of these names, in their order; else all: the well-known first, then the rest, folded away
-	 */
+	/** @param {Option[]} options @param {string[]} [only] of these names, in their order; else all: the well-known first, then the rest, folded away */
 	constructor(options, only) {
 		/** @type {Map<string, Field>} */
 		this.fields = new Map();

@@ -4,39 +4,30 @@ import { hasKey, parse, stringify } from "./api.js";
 import { blank, context, make } from "./dom.js";
 
 export const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
+export const NO_PICTURE = "This file is no picture that can be read: take a PNG, JPEG or WebP.";
 export const VIDEOS = "v1/videos";
 const LONGEST_NOTE = 1 << 20;
 
-/**
- * The chunks of a PNG, their kinds and bytes, as far as they are whole; none of another file.
- * @param {DataView<ArrayBuffer>} data
- * @returns {Generator<[string, Uint8Array<ArrayBuffer>]>}
- */
+/** The chunks of a PNG, their kinds and bytes, as far as they are whole; none of another file. @param {DataView<ArrayBuffer>} data @returns {Generator<[string, Uint8Array<ArrayBuffer>]>} */
 export function* chunks(data) {
 	if (data.byteLength < 8 || SIGNATURE.some((byte, i) => data.getUint8(i) !== byte)) return;
 	for (let at = 8; at + 12 <= data.byteLength;) {
 		const length = data.getUint32(at);
 		if (at + 12 + length > data.byteLength) return;
-		yield [latin(new Uint8Array(data.buffer, at + 4, 4)), new Uint8Array(data.buffer, at + 8, length)];
+		yield [String.fromCharCode(...new Uint8Array(data.buffer, at + 4, 4)), new Uint8Array(data.buffer, at + 8, length)];
 		at += 12 + length;
 	}
 }
 
-/**
- * The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read.
- * @param {Blob} file
- * @returns {Promise<Values | null>}
- */
+/** The values that a PNG was drawn from, as Unmask writes them into it; null if it holds none that can be read. @param {Blob} file @returns {Promise<Values | null>} */
 export async function notes(file) {
 	for (const [kind, chunk] of chunks(new DataView(await file.arrayBuffer()))) {
 		if (kind !== "iTXt" || chunk.length >= LONGEST_NOTE) continue;
-		const ends = nuls(chunk);
 		// keyword 0, compressed or not, method, language 0, keyword in it 0, text
-		if (latin(chunk.subarray(0, ends[0] ?? 0)) !== "unmask" || chunk[ends[0] + 1] !== 0) continue;
-		const second = ends.find((end) => end > ends[0] + 2) ?? -1;
-		const third = ends.find((end) => end > second) ?? -1;
+		const [, text] = /^unmask\0\0[^][^\0]*\0[^\0]*\0([^]*)$/.exec(new TextDecoder().decode(chunk)) ?? [];
+		if (text === undefined) continue;
 		try {
-			const values = parse(new TextDecoder().decode(chunk.subarray(third + 1)));
+			const values = parse(text);
 			return values && typeof values === "object" && !Array.isArray(values) ? values : null;
 		} catch {
 			return null;
@@ -45,24 +36,7 @@ export async function notes(file) {
 	return null;
 }
 
-/** @param {Uint8Array} chunk */
-function nuls(chunk) {
-	const found = [];
-	for (let i = 0; i < chunk.length && found.length < 8; i += 1) if (chunk[i] === 0) found.push(i);
-	return found;
-}
-
-/** @param {Uint8Array} bytes */
-function latin(bytes) {
-	return String.fromCharCode(...bytes.subarray(0, 80));
-}
-
-/**
- * Save a picture. A PNG is the server's own file, with what it was drawn from; the others are made here.
- * @param {Blob} blob
- * @param {string} format
- * @param {string} name
- */
+/** Save a picture. A PNG is the server's own file, with what it was drawn from; the others are made here. @param {Blob} blob @param {string} format @param {string} name */
 export async function download(blob, format, name) {
 	save(blob.type === `image/${format}` ? blob : await converted(blob, format), `${name}.${format === "jpeg" ? "jpg" : format}`);
 }
@@ -132,37 +106,24 @@ function python(value) {
 }
 
 /** As a form holds it. @param {unknown} value */
-export function asText(value) {
+function asText(value) {
 	return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** The request for OpenAI's client, or for one of HTTP. @param {string} path @param {Values} body @param {string[]} files */
+/** The request as a program that saves what comes of it. @param {string} path @param {Values} body @param {string[]} files */
 export function asPython(path, body, files) {
-	const { prompt, n, model, seed, ...others } = body;
-	const extra = { ...(seed === undefined ? {} : { seed }), ...others };
-	const own = [`prompt=${python(prompt ?? "")}`];
-	if (model) own.push(`model=${python(model)}`);
-	if (n) own.push(`n=${n}`);
-	if (Object.keys(extra).length) own.push(`extra_body=${python(extra)}`);
-	const call = { "v1/images/generations": "images.generate", "v1/images/edits": "images.edit", [VIDEOS]: "videos.create_and_poll" }[path];
-	const opened = (/** @type {string} */ name) => `open("${name}.png", "rb")`;
 	const texts = Object.fromEntries(Object.entries(body).map(([name, value]) => [name, asText(value)]));
-	const lines = call
-		? ["from openai import OpenAI", "", `client = OpenAI(base_url=${python(address("v1"))}, api_key="YOUR KEY")`, `answer = client.${call}(`,
-			...[...files.map((name) => `${name}=${opened(name)}`), ...own].map((line) => `    ${line},`), ")"]
-		: ["import requests  # OpenAI's client has no such route", "", "answer = requests.post(", `    ${python(address(path))},`,
-			...(files.length ? [`    files={${files.map((name) => `"${name}": ${opened(name)}`).join(", ")}},`, `    data=${python(texts)},`] : [`    json=${python(body)},`]),
-			...(hasKey() ? ['    headers={"authorization": "Bearer YOUR KEY"},'] : []), ").json()"];
-	if (path.startsWith(VIDEOS)) return [...lines, call ? 'client.videos.download_content(answer.id).write_to_file("clip")' : 'print(answer["id"])', ""].join("\n");
-	const item = call ? "answer.data[0].b64_json" : 'answer["data"][0]["b64_json"]';
-	return ["import base64", "", ...lines, `open("picture.png", "wb").write(base64.b64decode(${item}))`, ""].join("\n");
+	const sent = files.length ? [`files={${files.map((name) => `"${name}": open("${name}.png", "rb")`).join(", ")}}`, `data=${python(texts)}`] : [`json=${python(body)}`];
+	const clip = path.startsWith(VIDEOS), job = `${python(address(`${VIDEOS}/`))} + video["id"]`;
+	return [`import ${clip ? "time" : "base64"}`, "", "import requests", "", "session = requests.Session()",
+		...(hasKey() ? ['session.headers["authorization"] = "Bearer YOUR KEY"'] : []),
+		"answer = session.post(", ...[python(address(path)), ...sent].map((line) => `    ${line},`), ")", "assert answer.ok, answer.text",
+		...(clip ? ["video = answer.json()", 'while video["status"] in ("queued", "in_progress"):', "    time.sleep(1)", `    video = session.get(${job}).json()`,
+			'assert video["status"] == "completed", video', `clip = session.get(${job} + "/content").content`, 'open("clip." + video["output_format"], "wb").write(clip)']
+			: ['for i, image in enumerate(answer.json()["data"], 1):', '    open(f"picture-{i}.png", "wb").write(base64.b64decode(image["b64_json"]))']), ""].join("\n");
 }
 
-/**
- * A link that holds a view and all its settings. Whoever opens it sees them; nothing is drawn before they say so.
- * @param {string} view
- * @param {Values} settings
- */
+/** A link that holds a view and all its settings. Whoever opens it sees them; nothing is drawn before they say so. @param {string} view @param {Values} settings */
 export function asLink(view, settings) {
 	return `${address("")}#${encodeURIComponent(stringify({ view, settings }))}`;
 }

@@ -1,13 +1,16 @@
 // What was drawn here, kept by the browser (IndexedDB) until it is cleared.
 
 const STORE = "pictures";
-export const MOST = 200; // older ones are let go
+const MOST = 200; // older ones are let go
 
 /** @returns {Promise<IDBDatabase>} */
 function open() {
 	return new Promise((resolve, reject) => {
-		const asked = indexedDB.open("unmask-studio", 1);
-		asked.onupgradeneeded = () => asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+		const asked = indexedDB.open("unmask-studio", 2);
+		asked.onupgradeneeded = () => {
+			if (asked.result.objectStoreNames.contains(STORE)) asked.result.deleteObjectStore(STORE); // of another form
+			asked.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+		};
 		asked.onsuccess = () => resolve(asked.result);
 		asked.onerror = () => reject(asked.error);
 	});
@@ -36,8 +39,7 @@ export async function all() {
 /** @param {Entry} entry */
 export async function keep(entry) {
 	entry.id = Number(await within("readwrite", (store) => store.add(entry)));
-	const keys = await within("readonly", (store) => store.getAllKeys());
-	for (const key of keys.slice(0, Math.max(0, keys.length - MOST))) await within("readwrite", (store) => store.delete(key));
+	await within("readwrite", (store) => store.delete(IDBKeyRange.upperBound(Number(entry.id) - MOST)));
 	return entry;
 }
 

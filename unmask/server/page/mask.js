@@ -3,13 +3,18 @@
 import { blank, context } from "./dom.js";
 
 const MOST_UNDO = 40;
+const MOST_PX = 1024; // along a side: a finer mask of a huge picture could not be painted without waiting
 
 /** Where a picture may change; painted places are opaque. */
 export class Mask {
-	/** @param {number} width @param {number} height */
-	constructor(width, height) {
-		this.canvas = blank(width, height);
+	/** @param {number} width @param {number} height @param {number} [most] px along a side of what is painted */
+	constructor(width, height, most = MOST_PX) {
+		const scale = Math.min(1, most / Math.max(width, height));
+		this.width = width;
+		this.height = height;
+		this.canvas = blank(Math.ceil(width * scale), Math.ceil(height * scale));
 		this.pen = context(this.canvas, true);
+		this.pen.scale(scale, scale);
 		/** @type {ImageData[]} */
 		this.before = [];
 		/** @type {ImageData[]} */
@@ -35,29 +40,31 @@ export class Mask {
 	}
 
 	undo() {
-		const state = this.before.pop();
-		if (!state) return;
-		this.undone.push(this._state());
-		this.pen.putImageData(state, 0, 0);
+		this._swap(this.before, this.undone);
 	}
 
 	redo() {
-		const state = this.undone.pop();
+		this._swap(this.undone, this.before);
+	}
+
+	/** @param {ImageData[]} from @param {ImageData[]} to */
+	_swap(from, to) {
+		const state = from.pop();
 		if (!state) return;
-		this.before.push(this._state());
+		to.push(this._state());
 		this.pen.putImageData(state, 0, 0);
 	}
 
 	clear() {
 		this.mark();
-		this.pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+		this.pen.clearRect(0, 0, this.width, this.height);
 	}
 
 	invert() {
 		this.mark();
 		this.pen.globalCompositeOperation = "xor";
 		this.pen.fillStyle = "#ffffff";
-		this.pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
+		this.pen.fillRect(0, 0, this.width, this.height);
 		this.pen.globalCompositeOperation = "source-over";
 		this._harden();
 	}
@@ -103,11 +110,11 @@ export class Mask {
 	/** White where the picture may change, black elsewhere. */
 	drawn() {
 		this._harden();
-		const canvas = blank(this.canvas.width, this.canvas.height);
-		const pen = context(canvas);
+		const canvas = blank(this.width, this.height), pen = context(canvas);
+		pen.imageSmoothingEnabled = false;
 		pen.fillStyle = "#000000";
 		pen.fillRect(0, 0, canvas.width, canvas.height);
-		pen.drawImage(this.canvas, 0, 0);
+		pen.drawImage(this.canvas, 0, 0, this.width, this.height);
 		return canvas;
 	}
 }

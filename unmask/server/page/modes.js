@@ -4,23 +4,21 @@ import { Composer } from "./composer.js";
 import { make, put, segments } from "./dom.js";
 import { Fields, optionsOf } from "./fields.js";
 
-/** @typedef {{label: string, verb: string, path: string, fields: string[], says: string}} Mode what its button says; where it goes */
-
 export class ModesComposer extends Composer {
 	/**
 	 * @param {Studio} studio
 	 * @param {Record<string, Mode>} modes the first is chosen
-	 * @param {{label: string, without: string[], fits?: (card: Values) => boolean}} about
-	 * @param {() => Values} defaults of the fields of a mode
+	 * @param {Omit<About, "verb"> & {label: string}} about
+	 * @param {Values} kept what the fields of all modes hold at first
 	 * @param {() => void} onChoose
 	 * @param {() => void} onSubmit
 	 */
-	constructor(studio, modes, { label, ...about }, defaults, onChoose, onSubmit) {
+	constructor(studio, modes, { label, ...about }, kept, onChoose, onSubmit) {
 		const [[mode, { path, verb }]] = Object.entries(modes);
 		super(studio, `/${path}`, { verb, ...about }, onSubmit);
 		this.modes = modes;
 		this.mode = mode;
-		this.defaults = defaults;
+		this.kept = kept;
 		this.onChoose = onChoose;
 		this.own = new Fields([]);
 		this.says = make("p", "hint");
@@ -33,13 +31,20 @@ export class ModesComposer extends Composer {
 	choose(mode) {
 		const { verb, path, fields, says } = this.modes[mode];
 		this.mode = mode;
-		const given = this.own.read();
+		this.set({});
 		this.own = new Fields(optionsOf(this.studio.document, `/${path}`, this.card), fields);
-		this.own.write({ ...this.defaults(), ...given });
+		this.own.write(this.kept);
 		this.ownHolder.replaceChildren(this.own.element);
 		this.says.textContent = says;
 		this.button.textContent = verb;
 		this.onChoose();
+	}
+
+	/** Give fields of modes other values; they are kept while another mode is chosen. @param {Values} values */
+	set(values) {
+		for (const [name, { value }] of this.own.fields) this.kept[name] = value;
+		Object.assign(this.kept, values);
+		this.own.write(this.kept);
 	}
 
 	/** Where the mode sends its request. */
@@ -54,8 +59,8 @@ export class ModesComposer extends Composer {
 	/** @param {Values} values */
 	write(values) {
 		super.write(values);
-		if (this.modes[values.mode]) this.choice.choose(values.mode);
-		this.own.write({ ...this.own.read(), ...values });
+		this.set(values);
+		this.choice.choose(this.modes[values.mode] ? values.mode : this.mode);
 	}
 
 	settings() {

@@ -42,13 +42,13 @@ export class Painter {
 
 	/** Draw the mask, and the brush. @param {Pen} pen */
 	paint(pen) {
-		const veil = blank(this.mask.canvas.width, this.mask.canvas.height), on = context(veil);
-		on.drawImage(this.mask.canvas, 0, 0);
+		const { width, height, canvas } = this.mask, veil = blank(canvas.width, canvas.height), on = context(veil);
+		on.drawImage(canvas, 0, 0);
 		on.globalCompositeOperation = "source-in";
 		on.fillStyle = "#2c2d4e"; // the colour of a masked cell
 		on.fillRect(0, 0, veil.width, veil.height);
 		pen.globalAlpha = 0.8;
-		pen.drawImage(veil, 0, 0);
+		pen.drawImage(veil, 0, 0, width, height);
 		pen.globalAlpha = 1;
 		if (this.tool === "lasso") this._rope(pen);
 		else if (this.brush) this._ring(pen, this.brush);
@@ -57,7 +57,7 @@ export class Painter {
 	/** @param {Pen} pen */
 	_rope(pen) {
 		pen.strokeStyle = "#f2b84b";
-		pen.lineWidth = Math.max(0.5, this.mask.canvas.width / 200);
+		pen.lineWidth = this.mask.width / 200;
 		pen.beginPath();
 		for (const { x, y } of this.line) pen.lineTo(x, y);
 		pen.stroke();
@@ -65,7 +65,7 @@ export class Painter {
 
 	/** Where the brush is, and how large. @param {Pen} pen @param {Point} at */
 	_ring(pen, { x, y }) {
-		pen.lineWidth = this.brushSize / 24 + 0.2;
+		pen.lineWidth = this.mask.width / 250;
 		for (const [colour, extra] of /** @type {[string, number][]} */ ([["#11121c", 0], ["#ffffff", pen.lineWidth]])) {
 			pen.strokeStyle = colour;
 			pen.beginPath();
@@ -76,7 +76,7 @@ export class Painter {
 
 	/** In px of the picture. */
 	get brushSize() {
-		return Math.max(1, (Number(this.size.value) / 100) * this.mask.canvas.width);
+		return Math.max(1, (Number(this.size.value) / 100) * this.mask.width);
 	}
 
 	/** @param {Point} from @param {Point} to */
@@ -87,7 +87,7 @@ export class Painter {
 	/** @param {PointerEvent} event @returns {Point} */
 	_point(event) {
 		const box = this.canvas.getBoundingClientRect();
-		const scale = this.mask.canvas.width / box.width;
+		const scale = this.mask.width / box.width;
 		return { x: (event.clientX - box.left) * scale, y: (event.clientY - box.top) * scale };
 	}
 
@@ -135,7 +135,7 @@ export class Painter {
 	/** @param {KeyboardEvent} event */
 	_key(event) {
 		if (!this.isOn()) return;
-		const { width, height } = this.mask.canvas;
+		const { width, height } = this.mask;
 		this.brush ??= { x: width / 2, y: height / 2 };
 		const step = Math.max(1, this.brushSize / 2);
 		const move = arrow(event.key);

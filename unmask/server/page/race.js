@@ -88,8 +88,7 @@ export class RaceView {
 				this.timeline.element, this.report.element, this.list, make("div", "row", this.more, this.link)));
 		const schedulers = /** @type {string[]} */ (this.composer.card.schedulers ?? []);
 		const first = ["random", "confidence", "p2"].filter((name) => schedulers.includes(name));
-		const chosen = first.length > 1 ? first : schedulers.slice(0, 3);
-		for (const scheduler of chosen.length > 1 ? chosen : ["", ""]) this.add(scheduler ? { scheduler } : {});
+		this._fill((first.length > 1 ? first : schedulers.slice(0, 3)).map((scheduler) => ({ scheduler })));
 	}
 
 	/** The options that may differ from lane to lane. */
@@ -137,10 +136,8 @@ export class RaceView {
 			for (const [i, lane] of this.lanes.entries()) {
 				running = lane;
 				lane.element.setAttribute("aria-busy", "true");
-				this.report.say(`Lane ${i + 1} of ${this.lanes.length} …`);
-				const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, size: null, base: null, corner: { x: 0, y: 0 }, judge: Boolean(this.composer.card.judge) };
-				const { results, seconds } = await request(order, () => this.studio.cardOf(this.composer.card.id), signal, {
-					queued: (ahead) => ahead && this.report.say(`Lane ${i + 1}: waiting, ${ahead} before it.`),
+				const order = { path: PATH, body: { ...body, ...lane.fields.read() }, files: {}, judge: Boolean(this.composer.card.judge), name: `Lane ${i + 1} of ${this.lanes.length}: ` };
+				const { results, seconds } = await request(order, this, signal, {
 					begun: ([image]) => lane.stage.open(image),
 					changed: (image) => lane.stage.at(image.last),
 				});
@@ -164,7 +161,12 @@ export class RaceView {
 		if (!Array.isArray(settings.lanes)) return;
 		for (const lane of this.lanes) lane.element.remove();
 		this.lanes = [];
-		for (const values of settings.lanes.slice(0, MOST)) this.add(values && typeof values === "object" ? values : {});
+		this._fill(settings.lanes);
+	}
+
+	/** @param {Values[]} lanes */
+	_fill(lanes) {
+		for (const values of lanes.slice(0, MOST)) this.add(values && typeof values === "object" ? values : {});
 		while (this.lanes.length < FEWEST) this.add({});
 	}
 

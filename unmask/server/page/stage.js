@@ -10,10 +10,7 @@ const SURE = ["#7a1f3d", "#c2453f", "#e8894a", "#f0c667", "#bcd78f", "#4fae8d"];
 
 /** Shows one Unmasking. */
 export class Stage {
-	/**
-	 * @param {string} label what the picture is, for those who do not see it
-	 * @param {((places: number[]) => void) | null} onPick hears of the cells that are to be drawn again
-	 */
+	/** @param {string} label what the picture is, for those who do not see it @param {((places: number[]) => void) | null} onPick hears of the cells that are to be drawn again */
 	constructor(label, onPick = null) {
 		this.label = label;
 		this.onPick = onPick;
@@ -26,6 +23,8 @@ export class Stage {
 		this.picked = new Set();
 		this.cursor = -1;
 		this.changedAt = 0;
+		this.now = 0; // ms
+		this.age = 0; // ms since the last change
 		this.picking = false;
 		this.request = 0;
 		this.canvas = make("canvas", { tabIndex: 0, role: "img", width: 1, height: 1, "aria-label": label });
@@ -92,15 +91,16 @@ export class Stage {
 			pen.drawImage(shown.base, shown.corner.x * zoom, shown.corner.y * zoom, shown.base.width * zoom, shown.base.height * zoom);
 		}
 		const age = isStill() ? POP_MS : now - this.changedAt;
+		Object.assign(this, { now, age });
 		if (!(done && this.view === "picture") || this.picked.size || this.cursor >= 0) {
-			for (let place = 0; place < shown.rows * shown.columns; place += 1) this._cell(pen, shown, place, zoom, now, age);
+			for (let place = 0; place < shown.rows * shown.columns; place += 1) this._cell(pen, shown, place, zoom);
 		}
 		const moves = shown.frames[this.frame].signs.includes(MASKED) || age < POP_MS;
 		if (moves && !isStill() && this.canvas.isConnected) this.paint();
 	}
 
-	/** @param {Pen} pen @param {Unmasking} shown @param {number} place @param {number} zoom @param {number} now @param {number} age */
-	_cell(pen, shown, place, zoom, now, age) {
+	/** @param {Pen} pen @param {Unmasking} shown @param {number} place @param {number} zoom */
+	_cell(pen, shown, place, zoom) {
 		const row = Math.floor(place / shown.columns), column = place % shown.columns;
 		const left = column * shown.cell, top = row * shown.cell;
 		const x = left * zoom, y = top * zoom;
@@ -108,7 +108,7 @@ export class Stage {
 		const { signs, sure } = shown.frames[this.frame];
 		const sign = signs[place];
 		if (sign === MASKED || sign === TAKEN_BACK) {
-			this._mask(pen, place, sign, sure[place] / 255, { x, y, w, h }, now, age);
+			this._mask(pen, place, sign, sure[place] / 255, { x, y, w, h });
 		} else if (sign !== FIXED) {
 			const picture = shown.pictureOf(this.frame, place);
 			if (picture) pen.drawImage(picture, left, top, w / zoom, h / zoom, x, y, w, h);
@@ -116,9 +116,8 @@ export class Stage {
 				pen.fillStyle = "#6f78b8";
 				pen.fillRect(x, y, w, h);
 			}
-			if (sign === REVEALED && age < POP_MS && this.view !== "picture") {
-				const left = 1 - age / POP_MS;
-				pen.fillStyle = `rgba(255, 244, 214, ${left * 0.75})`;
+			if (sign === REVEALED && this.age < POP_MS && this.view !== "picture") {
+				pen.fillStyle = `rgba(255, 244, 214, ${(1 - this.age / POP_MS) * 0.75})`;
 				pen.fillRect(x, y, w, h);
 			}
 			if (sign === REVEALED && this.view === "cells" && !(shown.finished && this.frame === shown.last)) {
@@ -146,16 +145,14 @@ export class Stage {
 	 * @param {string} sign
 	 * @param {number} sure
 	 * @param {Box} box
-	 * @param {number} now
-	 * @param {number} age
 	 */
-	_mask(pen, place, sign, sure, { x, y, w, h }, now, age) {
+	_mask(pen, place, sign, sure, { x, y, w, h }) {
 		const own = (Math.sin(place * 127.1) * 43758.5453) % 1;
-		const wave = isStill() ? 0.5 : 0.5 + 0.5 * Math.sin(now / 900 + own * 6.28);
+		const wave = isStill() ? 0.5 : 0.5 + 0.5 * Math.sin(this.now / 900 + own * 6.28);
 		pen.fillStyle = `hsl(${238 + own * 16} 24% ${27 + wave * 11}%)`;
 		pen.fillRect(x, y, w, h);
 		if (sign === TAKEN_BACK && this.view !== "picture") {
-			pen.fillStyle = `rgba(232, 112, 79, ${0.35 + 0.5 * (1 - Math.min(age / POP_MS, 1))})`;
+			pen.fillStyle = `rgba(232, 112, 79, ${0.35 + 0.5 * (1 - Math.min(this.age / POP_MS, 1))})`;
 			pen.fillRect(x, y, w, h);
 		}
 		pen.strokeStyle = "rgba(12, 12, 28, .45)";
@@ -289,12 +286,8 @@ function mixed(scale, share) {
 /** The two scales, as bars with words. @param {View} view */
 export function legend(view) {
 	if (view !== "when" && view !== "sure") return null;
-	const bar = make("canvas", { width: 120, height: 10, "aria-hidden": "true" });
-	const pen = context(bar);
-	for (let x = 0; x < 120; x += 1) {
-		pen.fillStyle = mixed(view === "when" ? WHEN : SURE, x / 119);
-		pen.fillRect(x, 0, 1, 10);
-	}
+	const bar = make("span", "scale");
+	bar.style.background = `linear-gradient(90deg, ${view === "when" ? WHEN : SURE})`;
 	const [low, high] = view === "when" ? ["first step", "last step"] : ["0 % sure", "100 % sure"];
 	return make("span", "legend", low, bar, high);
 }

@@ -8,12 +8,7 @@ const STEP_MS = [45, 260];
 
 /** Play, one back, one on, a slider, and words about where it is. */
 export class Controls {
-	/**
-	 * @param {string} what is gone through: "Step", "Frame"
-	 * @param {() => void} onPlay
-	 * @param {(by: number) => void} onMove
-	 * @param {(to: number) => void} onSlide
-	 */
+	/** @param {string} what is gone through: "Step", "Frame" @param {() => void} onPlay @param {(by: number) => void} onMove @param {(to: number) => void} onSlide */
 	constructor(what, onPlay, onMove, onSlide) {
 		const one = `One ${what.toLowerCase()}`;
 		this.play = make("button", { class: "round", onclick: onPlay });
@@ -160,7 +155,7 @@ export class Timeline {
 		const unmasking = first?.unmasking;
 		let words = "";
 		if (this.byClock) words = `${(this.time / 1000).toFixed(2)} s of ${(this.end / 1000).toFixed(2)} s`;
-		else if (unmasking) {
+		else if (unmasking && (unmasking.last || !unmasking.finished)) {
 			const [shown, all] = unmasking.counts(Math.min(Math.floor(this.time), unmasking.last));
 			words = `Step ${Math.min(Math.floor(this.time), this.end)} of ${this.length} · ${shown} of ${all} cells revealed`;
 		}

@@ -1,6 +1,7 @@
 // How an image came about: the state of its cells after every step, and the pictures there were of it on the way.
 
 import { bytes } from "./api.js";
+import { blank } from "./dom.js";
 
 export const FIXED = "#", MASKED = ".", KEPT = "=", REVEALED = "+", TAKEN_BACK = "-";
 
@@ -17,14 +18,21 @@ export function blankOf(card) {
 	return new Unmasking(width, height, cell);
 }
 
+/** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
+export function stillOf(picture, card) {
+	const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
+	made.finish(picture);
+	return made;
+}
+
 /** The states of one image. Frame 0 is before the first step. */
 export class Unmasking {
 	/**
 	 * @param {number} width of the image in pixels
 	 * @param {number} height
 	 * @param {number} cell pixels along a side of a cell
-	 * @param {Picture | null} base the picture that is drawn over, if any, and where it lies in the image
-	 * @param {{x: number, y: number}} [corner]
+	 * @param {Picture | null} [base] the picture that is drawn over, if any, and where it lies in the image
+	 * @param {Point} [corner]
 	 */
 	constructor(width, height, cell, base = null, corner = { x: 0, y: 0 }) {
 		this.width = width;
@@ -75,11 +83,7 @@ export class Unmasking {
 		this.frames.push({ signs, sure, at, passes: event.passes });
 	}
 
-	/**
-	 * Take a picture of how it looks so far. Previews of one window among several are no picture of the whole.
-	 * @param {Picture} picture
-	 * @param {number} step how many were done
-	 */
+	/** Take a picture of how it looks so far. Previews of one window among several are no picture of the whole. @param {Picture} picture @param {number} step how many were done */
 	show(picture, step) {
 		if (this.windows > 1) return;
 		this.pictures.push({ frame: step, picture });
@@ -97,12 +101,7 @@ export class Unmasking {
 		return this.finished ? this.pictures[this.pictures.length - 1].picture : null;
 	}
 
-	/**
-	 * The picture that shows a cell as it is at a frame: the first from then on in which it is not masked.
-	 * @param {number} frame
-	 * @param {number} place
-	 * @returns {Picture | null}
-	 */
+	/** The picture that shows a cell as it is at a frame: the first from then on in which it is not masked. @param {number} frame @param {number} place @returns {Picture | null} */
 	pictureOf(frame, place) {
 		const shows = (/** @type {{frame: number}} */ other) => ![MASKED, TAKEN_BACK].includes(this.frames[Math.min(other.frame, this.last)].signs[place]);
 		const later = this.pictures.find((other) => other.frame >= frame && shows(other));
@@ -142,7 +141,7 @@ export class Unmasking {
 		return { width: this.width, height: this.height, cell: this.cell, planned: this.planned, windows: this.windows, frames };
 	}
 
-	/** @param {any} packed @param {Picture} picture @param {Picture | null} base @param {{x: number, y: number}} [corner] */
+	/** @param {any} packed @param {Picture} picture @param {Picture | null} base @param {Point} [corner] */
 	static unpack(packed, picture, base = null, corner = undefined) {
 		const made = new Unmasking(packed.width, packed.height, packed.cell, base, corner);
 		made.frames = packed.frames.map((/** @type {any} */ frame) => ({ ...frame, signs: [...frame.signs] }));

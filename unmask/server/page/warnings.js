@@ -2,17 +2,11 @@
 
 import { make } from "./dom.js";
 
-/** @typedef {{code: string, param: string, message: string, words: {word: string, nearest: string[]}[]}} Warning */
-
-/**
- * A line a word, with buttons that put another in its place.
- * @param {Warning[]} warnings
- * @param {Composer} composer whose prompt it was
- */
+/** A line a word, with buttons that put another in its place. @param {Warning[]} warnings @param {Composer} composer whose prompt it was */
 export function warningList(warnings, composer) {
 	return make("ul", "warnings", ...warnings.flatMap(({ param, words }) => words.map(({ word, nearest }) => {
 		const line = make("li", {}, `The model was not taught “${word}”.`, nearest.length > 0 && " It knows:", ...nearest.map((other) =>
-			make("button", { class: "quiet", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
+			make("button", { class: "small", "aria-label": `Write ${other} instead of ${word}`, onclick: () => {
 				rewrite(composer, param, word, other);
 				line.remove();
 			} }, other)));
