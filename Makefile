@@ -20,8 +20,10 @@ help: ## say what the verbs do
 serve: $(READY) ## run the server on port 8000 with the bundled model
 	$(BIN)/unmask serve
 
+# Two processes of one thread each: torch's threads would get in each other's way. What `coverage` runs
+# has the threads of the machine.
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -172,7 +172,8 @@ def test_a_hub_that_does_not_answer_is_an_error_soon(
     answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_answer, args=(server, answer), daemon=True).start()
+        thread = threading.Thread(target=_answer, args=(server, answer))
+        thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -181,21 +182,23 @@ def test_a_hub_that_does_not_answer_is_an_error_soon(
         began = time.monotonic()
         with pytest.raises(ConfigError, match="'a/b': not a folder, and cannot be fetched") as told:
             find_model("a/b")
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
     assert "\n" not in str(told.value)
     assert time.monotonic() - began < 30
 
 
 def _answer(server: socket.socket, answer: str) -> None:
     """Accept whoever comes, and answer nothing, a reset, half an answer, or what no hub would."""
-    accepted = []
     texts = {"half": b"Content-Length: 99\r\n\r\n{", "rubbish": b"Content-Length: 2\r\n\r\n{}"}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as accepted:
         while True:
             connection, _ = server.accept()
-            accepted.append(connection)
+            accepted.enter_context(connection)
             if answer in texts:
-                connection.recv(9999)
-                connection.sendall(b"HTTP/1.1 200 OK\r\n" + texts[answer])
+                with contextlib.suppress(OSError):  # who asked may be gone
+                    connection.recv(9999)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n" + texts[answer])
             if answer == "reset":
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

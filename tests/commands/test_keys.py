@@ -55,4 +55,6 @@ def test_what_cannot_be_is_refused_by_name(arguments: list[str], told: str) -> N
 
 def test_serving_beyond_this_machine_without_keys_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"unmask keys add NAME.*--insecure"):
-        CliRunner().invoke(commands, ["serve", "--host", "0.0.0.0"], catch_exceptions=False)
+        CliRunner().invoke(
+            commands, ["serve", "--host", "0.0.0.0", "--port", "0"], catch_exceptions=False
+        )

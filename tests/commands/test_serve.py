@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from tests.worlds.commands import called
+
 SECONDS = 60  # no start or end here takes as long
 # A server whose model takes an hour to load, in torch's own code, where no thread can be stopped.
 SLOW = """
@@ -112,6 +114,18 @@ def test_a_server_answers_while_it_starts_and_never_refuses_a_connection_after_t
         process.communicate()
     assert reasons[0] == "the server is starting"
     assert "load" in reasons[1]
+
+
+def test_nobody_listens_where_a_start_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert called(monkeypatch, "serve", "storybok-64", "--port", port) == 2
+    assert "did you mean 'storybook-64'" in capsys.readouterr().err
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def test_ctrl_c_while_the_model_loads_is_one_line_and_130() -> None:

@@ -5,14 +5,19 @@ import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from unmask.commands.root import MODEL_HELP, commands
 from unmask.commands.start import check_devices, check_models, check_socket
 from unmask.cores import are_shared
+
+if TYPE_CHECKING:
+    from unmask.server.http.doorstep import Doorstep
+    from unmask.settings import Settings
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 
@@ -55,13 +60,24 @@ def serve(
         config=config,
         insecure=insecure or None,
     )
-    doorstep = None
-    if settings.unix_socket is None:
-        from unmask.server.http.doorstep import Doorstep, listening
+    with ExitStack() as unless_served:
+        doorstep = None
+        if settings.unix_socket is None:
+            from unmask.server.http.doorstep import Doorstep, listening
 
-        doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
-    else:
-        check_socket(settings.unix_socket)
+            doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
+            unless_served.callback(doorstep.close)
+        else:
+            check_socket(settings.unix_socket)
+        number = _served(settings, doorstep)
+    if number == signal.SIGINT:
+        print("unmask: interrupted", file=sys.stderr)
+        _end_process(INTERRUPTED)
+    _end_process(1 if number is None else 0)
+
+
+def _served(settings: "Settings", doorstep: "Doorstep | None") -> int | None:
+    """The signal that ended the server; None if it could not start, and has said why."""
     if are_shared(settings.cpu_workers):
         # Before torch brings OpenMP: its threads would spin while they wait, at the cost of others.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -70,13 +86,9 @@ def serve(
     from unmask.server.http.server import serve as serve_until_signal
 
     try:
-        number = serve_until_signal(settings, doorstep)
-    except SystemExit:  # it has said why
-        number = None
-    if number == signal.SIGINT:
-        print("unmask: interrupted", file=sys.stderr)
-        _end_process(INTERRUPTED)
-    _end_process(1 if number is None else 0)
+        return serve_until_signal(settings, doorstep)
+    except SystemExit:
+        return None
 
 
 def _end_process(code: int) -> NoReturn:

@@ -261,6 +261,20 @@ def test_a_remix_revises_a_video(client: TestClient, fault: CheckFault) -> None:
     fault(client.post(f"{URL}/video_x/remix", json={"prompt": OTHER}), 404, "video")
 
 
+def test_words_that_the_model_was_not_taught_are_told_or_refused(
+    client: TestClient, fault: CheckFault
+) -> None:
+    later = BODY | {"scenes": [{"prompt": "a sqare", "seconds": 0.5}]}
+    [warning] = create(client, **later)["warnings"]
+    assert (warning["code"], warning["param"]) == ("unknown_words", "scenes")
+    assert warning["words"][0]["word"] == "sqare"
+    done = ended(client, create(client, **BODY | {"prompt": "a sqare"}))
+    assert done["warnings"][0]["param"] == "prompt"
+    error = fault(client.post(URL, json=later | {"strict_prompt": True}), 400, "scenes")
+    assert error["code"] == "unknown_words"
+    assert "warnings" not in create(client, **BODY | {"strict_prompt": True})
+
+
 def test_scenes_follow_the_first_prompt(client: TestClient, clips: Pipeline) -> None:
     scenes = [{"prompt": OTHER, "seconds": "1"}]
     done = ended(client, create(client, **BODY, scenes=scenes))

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.server.page.conftest import Serve
 from tests.server.page.test_studio import REFUSED, SIDE, plain_png, serious
+from tests.worlds.server import wait_until
 from tests.worlds.studio import Studio
 
 pytestmark = pytest.mark.browser
@@ -120,8 +121,9 @@ def test_a_clip_outlives_the_server_and_can_be_cancelled(serve: Serve, open_stud
         expect(studio.report).to_contain_text("%")
         studio.view.get_by_role("button", name="Cancel").click()
         expect(studio.report).to_have_text("Cancelled.")
-        listed = studio.page.evaluate("fetch('v1/videos').then(answer => answer.json())")
-        assert listed["data"] == []
+        # The page does not wait for what it asks of the server.
+        listing = "fetch('v1/videos').then(answer => answer.json())"
+        wait_until(lambda: studio.page.evaluate(listing)["data"] == [])
 
 
 def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open) -> None:

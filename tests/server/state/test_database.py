@@ -1,5 +1,6 @@
 """What opening a database refuses, and what it says when it cannot be reached."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
     with pytest.raises(ConfigError, match="cannot be used"):
         open_folder(tmp_path)
+
+
+def test_those_who_begin_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite itself refuses one of them in some rounds."""
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(15):
+            for engine in pool.map(open_folder, [tmp_path / str(number)] * 8):
+                engine.dispose()
 
 
 @pytest.mark.parametrize("url", ["here", "mysql://me@host/name", "sqlite:///file", "postgresql:/"])

@@ -5,6 +5,7 @@ The sampling fields are the options of all methods: they are gathered from these
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
@@ -88,6 +89,15 @@ def told(**bounds: Any) -> Any:
                 part.update(bounds)
 
     return tell
+
+
+Strength = Annotated[
+    Finite | None,
+    Field(
+        description="share of the tokens that are drawn anew, the rest are kept (0, 1]",
+        json_schema_extra=told(**SHARE),
+    ),
+]
 
 
 def _finite(hint: Any) -> Any:
@@ -216,9 +226,9 @@ class Reference(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @property
+    @abstractmethod
     def url(self) -> str | None:
         """Where it is; None if that is not told by a URL."""
-        raise NotImplementedError
 
 
 class ImageReference(Reference):

@@ -65,6 +65,12 @@ class Doorstep:
         for listener in self._listeners:
             listener.shutdown()
 
+    def close(self) -> None:
+        """Listen no more, if there will be no server."""
+        self.leave()
+        for each in self.sockets:
+            each.close()
+
 
 class _Listener(ThreadingHTTPServer):
     def __init__(self, listening: socket.socket) -> None:

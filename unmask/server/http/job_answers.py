@@ -1,10 +1,10 @@
 """Jobs as they are told to their senders."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import URL
 
 from unmask.server.http.errors import ErrorDetail
@@ -30,14 +30,36 @@ class JobAnswer(BaseModel):
     )
 
 
-class JobList(BaseModel):
-    """A page of jobs, in OpenAI's shape."""
+class PageQuery(BaseModel):
+    """Which part of a list is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = Field(None, description="the id before the first of the page")
+    limit: int = Field(20, ge=1, le=100)
+    order: Literal["asc", "desc"] = Field("desc", description="desc: the newest first")
+
+
+class PageAnswer(BaseModel):
+    """A page of a list, in OpenAI's shape."""
 
     object: Literal["list"] = "list"
-    data: list[JobAnswer]
+    data: list[Any]
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool
+
+    @classmethod
+    def of(cls, data: list[Any], has_more: bool) -> Self:
+        """The page that holds these."""
+        ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {}
+        return cls.model_validate({"data": data, "has_more": has_more, **ends})
+
+
+class JobList(PageAnswer):
+    """A page of jobs."""
+
+    data: list[JobAnswer]
 
 
 class JobDeleted(BaseModel):

@@ -1,7 +1,7 @@
 """The routes of jobs, of the files that they leave, and of the webhook that tells of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from unmask.server.http.job_answers import (
     JobAnswer,
     JobDeleted,
     JobList,
+    PageQuery,
     WebhookAnswer,
     file_urls,
     job_answer,
@@ -34,14 +35,9 @@ RESULT_HEADERS = {
 }
 
 
-class JobQuery(BaseModel):
+class JobQuery(PageQuery):
     """Which jobs a list holds."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    after: str | None = Field(None, description="the job before the first of the list")
-    limit: int = Field(20, ge=1, le=100)
-    order: Literal["asc", "desc"] = Field("desc", description="desc: the newest first")
     status: Status | None = None
     kind: str | None = None
 
@@ -73,13 +69,7 @@ def make_job_router(jobs: Jobs, kinds: Mapping[str, Kind]) -> APIRouter:
         chosen = query.model_dump(exclude={"kind"})
         only = None if query.kind is None else [query.kind]
         page = await jobs.page(sender_of(request).name, kinds=only, **chosen)
-        data = [told(request, job) for job in page.jobs]
-        return JobList(
-            data=data,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-            has_more=page.has_more,
-        )
+        return JobList.of([told(request, job) for job in page.jobs], page.has_more)
 
     @router.get("/v1/jobs/{job_id}", response_model_exclude_none=True)
     async def job(request: Request, job_id: str) -> JobAnswer:

@@ -8,7 +8,15 @@ from unmask.editing import DEFAULT_SHARE, DEFAULT_STRENGTH, MAX_FEATHER, MAX_PIX
 from unmask.encoding import ImageFormat
 from unmask.errors import RequestError
 from unmask.pipeline.request import MAX_IMAGE_INDEX, MAX_IMAGES, MAX_PROMPT_CHARACTERS
-from unmask.server.http.bodies import SHARE, DrawingBody, Finite, Refused, told, with_sampling
+from unmask.server.http.bodies import (
+    SHARE,
+    DrawingBody,
+    Finite,
+    Refused,
+    Strength,
+    told,
+    with_sampling,
+)
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
@@ -122,11 +130,7 @@ class EditBody(ImageBody):
     prompt: str = Field(
         description="may be empty", json_schema_extra=told(maxLength=MAX_PROMPT_CHARACTERS)
     )
-    strength: Finite | None = Field(
-        None,
-        description="share of the tokens that are drawn anew, the rest are kept (0, 1]",
-        json_schema_extra=told(**SHARE),
-    )
+    strength: Strength = None
     share: Finite | None = Field(
         None,
         description="of the tokens that are masked at a time while the picture is revised (0, 1]; "

@@ -52,6 +52,7 @@ class Shared:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
                 await self._following
+        await self.places.close()
         await run_in_threadpool(self.state.close)
 
 

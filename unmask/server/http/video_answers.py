@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, create_model
 from unmask.encoding import base_64
 from unmask.server.http.answer_schemas import RESOLVED, EditSummary, RequestWarning
 from unmask.server.http.errors import ErrorDetail
-from unmask.server.http.job_answers import fault_detail, whole
+from unmask.server.http.job_answers import PageAnswer, fault_detail, whole
 from unmask.server.http.video_schemas import VideoFormat
 from unmask.server.jobs.job import Job
 
@@ -50,14 +50,10 @@ class VideoAnswer(BaseModel):
 Video = create_model("Video", __base__=VideoAnswer, __doc__=VideoAnswer.__doc__, **RESOLVED)
 
 
-class VideoList(BaseModel):
-    """A page of videos, in OpenAI's shape."""
+class VideoList(PageAnswer):
+    """A page of videos."""
 
-    object: Literal["list"] = "list"
     data: list[Video]  # type: ignore[valid-type]  # it is made above
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool
 
 
 class VideoDeleted(BaseModel):

@@ -2,11 +2,10 @@
 
 from functools import partial
 from io import BytesIO
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
@@ -19,7 +18,7 @@ from unmask.server.http.bodies import Upload
 from unmask.server.http.door import meter_of, sender_of
 from unmask.server.http.errors import ERRORS, error_response
 from unmask.server.http.forms import JsonReader, UploadReader
-from unmask.server.http.job_answers import file_urls
+from unmask.server.http.job_answers import PageQuery, file_urls
 from unmask.server.http.job_events import event_stream, job_events
 from unmask.server.http.job_routes import RESULT_HEADERS
 from unmask.server.http.keeping import KEY_PARAMETER, digest_of, given_key, keep
@@ -80,16 +79,6 @@ STREAM = event_stream(
 )
 FILE = {"schema": {"type": "string", "format": "binary"}}
 FILES = {form.media_type: FILE for form in FORMATS.values()}
-
-
-class VideoQuery(BaseModel):
-    """Which videos a list holds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    after: str | None = Field(None, description="the video before the first of the list")
-    limit: int = Field(20, ge=1, le=100)
-    order: Literal["asc", "desc"] = Field("desc", description="desc: the newest first")
 
 
 def make_video_router(engine: EngineFace, settings: Settings, jobs: Jobs) -> APIRouter:
@@ -155,19 +144,13 @@ def _add_reading(router: APIRouter, videos: "_Videos", jobs: Jobs) -> None:
     """The routes of videos that there are."""
 
     @router.get("/v1/videos", response_model_exclude_none=True)
-    async def list_videos(request: Request, query: Annotated[VideoQuery, Query()]) -> VideoList:
+    async def list_videos(request: Request, query: Annotated[PageQuery, Query()]) -> VideoList:
         """The videos of the sender."""
         after = None if query.after is None else (await videos.find(request, query.after)).id
         page = await jobs.page(
             sender_of(request).name, kinds=KINDS, after=after, limit=query.limit, order=query.order
         )
-        data = [_told(request, job) for job in page.jobs]
-        return VideoList(
-            data=data,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-            has_more=page.has_more,
-        )
+        return VideoList.of([_told(request, job) for job in page.jobs], page.has_more)
 
     @router.get("/v1/videos/{video_id}", response_model=Video, response_model_exclude_none=True)
     async def video(request: Request, video_id: str) -> Response:

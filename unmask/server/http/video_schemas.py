@@ -16,6 +16,7 @@ from unmask.server.http.bodies import (
     Finite,
     ImageReference,
     Reference,
+    Strength,
     told,
     with_sampling,
 )
@@ -150,11 +151,7 @@ class EditVideoBody(KeptBody):
         None, description="what is drawn anew: left, top, right, bottom in pixels"
     )
     last_box: Box | None = Field(None, description="where the box has moved to in the last frame")
-    strength: Finite | None = Field(
-        None,
-        description="share of the tokens that are drawn anew, the rest are kept (0, 1]",
-        json_schema_extra=told(**SHARE),
-    )
+    strength: Strength = None
     share: Finite | None = Field(
         None,
         description="of the tokens that are masked at a time while the clip is revised (0, 1]; "

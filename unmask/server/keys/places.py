@@ -4,8 +4,8 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import delete, func, insert, select
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +17,7 @@ from unmask.server.state.state import State
 from unmask.server.state.tables import jobs, places
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 UNBOUNDED = ""  # the place of who needs none
 
@@ -36,6 +37,10 @@ class Places(Protocol):
     def count_jobs(self, counts: Mapping[str, int]) -> None:
         """So many jobs of each sender have not ended; each is a drawing at once, beside those that
         are waited for."""
+        ...
+
+    async def close(self) -> None:
+        """Return when all that was given back is, as far as it can be now."""
         ...
 
 
@@ -60,6 +65,9 @@ class MemoryPlaces:
     def count_jobs(self, counts: Mapping[str, int]) -> None:
         self._jobs = counts
 
+    async def close(self) -> None:
+        """Nothing: what is given back is so at once."""
+
 
 class DatabasePlaces:
     """The places of all who share a database: a row each. What a killed process held is free when
@@ -68,7 +76,7 @@ class DatabasePlaces:
     def __init__(self, state: State) -> None:
         self._state = state
         self._left: set[str] = set()  # given back, and still there
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def take(self, name: str, most: int) -> str | None:
         if not most:
@@ -76,7 +84,7 @@ class DatabasePlaces:
         if self._left:
             await self._leave()
         place = uuid.uuid4().hex
-        taking = asyncio.ensure_future(run_in_threadpool(self._take, place, name, most))
+        taking = self._kept(run_in_threadpool(self._take, place, name, most))
         try:
             return place if await asyncio.shield(taking) else None
         except asyncio.CancelledError:  # the thread goes on, and may take it yet
@@ -90,9 +98,17 @@ class DatabasePlaces:
     def count_jobs(self, counts: Mapping[str, int]) -> None:
         """Nothing: the database knows them as they are."""
 
+    async def close(self) -> None:
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     def _begin_to_leave(self, place: str) -> "asyncio.Task[None]":
         self._left.add(place)
-        task = asyncio.get_running_loop().create_task(self._leave())
+        return self._kept(self._leave())
+
+    def _kept(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Work that goes on if nobody waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

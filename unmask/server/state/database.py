@@ -178,12 +178,23 @@ def _translate(context: ExceptionContext) -> None:
 
 def _set_up(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions begin where ``changing`` says so
-    for pragma in (
-        "auto_vacuum = FULL",  # what is removed makes the file smaller
-        "journal_mode = WAL",
-        "synchronous = FULL",  # what was accepted outlives a loss of power
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA auto_vacuum = FULL")  # what is removed makes the file smaller
+    _begin_log(connection)
+    connection.execute("PRAGMA synchronous = FULL")  # what was accepted outlives a loss of power
+
+
+def _begin_log(connection: Any) -> None:
+    """Have changes written to a log beside the file. Of those who do so at once with a new file
+    SQLite refuses some at once, without waiting for the others."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _check(connection: Connection) -> None:
