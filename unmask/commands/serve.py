@@ -35,6 +35,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve whoever asks [UNMASK_INSECURE]")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="A process for each device, as replicas of Ray Serve.")
+    ] = False,
 ) -> None:
     """Serve a model over HTTP; /docs shows the API.
 
@@ -59,7 +62,12 @@ def serve(
     if settings.unix_socket is None:
         from unmask.server.http.doorstep import Doorstep, listening
 
-        doorstep = Doorstep(asyncio.run(listening(settings.host, settings.port)))
+        sockets = asyncio.run(listening(settings.host, settings.port))
+        if ray:  # it listens itself
+            for each in sockets:
+                each.close()
+        else:
+            doorstep = Doorstep(sockets)
     else:
         check_socket(settings.unix_socket)
     if are_shared(settings.cpu_workers):
@@ -68,9 +76,10 @@ def serve(
     check_models(settings)
     check_devices(settings)
     from unmask.server.http.server import serve as serve_until_signal
+    from unmask.server.replicas.launch import serve_replicas
 
     try:
-        number = serve_until_signal(settings, doorstep)
+        number = serve_replicas(settings) if ray else serve_until_signal(settings, doorstep)
     except SystemExit:  # it has said why
         number = None
     if number == signal.SIGINT:
