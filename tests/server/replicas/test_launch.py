@@ -1,0 +1,79 @@
+"""A replica, asked as the front asks it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worlds.native import PROMPT, write_native
+from unmask.errors import ConfigError
+from unmask.server.replicas.launch import Drawer, serve_replicas
+from unmask.server.replicas.router import QUEUED_SECONDS
+from unmask.settings import load_settings
+
+SECONDS = 30
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def _scope(method: str, path: str) -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json"), (b"host", b"replica")]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
+
+
+async def _ask(drawer: Drawer, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    messages = [message async for message in drawer.answer(_scope(method, path), body)]
+    data = b"".join(message.get("body", b"") for message in messages[1:])
+    return messages[0]["status"], data
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("UNMASK_PORT", "0"), ("UNMASK_UNIX_SOCKET", "/tmp/unmask.sock")]
+)
+def test_replicas_listen_at_a_port(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"{variable} {value}"):
+        serve_replicas(load_settings())
+
+
+@pytest.mark.anyio
+async def test_a_replica_answers_as_the_app_does(tmp_path: Path) -> None:
+    settings = load_settings(model=str(write_native(tmp_path)), threads=1, log_level="critical")
+    drawer = Drawer(dict(settings))
+    try:
+        async with asyncio.timeout(SECONDS):
+            while (await _ask(drawer, "GET", "/readyz"))[0] != 200:
+                await asyncio.sleep(0.02)
+            body = b'{"prompt": "%s", "steps": 2}' % PROMPT.encode()
+            status, answer = await _ask(drawer, "POST", "/v1/images/generations", body)
+            assert status == 200
+            assert b'"b64_json":"iVBOR' in answer
+            assert (await _ask(drawer, "GET", "/none"))[0] == 404
+            assert drawer.record_routing_stats()[QUEUED_SECONDS] >= 0
+            leaving = drawer.answer(_scope("POST", "/v1/images/generations"), body)
+            task = asyncio.ensure_future(anext(aiter(leaving)))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            assert (await _ask(drawer, "GET", "/livez"))[0] == 200
+    finally:
+        await drawer.stop()
