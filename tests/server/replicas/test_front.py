@@ -1,6 +1,8 @@
 """The front, with replicas that die where a test wants it."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from httpx2 import ASGITransport, AsyncClient
@@ -16,24 +18,27 @@ class Died(Exception):
 
 
 class Replicas:
-    """So many of them die before they answer; ``late`` ones die in the midst of an answer."""
+    """So many of them die before they answer; ``late`` ones die in the midst of an answer. Each
+    waits so many ``seconds`` before an answer begins, and within it."""
 
-    def __init__(self, early: int = 0, late: int = 0) -> None:
-        self.early, self.late = early, late
-        self.asked: list[tuple[Scope, bytes]] = []
+    def __init__(self, early: int = 0, late: int = 0, seconds: tuple[float, float] = (0, 0)):
+        self.early, self.late, self.seconds = early, late, seconds
+        self.asked: list[tuple[str, Scope, bytes]] = []
 
-    async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
-        self.asked.append((scope, body))
+    async def answer(self, model: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+        self.asked.append((model, scope, body))
+        await asyncio.sleep(self.seconds[0])
         if len(self.asked) <= self.early:
             raise Died
         yield START
+        await asyncio.sleep(self.seconds[1])
         if self.late:
             raise Died
         yield {"type": "http.response.body", "body": body}
 
 
-def client(replicas: Replicas, most: int = 100) -> AsyncClient:
-    front = Front(replicas.answer, Died, most)
+def client(replicas: Replicas, most: int = 100, seconds: float = 10.0) -> AsyncClient:
+    front = Front(replicas.answer, (Died,), most_bytes=most, seconds=seconds)
     return AsyncClient(transport=ASGITransport(front), base_url="http://front")
 
 
@@ -45,7 +50,7 @@ async def test_another_replica_is_asked_where_one_has_died(early: int) -> None:
         answer = await front.post("/a?b=c", content=b"body", headers={"x-name": "value"})
     assert (answer.status_code, answer.content) == (200, b"body")
     assert len(replicas.asked) == early + 1
-    scope, body = replicas.asked[-1]
+    _, scope, body = replicas.asked[-1]
     assert body == b"body"
     assert (scope["path"], scope["query_string"]) == ("/a", b"b=c")
     assert (b"x-name", b"value") in scope["headers"]
@@ -75,7 +80,40 @@ async def test_of_a_large_body_no_more_is_held_than_shows_that_it_is_too_large()
     replicas = Replicas()
     async with client(replicas, most=10) as front:
         await front.post("/", content=b"x" * 1000)
-    assert replicas.asked[0][1] == b"x" * 11
+    assert replicas.asked[0][2] == b"x" * 11
+
+
+@pytest.mark.anyio
+async def test_who_waits_too_long_for_a_replica_is_told_when_to_ask_again() -> None:
+    async with client(Replicas(seconds=(30, 0)), seconds=0.02) as front:
+        answer = await front.get("/")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert "in time" in answer.json()["error"]["message"]
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_begun_may_take_its_time() -> None:
+    async with client(Replicas(seconds=(0, 0.1)), seconds=0.02) as front:
+        answer = await front.post("/", content=b"body")
+    assert (answer.status_code, answer.content) == (200, b"body")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("sent", "model"),
+    [
+        ({"json": {"prompt": "a cat", "model": "b/large", "n": 1}}, "b/large"),
+        ({"data": {"prompt": "a cat", "model": "large"}, "files": {"image": b"x"}}, "large"),
+        ({"json": {"prompt": 'the "model": "none" of it'}}, ""),
+        ({"content": b""}, ""),
+    ],
+)
+async def test_the_router_hears_which_model_is_asked_for(sent: dict[str, Any], model: str) -> None:
+    replicas = Replicas()
+    async with client(replicas, most=1000) as front:
+        await front.post("/", **sent)
+    assert replicas.asked[0][0] == model
 
 
 @pytest.fixture

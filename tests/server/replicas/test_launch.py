@@ -8,8 +8,8 @@ import pytest
 
 from tests.worlds.native import PROMPT, write_native
 from unmask.errors import ConfigError
-from unmask.server.replicas.launch import Drawer, serve_replicas
-from unmask.server.replicas.router import QUEUED_SECONDS
+from unmask.server.replicas.launch import Drawer, devices_of, serve_replicas, visible_gpus
+from unmask.server.replicas.router import MODELS, QUEUED_SECONDS
 from unmask.settings import load_settings
 
 SECONDS = 30
@@ -55,20 +55,34 @@ def test_replicas_listen_at_a_port(
         serve_replicas(load_settings())
 
 
+def test_replicas_are_all_of_one_kind() -> None:
+    with pytest.raises(ConfigError, match="UNMASK_MORE_DEVICES cuda:1: .* cpu"):
+        devices_of(load_settings(more_devices=["cpu", "cuda:1"]))
+
+
+def test_ray_is_given_just_the_devices_of_the_settings() -> None:
+    devices = devices_of(load_settings(device="cuda:2", more_devices=["cuda:0"]))
+    assert visible_gpus(devices, None) == "2,0"
+    assert visible_gpus(devices, "5,6,7") == "7,5"
+
+
 @pytest.mark.anyio
 async def test_a_replica_answers_as_the_app_does(tmp_path: Path) -> None:
     settings = load_settings(model=str(write_native(tmp_path)), threads=1, log_level="critical")
     drawer = Drawer(dict(settings))
     try:
         async with asyncio.timeout(SECONDS):
-            while (await _ask(drawer, "GET", "/readyz"))[0] != 200:
-                await asyncio.sleep(0.02)
+            await drawer.check_health()
+            assert (await _ask(drawer, "GET", "/readyz"))[0] == 200
             body = b'{"prompt": "%s", "steps": 2}' % PROMPT.encode()
             status, answer = await _ask(drawer, "POST", "/v1/images/generations", body)
             assert status == 200
             assert b'"b64_json":"iVBOR' in answer
             assert (await _ask(drawer, "GET", "/none"))[0] == 404
-            assert drawer.record_routing_stats()[QUEUED_SECONDS] >= 0
+            told = drawer.record_routing_stats()
+            assert told[QUEUED_SECONDS] >= 0
+            assert drawer.record_autoscaling_stats().keys() == {QUEUED_SECONDS}
+            assert len(told[MODELS]) == 1
             leaving = drawer.answer(_scope("POST", "/v1/images/generations"), body)
             task = asyncio.ensure_future(anext(aiter(leaving)))
             await asyncio.sleep(0)

@@ -1,12 +1,15 @@
 """The front: takes requests and asks a replica, and another one if that has died."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
 from unmask.server.http.errors import error_response
 
-Ask = Callable[[Scope, bytes], AsyncIterator[Message]]
+# Gives the messages of a replica's answer to a request for a model, whose body is the last.
+Ask = Callable[[str, Scope, bytes], AsyncIterator[Message]]
 
 TRIES = 3
 RETRY_SECONDS = 5
@@ -27,16 +30,28 @@ ASKED = frozenset(
         "server",
     )
 )
+# The model of a body in JSON, or of a form. What else looks like it costs no more than a replica
+# that has to load the model.
+MODEL = re.compile(
+    rb'"model"\s*:\s*"([^"\\]{1,200})"|\bname="model"(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]{1,200})\r\n'
+)
 
 
 class Front:
     """An ASGI app. Nothing of an answer is sent before a replica began it, so until then another
     can be asked without anybody noticing."""
 
-    def __init__(self, ask: Ask, died: type[Exception], most_bytes: int) -> None:
-        """``ask`` gives the messages of a replica's answer, and raises ``died`` where the replica
-        has. Of a body ``most_bytes`` are read and one more, which a replica then refuses."""
-        self._ask, self._died, self._most = ask, died, most_bytes
+    def __init__(
+        self,
+        ask: Ask,
+        died: tuple[type[Exception], ...],
+        *,
+        most_bytes: int,
+        seconds: float,
+    ) -> None:
+        """``ask`` raises one of ``died`` where the replica has. Of a body ``most_bytes`` are read
+        and one more, which a replica then refuses. An answer must begin within ``seconds``."""
+        self._ask, self._died, self._most, self._seconds = ask, died, most_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -47,19 +62,26 @@ class Front:
             return
         body = await self._read(receive)
         asked = {name: value for name, value in scope.items() if name in ASKED}
-        for _ in range(TRIES):
-            begun = False
-            try:
-                async for message in self._ask(asked, body):
-                    begun = True
-                    await send(message)
-                return
-            except self._died:
-                if begun:
-                    raise  # the connection breaks, which its client sees
+        model = _model_of(body)
+        reason = "no replica began to answer in time"
+        try:
+            async with asyncio.timeout(self._seconds) as bound:
+                for _ in range(TRIES):
+                    try:
+                        async for message in self._ask(model, asked, body):
+                            bound.reschedule(None)
+                            await send(message)
+                        return
+                    except self._died:
+                        if bound.when() is None:
+                            raise  # the connection breaks, which its client sees
+                reason = "the replicas that were asked have died"
+        except TimeoutError:
+            if not bound.expired():
+                raise
         answer = error_response(
             503,
-            "the replicas that were asked have died: try again",
+            f"{reason}: try again",
             "unavailable",
             kind="server_error",
             headers={"retry-after": str(RETRY_SECONDS)},
@@ -73,3 +95,9 @@ class Front:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         return bytes(body[: self._most + 1])
+
+
+def _model_of(body: bytes) -> str:
+    """The model that a request asks for; empty if it names none."""
+    found = MODEL.search(body)
+    return (found[1] or found[2]).decode("utf-8", "replace") if found else ""

@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator, Mapping
 from types import FrameType
 from typing import Any
 
+import torch
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from unmask.cores import threads_for
 from unmask.errors import ConfigError, UnavailableError
 from unmask.server.engine.engine import EngineState
-from unmask.server.http.app import create_app, make_engine, make_ring
+from unmask.server.http.app import create_app, make_engine
+from unmask.server.http.shared import check_shared
 from unmask.server.replicas.front import Front
-from unmask.server.replicas.router import QUEUED_SECONDS
+from unmask.server.replicas.router import MODELS, QUEUED_SECONDS
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings, load_settings
 
@@ -29,6 +31,8 @@ STATS_SECONDS = 0.2
 # Of Ray's count of cores: the threads of a replica are those of the settings.
 DRAWER_CORES, FRONT_CORES = 0.5, 0.1
 STOPPING_SECONDS = 1.0  # that the app has to notice that nobody waits any more
+MARGIN_SECONDS = 10.0  # after the time in which a replica itself gives up a request
+STORE_BYTES = 1 << 28  # of Ray's memory for bodies and answers on their way
 
 
 class Drawer:
@@ -74,16 +78,24 @@ class Drawer:
                 task.cancel()
 
     async def check_health(self) -> None:
-        """Start what is not started; an error if no worker is left, so that Ray starts another."""
+        """Start what is not started, and return when the default model is there or cannot be: until
+        then Ray sends nobody here. An error if no worker is left, so that Ray starts another."""
         async with self._starting:
             if not self._started:
                 await self._lifespan.__aenter__()
                 self._started = True
+            while self._engine.state is EngineState.STARTING:
+                await asyncio.sleep(0.02)
         if self._engine.state is EngineState.DEAD:
             raise UnavailableError("no worker is left")
 
-    def record_routing_stats(self) -> dict[str, float]:
+    def record_routing_stats(self) -> dict[str, Any]:
         """What the router chooses by."""
+        stats = self._engine.stats()
+        return {QUEUED_SECONDS: stats.queued_seconds, MODELS: list(stats.models)}
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Ray scales by, where its file says so."""
         return {QUEUED_SECONDS: self._engine.stats().queued_seconds}
 
     async def stop(self) -> None:
@@ -101,11 +113,12 @@ def build(options: Mapping[str, Any] | None = None) -> Any:
 
 def application(settings: Settings) -> Any:
     """The application for Ray Serve, with a replica for each device. ConfigError if Ray is not
-    there, or the server must not run without keys."""
+    there, or if a server of these settings could not start."""
     try:
         from ray import serve
         from ray.exceptions import RayActorError
         from ray.serve.config import RequestRouterConfig
+        from ray.serve.exceptions import ReplicaUnavailableError
     except ImportError:
         raise ConfigError("replicas: install the extra: pip install 'unmask[ray]'") from None
 
@@ -113,25 +126,43 @@ def application(settings: Settings) -> Any:
         async def __del__(self) -> None:  # Ray awaits it when the replica has no more to answer
             await self.stop()
 
-    make_ring(settings)
-    devices = [settings.device, *settings.more_devices]
-    is_gpu = settings.device.startswith("cuda")  # Ray shows each replica one of them, as the first
-    values = {**dict(settings), "device": "cuda" if is_gpu else settings.device, "more_devices": []}
+    check_shared(settings)
+    devices = devices_of(settings)
+    kind = devices[0].type
+    values = {
+        **dict(settings),
+        "device": kind,  # Ray shows each replica one of them, as the first
+        "more_devices": [],
+        "limits": settings.limits or "database",
+    }
     drawers = serve.deployment(Replica).options(
         name=DRAWERS,
         num_replicas=len(devices),
-        ray_actor_options={"num_cpus": DRAWER_CORES, "num_gpus": int(is_gpu)},
+        ray_actor_options={"num_cpus": DRAWER_CORES, "num_gpus": int(kind == "cuda")},
         max_ongoing_requests=MOST_REQUESTS,
         graceful_shutdown_timeout_s=settings.shutdown_timeout_seconds,
         request_router_config=RequestRouterConfig(
-            request_router_class="unmask.server.replicas.router:LeastQueued",
+            request_router_class="unmask.server.replicas.router:LeastWork",
             request_routing_stats_period_s=STATS_SECONDS,
         ),
     )
 
     def make_front() -> Front:
-        handle = serve.get_deployment_handle(DRAWERS, app_name=APP).options(stream=True)
-        return Front(handle.answer.remote, RayActorError, settings.max_upload_bytes)
+        app = serve.get_replica_context().app_name
+        handle = serve.get_deployment_handle(DRAWERS, app_name=app).options(stream=True)
+
+        def ask(model: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+            asked: AsyncIterator[Message] = handle.options(
+                multiplexed_model_id=model
+            ).answer.remote(scope, body)
+            return asked
+
+        return Front(
+            ask,
+            (RayActorError, ReplicaUnavailableError),
+            most_bytes=settings.max_upload_bytes,
+            seconds=settings.request_timeout_seconds + MARGIN_SECONDS,
+        )
 
     front = serve.deployment(serve.ingress(make_front)()).options(
         name="front",
@@ -141,6 +172,28 @@ def application(settings: Settings) -> Any:
     return front.bind(drawers.bind(values))
 
 
+def devices_of(settings: Settings) -> list[torch.device]:
+    """The device of each replica. ConfigError if they are of several kinds."""
+    devices = [torch.device(name) for name in (settings.device, *settings.more_devices)]
+    for device in devices:
+        if device.type != devices[0].type:
+            raise ConfigError(
+                f"UNMASK_MORE_DEVICES {device}: replicas are all of one kind, {devices[0].type}"
+            )
+    return devices
+
+
+def visible_gpus(devices: list[torch.device], visible: str | None) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for just these devices, where it was ``visible`` before."""
+    names = visible.split(",") if visible else None
+    chosen = [device.index or 0 for device in devices]
+    return ",".join(names[index] if names else str(index) for index in chosen)
+
+
+class _Stopped(BaseException):
+    """A signal has come before all was started."""
+
+
 def serve_replicas(settings: Settings) -> int:
     """Serve on this machine until a signal comes, and return which. ConfigError."""
     if settings.unix_socket is not None:
@@ -148,27 +201,48 @@ def serve_replicas(settings: Settings) -> int:
     if settings.port == 0:
         raise ConfigError("UNMASK_PORT 0: name the port at which replicas listen")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    devices = devices_of(settings)
+    gpus = len(devices) if devices[0].type == "cuda" else 0
+    if gpus:
+        before = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus(devices, before)
     threads = threads_for(settings.cpu_workers, settings.threads).count
     app = application(settings.model_copy(update={"threads": threads}))
     import ray
     from ray import serve
 
     heard: list[int] = []
-    told = threading.Event()
+    started, told = threading.Event(), threading.Event()
 
     def hear(number: int, _: FrameType | None) -> None:
         heard.append(number)
         told.set()
+        if not started.is_set():
+            raise _Stopped
 
-    cores = len([settings.device, *settings.more_devices]) + 1
-    ray.init(include_dashboard=False, num_cpus=cores)
-    try:
-        serve.start(http_options={"host": settings.host, "port": settings.port})
-        serve.run(app, name=APP, route_prefix="/")
+    def listen() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, hear)
+
+    try:
+        listen()
+        ray.init(
+            "local",
+            num_cpus=len(devices) + 1,
+            num_gpus=gpus,
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",  # who reaches its ports can run code: nobody beyond this
+        )
+        listen()  # Ray has taken one of them
+        serve.start(http_options={"host": settings.host, "port": settings.port})
+        serve.run(app, name=APP, route_prefix="/")
+        started.set()
         told.wait()
+    except _Stopped:
+        pass
     finally:
+        started.set()
         serve.shutdown()
         ray.shutdown()
     return heard[0]
