@@ -8,8 +8,8 @@ import pytest
 
 from tests.worlds.native import PROMPT, write_native
 from unmask.errors import ConfigError
+from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS
 from unmask.server.replicas.launch import Drawer, devices_of, serve_replicas, visible_gpus
-from unmask.server.replicas.router import MODELS, QUEUED_SECONDS
 from unmask.settings import load_settings
 
 SECONDS = 30
@@ -56,7 +56,7 @@ def test_replicas_listen_at_a_port(
 
 
 def test_replicas_are_all_of_one_kind() -> None:
-    with pytest.raises(ConfigError, match="UNMASK_MORE_DEVICES cuda:1: .* cpu"):
+    with pytest.raises(ConfigError, match=r"UNMASK_MORE_DEVICES cuda:1: .* cpu"):
         devices_of(load_settings(more_devices=["cpu", "cuda:1"]))
 
 

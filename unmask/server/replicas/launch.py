@@ -19,8 +19,8 @@ from unmask.errors import ConfigError, UnavailableError
 from unmask.server.engine.engine import EngineState
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.shared import check_shared
+from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS
 from unmask.server.replicas.front import Front
-from unmask.server.replicas.router import MODELS, QUEUED_SECONDS
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings, load_settings
 
@@ -142,7 +142,7 @@ def application(settings: Settings) -> Any:
         max_ongoing_requests=MOST_REQUESTS,
         graceful_shutdown_timeout_s=settings.shutdown_timeout_seconds,
         request_router_config=RequestRouterConfig(
-            request_router_class="unmask.server.replicas.router:LeastWork",
+            request_router_class="unmask.server.replicas.balance:LeastWork",
             request_routing_stats_period_s=STATS_SECONDS,
         ),
     )

@@ -1,7 +1,9 @@
-"""Which replica a request goes to: one with the least work before it."""
+"""By the work that waits: which replica a request goes to, and how many there should be."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
+
+from unmask.errors import ConfigError
 
 QUEUED_SECONDS, MODELS = "queued_seconds", "models"
 ALIKE_SECONDS = 0.05  # of work that waits: figures are some tenths of a second old
@@ -31,6 +33,28 @@ def by_work(replicas: Iterable[Replica], model: str = "") -> list[list[Replica]]
             seconds += LOADING_SECONDS
         groups.setdefault(int(seconds / ALIKE_SECONDS), []).append(replica)
     return [groups[number] for number in sorted(groups)]
+
+
+class ByQueuedSeconds:
+    """A policy of Ray's autoscaling, which its file names with its options. Bounds, delays and the
+    span over which figures are averaged are Ray's own."""
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        """``seconds`` of work are to wait at each replica. ConfigError."""
+        if not 0 < seconds < float("inf"):
+            raise ConfigError(f"seconds {seconds}: more than 0")
+        self.seconds = seconds
+
+    def __call__(self, context: Any) -> tuple[float, dict[str, Any]]:
+        """The number of replicas that Ray's context asks for, and nothing to be remembered."""
+        if not context.running_replicas:
+            return context.target_num_replicas, {}
+        queued = (context.aggregated_metrics or {}).get(QUEUED_SECONDS, {})
+        return self.wanted(queued.values()), {}
+
+    def wanted(self, queued_seconds: Iterable[float]) -> float:
+        """So many replicas for what waits at each of those that there are."""
+        return sum(queued_seconds) / self.seconds
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,64 @@
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from unmask.errors import ConfigError
+from unmask.server.replicas.balance import (
+    ALIKE_SECONDS,
+    MODELS,
+    QUEUED_SECONDS,
+    ByQueuedSeconds,
+    by_work,
+)
+
+
+@dataclass(frozen=True)
+class Replica:
+    name: str
+    routing_stats: dict[str, Any] = field(default_factory=dict)
+
+
+def test_those_with_the_least_work_that_waits_come_first() -> None:
+    idle, new = Replica("idle", {QUEUED_SECONDS: 0.0}), Replica("new")
+    alike = Replica("alike", {QUEUED_SECONDS: ALIKE_SECONDS / 2})
+    busy = Replica("busy", {QUEUED_SECONDS: 3.0})
+    busier = Replica("busier", {QUEUED_SECONDS: 30.0})
+    groups = by_work([busier, idle, busy, alike, new])
+    assert groups == [[idle, alike, new], [busy], [busier]]
+    assert by_work(list[Replica]()) == []
+
+
+def test_a_model_that_must_be_loaded_first_counts_as_work() -> None:
+    idle = Replica("idle", {QUEUED_SECONDS: 0.0, MODELS: ["small"]})
+    busy = Replica("busy", {QUEUED_SECONDS: 1.0, MODELS: ["small", "large"]})
+    late = Replica("late", {QUEUED_SECONDS: 30.0, MODELS: ["large"]})
+    assert by_work([idle, busy, late], "large") == [[busy], [idle], [late]]
+    assert by_work([idle, busy, late], "small") == [[idle], [busy], [late]]
+    assert by_work([idle, busy, late]) == [[idle], [busy], [late]]
+
+
+def _context(*queued: float, target: int = 1) -> SimpleNamespace:
+    replicas = [f"replica-{index}" for index in range(len(queued))]
+    metrics = {QUEUED_SECONDS: dict(zip(replicas, queued, strict=True))}
+    return SimpleNamespace(
+        running_replicas=replicas, target_num_replicas=target, aggregated_metrics=metrics
+    )
+
+
+def test_there_are_as_many_replicas_as_what_waits_fills() -> None:
+    policy = ByQueuedSeconds(2.0)
+    assert policy(_context(2.0, 2.0)) == (2.0, {})
+    assert policy(_context(9.0, 1.0)) == (5.0, {})
+    assert policy(_context(0.5, 0.5, 1.0)) == (1.0, {})
+
+
+def test_what_has_told_nothing_yet_changes_nothing() -> None:
+    assert ByQueuedSeconds()(_context(target=3)) == (3, {})
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_what_waits_must_be_some_time(seconds: float) -> None:
+    with pytest.raises(ConfigError, match=f"seconds {seconds}"):
+        ByQueuedSeconds(seconds)
