@@ -9,6 +9,7 @@ from unmask.server.replicas.balance import (
     ALIKE_SECONDS,
     MODELS,
     QUEUED_SECONDS,
+    WORKING,
     ByQueuedSeconds,
     by_work,
 )
@@ -39,22 +40,28 @@ def test_a_model_that_must_be_loaded_first_counts_as_work() -> None:
     assert by_work([idle, busy, late]) == [[idle], [busy], [late]]
 
 
-def _context(*queued: float, target: int = 1) -> SimpleNamespace:
-    replicas = [f"replica-{index}" for index in range(len(queued))]
-    metrics = {QUEUED_SECONDS: dict(zip(replicas, queued, strict=True))}
-    return SimpleNamespace(
-        running_replicas=replicas, target_num_replicas=target, aggregated_metrics=metrics
-    )
+def _context(*told: tuple[float, float], target: int = 1) -> SimpleNamespace:
+    names = [f"replica-{index}" for index in range(len(told))]
+    metrics = {
+        metric: dict(zip(names, values, strict=True))
+        for metric, values in zip((QUEUED_SECONDS, WORKING), zip(*told, strict=True), strict=False)
+    }
+    return SimpleNamespace(target_num_replicas=target, aggregated_metrics=metrics)
 
 
 def test_there_are_as_many_replicas_as_what_waits_fills() -> None:
-    policy = ByQueuedSeconds(2.0)
-    assert policy(_context(2.0, 2.0)) == (2.0, {})
-    assert policy(_context(9.0, 1.0)) == (5.0, {})
-    assert policy(_context(0.5, 0.5, 1.0)) == (1.0, {})
+    policy = ByQueuedSeconds(2.0, 0.8)
+    assert policy(_context((9.0, 1.0), (1.0, 1.0))) == (5.0, {})
+    assert policy(_context((0.0, 0.0), (0.0, 0.0), (0.0, 0.0))) == (0.0, {})
 
 
-def test_what_has_told_nothing_yet_changes_nothing() -> None:
+def test_replicas_that_are_at_work_stay_though_little_waits() -> None:
+    policy = ByQueuedSeconds(2.0, 0.8)
+    assert policy(_context((0.1, 0.8), (0.1, 0.8), (0.1, 0.8))) == (pytest.approx(3.0), {})
+    assert policy(_context((0.1, 0.4), (0.1, 0.4), (0.1, 0.4))) == (pytest.approx(1.5), {})
+
+
+def test_where_nothing_was_told_yet_nothing_changes() -> None:
     assert ByQueuedSeconds()(_context(target=3)) == (3, {})
 
 
@@ -62,3 +69,9 @@ def test_what_has_told_nothing_yet_changes_nothing() -> None:
 def test_what_waits_must_be_some_time(seconds: float) -> None:
     with pytest.raises(ConfigError, match=f"seconds {seconds}"):
         ByQueuedSeconds(seconds)
+
+
+@pytest.mark.parametrize("busy", [0.0, 1.1, float("nan")])
+def test_the_time_at_work_is_a_share(busy: float) -> None:
+    with pytest.raises(ConfigError, match=f"busy {busy}"):
+        ByQueuedSeconds(2.0, busy)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.worlds.native import PROMPT, write_native
 from unmask.errors import ConfigError
-from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS
+from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS, WORKING
 from unmask.server.replicas.launch import Drawer, devices_of, serve_replicas, visible_gpus
 from unmask.settings import load_settings
 
@@ -81,7 +81,7 @@ async def test_a_replica_answers_as_the_app_does(tmp_path: Path) -> None:
             assert (await _ask(drawer, "GET", "/none"))[0] == 404
             told = drawer.record_routing_stats()
             assert told[QUEUED_SECONDS] >= 0
-            assert drawer.record_autoscaling_stats().keys() == {QUEUED_SECONDS}
+            assert drawer.record_autoscaling_stats() == {QUEUED_SECONDS: 0.0, WORKING: 0.0}
             assert len(told[MODELS]) == 1
             leaving = drawer.answer(_scope("POST", "/v1/images/generations"), body)
             task = asyncio.ensure_future(anext(aiter(leaving)))

@@ -1,28 +1,33 @@
-"""Two replicas of Ray Serve on this machine, one of which is killed: make replicas."""
+"""Replicas of Ray Serve on this machine: killed, exchanged under load, more and fewer of them.
+
+All tests share one cluster and are run in their order: make replicas.
+"""
 
 import base64
 import hashlib
-import importlib
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import httpx2
 import pytest
 import yaml
 
-from unmask.settings import load_settings
-
 SECONDS = 120
 SEEDS = range(4)
 SENDERS = 5
+DRAW = "/v1/images/generations"
+FILE = Path(__file__).parents[3] / "deploy" / "ray" / "serve.yaml"
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,40 +35,59 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(name="url")
-def _url(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(name="environment", scope="module")
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables = {
+    return {
+        **os.environ,
         "UNMASK_PORT": str(port),
         "UNMASK_MORE_DEVICES": '["cpu"]',
         "UNMASK_THREADS": "1",
-        "UNMASK_STATE_DIR": str(tmp_path / "state"),
+        "UNMASK_STATE_DIR": str(tmp_path_factory.mktemp("state")),
+        "RAY_AUTH_TOKEN": "a" * 64,  # so that a test may reach the cluster
     }
-    log = tmp_path / "log"
+
+
+@pytest.fixture(name="url", scope="module")
+def _url(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    url = f"http://127.0.0.1:{environment['UNMASK_PORT']}"
+    log = tmp_path_factory.mktemp("log") / "log"
+    with _running(["-m", "unmask", "serve", "--ray"], environment, log) as process:
+
+        def is_ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return _status(f"{url}/readyz") == 200
+
+        _wait(is_ready, log)
+        yield url
+    assert process.returncode == 0, log.read_text()
+    assert _replicas() == []
+
+
+@contextmanager
+def _running(
+    arguments: list[str], environment: dict[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
     with (
         log.open("w") as said,
         subprocess.Popen(
-            [sys.executable, "-m", "unmask", "serve", "--ray"],
-            env={**os.environ, **variables},
-            stdout=said,
-            stderr=said,
+            [sys.executable, *arguments], env=environment, stdout=said, stderr=said
         ) as process,
     ):
         try:
-            url = f"http://127.0.0.1:{port}"
-            end = time.monotonic() + SECONDS
-            while _status(f"{url}/readyz") != 200:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
-            yield url
+            yield process
         finally:
             process.terminate()
             process.wait(SECONDS)
-    assert process.returncode == 0
-    assert _replicas() == []
+
+
+def _wait(true: Callable[[], bool], log: Path | None = None) -> None:
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, log.read_text() if log else "it never came true"
+        time.sleep(0.2)
 
 
 def _status(url: str) -> int:
@@ -85,7 +109,7 @@ def _draw(url: str, seed: int) -> str:
     body = {"prompt": "a red apple", "seed": seed}
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        answer = httpx2.post(f"{url}/v1/images/generations", json=body, timeout=SECONDS)
+        answer = httpx2.post(f"{url}{DRAW}", json=body, timeout=SECONDS)
         if answer.status_code == 200:
             picture = base64.b64decode(answer.json()["data"][0]["b64_json"])
             return hashlib.sha256(picture).hexdigest()
@@ -94,13 +118,32 @@ def _draw(url: str, seed: int) -> str:
     raise AssertionError("it was never drawn")
 
 
+@contextmanager
+def _load(url: str, senders: int) -> Iterator[list[str]]:
+    """So many draw one picture after another meanwhile; all digests, at the end."""
+    enough, digests = Event(), list[str]()
+
+    def send() -> None:
+        while not enough.is_set():
+            digests.append(_draw(url, seed=0))
+
+    with ThreadPoolExecutor(senders) as pool:
+        sending = [pool.submit(send) for _ in range(senders)]
+        try:
+            yield digests
+        finally:
+            enough.set()
+        for each in sending:
+            each.result()
+
+
 def test_nothing_that_was_asked_for_is_lost_with_a_replica(url: str) -> None:
     alone = [_draw(url, seed) for seed in SEEDS]
     before = _replicas()
     assert len(before) == 2
     jobs = [
         httpx2.post(
-            f"{url}/v1/images/generations",
+            f"{url}{DRAW}",
             json={"prompt": "a blue car", "seed": seed},
             headers={"prefer": "respond-async"},
             timeout=SECONDS,
@@ -118,14 +161,44 @@ def test_nothing_that_was_asked_for_is_lost_with_a_replica(url: str) -> None:
             assert state["status"] in ("queued", "in_progress"), state
             assert time.monotonic() < end
             time.sleep(0.2)
+    _wait(lambda: len(_replicas()) == 2)
+    assert before[0] not in _replicas()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in Ray's own code
-def test_the_file_for_a_cluster_is_what_ray_reads() -> None:
-    from ray.serve.schema import ServeDeploySchema
+def test_what_nobody_waits_for_is_not_drawn(url: str) -> None:
+    body = {"prompt": "a red apple", "steps": 64, "n": 10}
+    with pytest.raises(httpx2.TimeoutException):
+        httpx2.post(f"{url}{DRAW}", json=body, timeout=1.0)
 
-    text = (Path(__file__).parents[3] / "deploy" / "ray" / "serve.yaml").read_text("utf-8")
-    [application] = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
-    module, name = application.import_path.split(":")
-    assert callable(getattr(importlib.import_module(module), name))
-    assert load_settings(**application.args).device == "cuda"
+    def is_given_up() -> bool:  # by the replica that happens to be asked
+        text = httpx2.get(f"{url}/metrics").text
+        found = re.search(r'^unmask_draws_total\{.*"cancelled".*\} (\S+)$', text, re.MULTILINE)
+        return found is not None and float(found[1]) > 0
+
+    _wait(is_given_up)
+
+
+def test_the_file_for_a_cluster_exchanges_and_scales_replicas_and_nobody_notices(
+    url: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    told = yaml.safe_load(FILE.read_text("utf-8"))
+    [application] = told["applications"]
+    application["args"] |= {"device": "cpu", "more_devices": []}
+    [drawers] = [each for each in application["deployments"] if each["name"] == "drawers"]
+    quick = {"look_back_period_s": 3, "upscale_delay_s": 1, "downscale_delay_s": 3}
+    drawers["autoscaling_config"] |= {**quick, "max_replicas": 2}
+    drawers["autoscaling_config"]["policy"]["policy_kwargs"] |= {"seconds": 0.5}
+    file, log = tmp_path / "serve.yaml", tmp_path / "log"
+    file.write_text(yaml.safe_dump(told), "utf-8")
+    before = _replicas()
+    alone = _draw(url, seed=0)
+    command = ["-m", "ray.serve.scripts", "run", "--address", "auto", str(file)]
+    with _load(url, 1) as drawn, _running(command, environment, log):
+        _wait(lambda: not {*before} & {*_replicas()}, log)
+        _wait(lambda: len(_replicas()) == 1, log)
+        with _load(url, 8) as more:
+            _wait(lambda: len(_replicas()) == 2, log)
+        _wait(lambda: len(_replicas()) == 1, log)
+        time.sleep(1.0)
+        assert {*drawn, *more} == {alone}
+        assert len(drawn) > 3

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from unmask.errors import ConfigError
 
-QUEUED_SECONDS, MODELS = "queued_seconds", "models"
+QUEUED_SECONDS, MODELS, WORKING = "queued_seconds", "models", "working"
 ALIKE_SECONDS = 0.05  # of work that waits: figures are some tenths of a second old
 LOADING_SECONDS = 2.0  # that a model counts which a replica has not loaded
 
@@ -37,24 +37,37 @@ def by_work(replicas: Iterable[Replica], model: str = "") -> list[list[Replica]]
 
 class ByQueuedSeconds:
     """A policy of Ray's autoscaling, which its file names with its options. Bounds, delays and the
-    span over which figures are averaged are Ray's own."""
+    span over which figures are averaged are Ray's own.
 
-    def __init__(self, seconds: float = 2.0) -> None:
-        """``seconds`` of work are to wait at each replica. ConfigError."""
+    What waits tells when there are too few replicas. It is gone as soon as there are enough, so how
+    many may go is told by the share of time in which they have anything to do."""
+
+    def __init__(self, seconds: float = 2.0, busy: float = 0.8) -> None:
+        """``seconds`` of work are to wait at each replica at most, and each is to be at work for
+        this share of its time. ConfigError."""
         if not 0 < seconds < float("inf"):
             raise ConfigError(f"seconds {seconds}: more than 0")
-        self.seconds = seconds
+        if not 0 < busy <= 1:
+            raise ConfigError(f"busy {busy}: more than 0, at most 1")
+        self.seconds, self.busy = seconds, busy
 
     def __call__(self, context: Any) -> tuple[float, dict[str, Any]]:
         """The number of replicas that Ray's context asks for, and nothing to be remembered."""
-        if not context.running_replicas:
+        told = context.aggregated_metrics or {}
+        if not told.get(QUEUED_SECONDS):
             return context.target_num_replicas, {}
-        queued = (context.aggregated_metrics or {}).get(QUEUED_SECONDS, {})
-        return self.wanted(queued.values()), {}
+        queued, working = (told[name].values() for name in (QUEUED_SECONDS, WORKING))
+        return self.wanted(queued, working), {}
 
-    def wanted(self, queued_seconds: Iterable[float]) -> float:
-        """So many replicas for what waits at each of those that there are."""
-        return sum(queued_seconds) / self.seconds
+    def wanted(self, queued_seconds: Iterable[float], working: Iterable[float]) -> float:
+        """So many replicas for what waits at each of those that there are, and for the share of
+        time in which each had work."""
+        return max(sum(queued_seconds) / self.seconds, sum(working) / self.busy)
+
+
+def told_for_scaling(queued_seconds: float, at_work: bool) -> dict[str, float]:
+    """What a replica tells ``ByQueuedSeconds``, which sees the mean of it over a while."""
+    return {QUEUED_SECONDS: queued_seconds, WORKING: float(at_work)}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ machine, or by Ray from a file.
 
 import asyncio
 import os
+import secrets
 import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -19,7 +20,7 @@ from unmask.errors import ConfigError, UnavailableError
 from unmask.server.engine.engine import EngineState
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.shared import check_shared
-from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS
+from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS, told_for_scaling
 from unmask.server.replicas.front import Front
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings, load_settings
@@ -31,6 +32,7 @@ STATS_SECONDS = 0.2
 # Of Ray's count of cores: the threads of a replica are those of the settings.
 DRAWER_CORES, FRONT_CORES = 0.5, 0.1
 STOPPING_SECONDS = 1.0  # that the app has to notice that nobody waits any more
+QUIET = {"enable_access_log": False}  # of Ray: the app has its own
 MARGIN_SECONDS = 10.0  # after the time in which a replica itself gives up a request
 STORE_BYTES = 1 << 28  # of Ray's memory for bodies and answers on their way
 
@@ -96,7 +98,8 @@ class Drawer:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Ray scales by, where its file says so."""
-        return {QUEUED_SECONDS: self._engine.stats().queued_seconds}
+        stats = self._engine.stats()
+        return told_for_scaling(stats.queued_seconds, stats.queued + stats.running > 0)
 
     async def stop(self) -> None:
         """Stop, once nobody is answered any more."""
@@ -140,6 +143,7 @@ def application(settings: Settings) -> Any:
         num_replicas=len(devices),
         ray_actor_options={"num_cpus": DRAWER_CORES, "num_gpus": int(kind == "cuda")},
         max_ongoing_requests=MOST_REQUESTS,
+        logging_config=QUIET,
         graceful_shutdown_timeout_s=settings.shutdown_timeout_seconds,
         request_router_config=RequestRouterConfig(
             request_router_class="unmask.server.replicas.balance:LeastWork",
@@ -168,6 +172,7 @@ def application(settings: Settings) -> Any:
         name="front",
         ray_actor_options={"num_cpus": FRONT_CORES},
         max_ongoing_requests=MOST_REQUESTS,
+        logging_config=QUIET,
     )
     return front.bind(drawers.bind(values))
 
@@ -201,6 +206,9 @@ def serve_replicas(settings: Settings) -> int:
     if settings.port == 0:
         raise ConfigError("UNMASK_PORT 0: name the port at which replicas listen")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray listens at all addresses, and runs the code of whoever reaches it and has this.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     devices = devices_of(settings)
     gpus = len(devices) if devices[0].type == "cuda" else 0
     if gpus:
@@ -232,7 +240,6 @@ def serve_replicas(settings: Settings) -> int:
             num_gpus=gpus,
             object_store_memory=STORE_BYTES,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",  # who reaches its ports can run code: nobody beyond this
         )
         listen()  # Ray has taken one of them
         serve.start(http_options={"host": settings.host, "port": settings.port})
