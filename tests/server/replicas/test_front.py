@@ -8,7 +8,7 @@ import pytest
 from httpx2 import ASGITransport, AsyncClient
 from starlette.types import Message, Scope
 
-from unmask.server.replicas.front import TRIES, Front
+from unmask.server.replicas.front import TRIES, Front, Told
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -24,6 +24,7 @@ class Replicas:
     def __init__(self, early: int = 0, late: int = 0, seconds: tuple[float, float] = (0, 0)):
         self.early, self.late, self.seconds = early, late, seconds
         self.asked: list[tuple[str, Scope, bytes]] = []
+        self.status = 200
 
     async def answer(self, model: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
         self.asked.append((model, scope, body))
@@ -36,9 +37,13 @@ class Replicas:
             raise Died
         yield {"type": "http.response.body", "body": body}
 
+    async def tell(self, scope: Scope) -> list[Told]:
+        texts = (b'# TYPE rows gauge\nrows{model="a"} 1.0\n', b"# TYPE rows gauge\nrows 2.0\n")
+        return [Told(f"r{i}", self.status, text) for i, text in enumerate(texts)]
+
 
 def client(replicas: Replicas, most: int = 100, seconds: float = 10.0) -> AsyncClient:
-    front = Front(replicas.answer, (Died,), most_bytes=most, seconds=seconds)
+    front = Front(replicas.answer, replicas.tell, (Died,), most_bytes=most, seconds=seconds)
     return AsyncClient(transport=ASGITransport(front), base_url="http://front")
 
 
@@ -114,6 +119,21 @@ async def test_the_router_hears_which_model_is_asked_for(sent: dict[str, Any], m
     async with client(replicas, most=1000) as front:
         await front.post("/", **sent)
     assert replicas.asked[0][0] == model
+
+
+@pytest.mark.anyio
+async def test_metrics_are_those_of_all_replicas() -> None:
+    replicas = Replicas()
+    async with client(replicas) as front:
+        answer = await front.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        assert answer.text.count("# TYPE rows gauge") == 1
+        lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        assert lines == ['rows{model="a",replica="r0"} 1.0', 'rows{replica="r1"} 2.0']
+        assert replicas.asked == []
+        replicas.status = 401  # then one tells what is wrong
+        assert (await front.get("/metrics")).content == b""
+    assert len(replicas.asked) == 1
 
 
 @pytest.fixture

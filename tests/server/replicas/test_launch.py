@@ -69,7 +69,7 @@ def test_ray_is_given_just_the_devices_of_the_settings() -> None:
 @pytest.mark.anyio
 async def test_a_replica_answers_as_the_app_does(tmp_path: Path) -> None:
     settings = load_settings(model=str(write_native(tmp_path)), threads=1, log_level="critical")
-    drawer = Drawer(dict(settings))
+    drawer = Drawer(dict(settings), "one")
     try:
         async with asyncio.timeout(SECONDS):
             await drawer.check_health()
@@ -83,6 +83,9 @@ async def test_a_replica_answers_as_the_app_does(tmp_path: Path) -> None:
             assert told[QUEUED_SECONDS] >= 0
             assert drawer.record_autoscaling_stats() == {QUEUED_SECONDS: 0.0, WORKING: 0.0}
             assert len(told[MODELS]) == 1
+            whole = await drawer.tell(_scope("GET", "/metrics"))
+            assert (whole.name, whole.status) == ("one", 200)
+            assert b"unmask_images_total{" in whole.body
             leaving = drawer.answer(_scope("POST", "/v1/images/generations"), body)
             task = asyncio.ensure_future(anext(aiter(leaving)))
             await asyncio.sleep(0)

@@ -170,12 +170,15 @@ def test_what_nobody_waits_for_is_not_drawn(url: str) -> None:
     with pytest.raises(httpx2.TimeoutException):
         httpx2.post(f"{url}{DRAW}", json=body, timeout=1.0)
 
-    def is_given_up() -> bool:  # by the replica that happens to be asked
+    def given_up() -> list[float]:  # by each replica
         text = httpx2.get(f"{url}/metrics").text
-        found = re.search(r'^unmask_draws_total\{.*"cancelled".*\} (\S+)$', text, re.MULTILINE)
-        return found is not None and float(found[1]) > 0
+        told = re.findall(
+            r'^unmask_drawings_total\{end="cancelled",.*\} (\S+)$', text, re.MULTILINE
+        )
+        return [float(value) for value in told]
 
-    _wait(is_given_up)
+    _wait(lambda: sum(given_up()) == 1)
+    assert len(given_up()) == 2  # replicas
 
 
 def test_the_file_for_a_cluster_exchanges_and_scales_replicas_and_nobody_notices(

@@ -2,15 +2,32 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from unmask.server.http.errors import error_response
+from unmask.server.replicas.gathered import gathered
+from unmask.server.telemetry.metrics import CONTENT_TYPE
 
 # Gives the messages of a replica's answer to a request for a model, whose body is the last.
 Ask = Callable[[str, Scope, bytes], AsyncIterator[Message]]
 
+
+@dataclass(frozen=True)
+class Told:
+    """The whole answer of one replica, and the replica's name."""
+
+    name: str
+    status: int
+    body: bytes
+
+
+AskAll = Callable[[Scope], Awaitable[list[Told]]]  # those that are there
+
+METRICS = "/metrics"
 TRIES = 3
 RETRY_SECONDS = 5
 # What a replica is told of a request; the rest cannot leave the process.
@@ -44,14 +61,17 @@ class Front:
     def __init__(
         self,
         ask: Ask,
+        ask_all: AskAll,
         died: tuple[type[Exception], ...],
         *,
         most_bytes: int,
         seconds: float,
     ) -> None:
-        """``ask`` raises one of ``died`` where the replica has. Of a body ``most_bytes`` are read
-        and one more, which a replica then refuses. An answer must begin within ``seconds``."""
-        self._ask, self._died, self._most, self._seconds = ask, died, most_bytes, seconds
+        """``ask`` raises one of ``died`` where the replica has; ``ask_all`` is for metrics. Of a
+        body ``most_bytes`` are read and one more, which a replica then refuses. An answer must
+        begin within ``seconds``."""
+        self._ask, self._ask_all, self._died = ask, ask_all, died
+        self._most, self._seconds = most_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -62,6 +82,12 @@ class Front:
             return
         body = await self._read(receive)
         asked = {name: value for name, value in scope.items() if name in ASKED}
+        if scope["path"] == METRICS:
+            told = await self._ask_all(asked)
+            if told and all(each.status == 200 for each in told):
+                text = gathered({each.name: each.body.decode() for each in told})
+                await Response(text, headers={"content-type": CONTENT_TYPE})(scope, receive, send)
+                return
         model = _model_of(body)
         reason = "no replica began to answer in time"
         try:

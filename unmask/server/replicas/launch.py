@@ -21,7 +21,7 @@ from unmask.server.engine.engine import EngineState
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.shared import check_shared
 from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS, told_for_scaling
-from unmask.server.replicas.front import Front
+from unmask.server.replicas.front import Front, Told
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings, load_settings
 
@@ -31,6 +31,7 @@ MOST_REQUESTS = 1024  # of a replica at a time: its engine refuses long before
 STATS_SECONDS = 0.2
 # Of Ray's count of cores: the threads of a replica are those of the settings.
 DRAWER_CORES, FRONT_CORES = 0.5, 0.1
+TELLING_SECONDS = 5.0  # that all replicas have to tell their metrics
 STOPPING_SECONDS = 1.0  # that the app has to notice that nobody waits any more
 QUIET = {"enable_access_log": False}  # of Ray: the app has its own
 MARGIN_SECONDS = 10.0  # after the time in which a replica itself gives up a request
@@ -40,10 +41,11 @@ STORE_BYTES = 1 << 28  # of Ray's memory for bodies and answers on their way
 class Drawer:
     """What is started once for each device. Its methods but ``answer`` are those that Ray calls."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], name: str = "") -> None:
         """``values`` are those of the settings, which were checked where they were read."""
         settings = Settings.model_construct(**values)
         configure_log(settings)
+        self._name = name
         self._engine = make_engine(settings)
         app = create_app(settings, self._engine)
         self._app: ASGIApp = app
@@ -78,6 +80,12 @@ class Drawer:
             if not task.done():
                 await asyncio.wait({task}, timeout=STOPPING_SECONDS)
                 task.cancel()
+
+    async def tell(self, scope: Scope) -> Told:
+        """The whole answer to a request without a body."""
+        start, *parts = [message async for message in self.answer(scope, b"")]
+        body = b"".join(part.get("body", b"") for part in parts)
+        return Told(self._name, start["status"], body)
 
     async def check_health(self) -> None:
         """Start what is not started, and return when the default model is there or cannot be: until
@@ -126,6 +134,9 @@ def application(settings: Settings) -> Any:
         raise ConfigError("replicas: install the extra: pip install 'unmask[ray]'") from None
 
     class Replica(Drawer):
+        def __init__(self, values: Mapping[str, Any]) -> None:
+            super().__init__(values, serve.get_replica_context().replica_id.unique_id)
+
         async def __del__(self) -> None:  # Ray awaits it when the replica has no more to answer
             await self.stop()
 
@@ -153,7 +164,8 @@ def application(settings: Settings) -> Any:
 
     def make_front() -> Front:
         app = serve.get_replica_context().app_name
-        handle = serve.get_deployment_handle(DRAWERS, app_name=app).options(stream=True)
+        whole = serve.get_deployment_handle(DRAWERS, app_name=app)
+        handle = whole.options(stream=True)
 
         def ask(model: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
             asked: AsyncIterator[Message] = handle.options(
@@ -161,8 +173,18 @@ def application(settings: Settings) -> Any:
             ).answer.remote(scope, body)
             return asked
 
+        async def ask_all(scope: Scope) -> list[Told]:
+            try:
+                told = await whole.broadcast("tell", scope).results_async(
+                    timeout_s=TELLING_SECONDS, return_exceptions=True
+                )
+            except TimeoutError:
+                return []
+            return [each for each in told if isinstance(each, Told)]
+
         return Front(
             ask,
+            ask_all,
             (RayActorError, ReplicaUnavailableError),
             most_bytes=settings.max_upload_bytes,
             seconds=settings.request_timeout_seconds + MARGIN_SECONDS,
