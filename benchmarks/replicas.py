@@ -57,7 +57,8 @@ def served(options: list[str], state: str) -> Iterator["subprocess.Popen[bytes]"
 def resident(process: int) -> int:
     """Bytes of memory of a process and all that it has started, what they share told once each."""
     listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
-    parents = dict(map(int, line.split()) for line in listed.stdout.splitlines()[1:])
+    pairs = [line.split() for line in listed.stdout.splitlines()[1:]]
+    parents = {int(each): int(parent) for each, parent in pairs}
     family = {process}
     while more := {each for each, parent in parents.items() if parent in family} - family:
         family |= more

@@ -23,7 +23,7 @@ import httpx2
 import pytest
 import yaml
 
-SECONDS = 120
+SECONDS = 300
 SEEDS = range(4)
 SENDERS = 5
 DRAW = "/v1/images/generations"
