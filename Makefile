@@ -52,7 +52,7 @@ clients: $(READY) ## run LiteLLM, unchanged, against the server
 kills: $(READY) ## kill a server, and one of two replicas, fifty times while they draw jobs
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
 
-replicas: $(READY) ## install Ray, and kill one of two replicas under load
+replicas: $(READY) ## install Ray; kill, exchange and scale its replicas under load
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ray]' -c constraints.txt
 	$(BIN)/python -m pytest -q tests/server/replicas
 
