@@ -36,6 +36,7 @@ from unmask.store import default_model
 PROMPT = "a red apple to the left of a blue book on a yellow background"
 USERS = (1, 10, 1_000, 100_000)
 SHARE = 0.7  # of what a replica can do at most, that it is meant to do
+FEWEST_SECONDS = 20.0  # of a simulation
 TOGETHER = 6  # users, when several ask at once
 
 
@@ -223,7 +224,7 @@ def sizes(inputs: Inputs, pictures_an_hour: float, requests: int) -> None:
     for users in USERS:
         rate = users * pictures_an_hour / 3600
         replicas = math.ceil(rate / (SHARE * most))
-        arrivals = poisson(rate, requests / rate, cost)
+        arrivals = poisson(rate, max(requests / rate, FEWEST_SECONDS), cost)
         outcome = Simulation(machine, replicas).run(arrivals)
         print(
             f"| {users:,} | {rate:.3g} | {replicas} | {outcome.utilisation:.2f} | "

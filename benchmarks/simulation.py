@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import statistics
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -27,8 +27,10 @@ from unmask.server.engine.strands import Run
 from unmask.server.engine.tickets import Ticket
 from unmask.server.replicas.balance import (
     QUEUED_SECONDS,
+    REQUEST_SECONDS,
     WORKING,
     ByQueuedSeconds,
+    Sent,
     by_work,
     told_for_scaling,
 )
@@ -135,6 +137,7 @@ class _Replica:
         self.rows: list[_Row] = []
         self.chosen: list[_Row] = []
         self.since, self.busy_seconds = since, 0.0
+        self.drew: deque[float] = deque(maxlen=100)
         self.ticking = self.draining = False
         self.routing_stats: dict[str, float] = {}
 
@@ -142,6 +145,11 @@ class _Replica:
     def queued_seconds(self) -> float:
         """As the engine reckons it."""
         return sum(self.times.seconds(each.cost.work * each.left) for each in self.open)
+
+    @property
+    def request_seconds(self) -> float:
+        """How long requests take from their beginning."""
+        return statistics.median(self.drew) if self.drew else 0.0
 
     def take(self, ticket: Ticket) -> bool:
         """Take a request in, or refuse it."""
@@ -151,7 +159,7 @@ class _Replica:
         self.queue.put(ticket)
         return True
 
-    def tick(self) -> float:
+    def tick(self, now: float) -> float:
         """Begin what there is room for and step what is next: the seconds that it takes."""
         seconds = 0.0
         while len(self.rows) < self.machine.max_rows:
@@ -159,6 +167,7 @@ class _Replica:
                 ticket = self.queue.take("worker")
                 if ticket is None:
                     break
+                ticket.began = now
                 self.unbegun = [ticket] * ticket.cost.images
             self.rows.append(_Row.of(self.unbegun.pop()))
             seconds += self.machine.encode
@@ -173,7 +182,7 @@ class _Replica:
         self.busy_seconds += seconds
         return seconds
 
-    def end(self) -> list[Ticket]:
+    def end(self, now: float) -> list[Ticket]:
         """The tick is over: the requests that are done."""
         finished = []
         for row in self.chosen:
@@ -185,6 +194,7 @@ class _Replica:
                 if not self.open[row.ticket]:
                     del self.open[row.ticket]
                     finished.append(row.ticket)
+                    self.drew.append(now - (row.ticket.began or 0.0))
         return finished
 
 
@@ -201,7 +211,7 @@ class Simulation:
     ) -> None:
         self.machine, self.scaling, self.until = machine, scaling, until
         self.now, self.outcome = 0.0, Outcome()
-        self._times = StepTimes()
+        self._times, self._sent = StepTimes(), Sent()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._replicas: list[_Replica] = []
@@ -258,24 +268,30 @@ class Simulation:
         model = OpenedModel(MODEL, cast(Any, None))  # which draws nothing
         ticket = Ticket(WeighedRequest(model, cast(Any, None), cost), arrived=self.now)
         # As Ray does it: of those with the least work the one with the fewest requests.
-        best = by_work(replica for replica in self._replicas if not replica.draining)[0]
+        best = by_work(
+            (replica for replica in self._replicas if not replica.draining),
+            sent=lambda replica: self._sent.of(replica, replica.routing_stats),
+        )[0]
         replica = min(best, key=lambda replica: len(replica.open))
         if not replica.take(ticket):
             self.outcome.refused += 1
             self.outcome.left -= 1
-        elif not replica.ticking:
+            return
+        self._sent.add(replica, replica.routing_stats, 1)
+        if not replica.ticking:
             self._tick(replica)
 
     def _tick(self, replica: _Replica) -> None:
         replica.ticking = bool(replica.open)
         if replica.ticking:
-            self._at(self.now + replica.tick(), lambda: self._end(replica))
+            self._at(self.now + replica.tick(self.now), lambda: self._end(replica))
         elif replica.draining:
             self._leave(replica)
             self._replicas.remove(replica)
 
     def _end(self, replica: _Replica) -> None:
-        for ticket in replica.end():
+        for ticket in replica.end(self.now):
+            self._sent.add(replica, replica.routing_stats, -1)
             self.outcome.left -= 1
             self.outcome.images += ticket.cost.images
             self.outcome.latencies.append(self.now - ticket.arrived)
@@ -295,7 +311,10 @@ class Simulation:
 
     def _tell(self) -> None:
         for replica in self._replicas:
-            replica.routing_stats = {QUEUED_SECONDS: replica.queued_seconds}
+            replica.routing_stats = {
+                QUEUED_SECONDS: replica.queued_seconds,
+                REQUEST_SECONDS: replica.request_seconds,
+            }
 
     def _scale(self) -> None:
         assert self.scaling is not None

@@ -68,6 +68,15 @@ def test_two_replicas_do_the_work_of_two() -> None:
     assert 0.6 < two.utilisation < 0.9
 
 
+def test_what_comes_together_does_not_go_to_one_replica() -> None:
+    """Between two times that replicas tell of themselves several requests come."""
+    machine = Machine(step=0.0, work=2.4e-4, decode=0.01, answer=0.01)
+    cost = Cost(steps=12, tokens=64, passes=24.0)
+    rate = 0.68 * 9 * machine.most(cost)
+    nine = Simulation(machine, replicas=9).run(poisson(rate, SECONDS, cost))
+    assert nine.percentile(0.95) < 2.5 * machine.alone(cost)
+
+
 def test_replicas_come_with_what_waits_and_go_when_it_is_gone() -> None:
     scaling = Scaling(most=4, policy=ByQueuedSeconds(1.0), up_delay=5.0, down_delay=20.0, start=5.0)
     rate = 2.5 * MACHINE.most(COST)

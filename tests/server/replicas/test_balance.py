@@ -9,8 +9,10 @@ from unmask.server.replicas.balance import (
     ALIKE_SECONDS,
     MODELS,
     QUEUED_SECONDS,
+    REQUEST_SECONDS,
     WORKING,
     ByQueuedSeconds,
+    Sent,
     by_work,
 )
 
@@ -38,6 +40,26 @@ def test_a_model_that_must_be_loaded_first_counts_as_work() -> None:
     assert by_work([idle, busy, late], "large") == [[busy], [idle], [late]]
     assert by_work([idle, busy, late], "small") == [[idle], [busy], [late]]
     assert by_work([idle, busy, late]) == [[idle], [busy], [late]]
+
+
+def test_what_was_sent_since_counts_as_work_until_it_is_answered() -> None:
+    told = [{QUEUED_SECONDS: 0.0, REQUEST_SECONDS: 0.4}, {QUEUED_SECONDS: 1.0}]
+    near, far = (Replica(name, each) for name, each in zip(("near", "far"), told, strict=True))
+    sent = Sent()
+
+    def first() -> Replica:
+        return by_work([near, far], "", lambda each: sent.of(each.name, each.routing_stats))[0][0]
+
+    for _ in range(2):
+        assert first() is near
+        sent.add("near", near.routing_stats, 1)
+    sent.add("near", near.routing_stats, 1)
+    assert first() is far
+    sent.add("near", near.routing_stats, -1)
+    assert first() is near
+    sent.add("near", near.routing_stats, 5)
+    assert first() is far
+    assert sent.of("near", dict(near.routing_stats)) == 0  # it has told of itself anew
 
 
 def _context(*told: tuple[float, float], target: int = 1) -> SimpleNamespace:

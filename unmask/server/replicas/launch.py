@@ -20,7 +20,7 @@ from unmask.errors import ConfigError, UnavailableError
 from unmask.server.engine.engine import EngineState
 from unmask.server.http.app import create_app, make_engine
 from unmask.server.http.shared import check_shared
-from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS, told_for_scaling
+from unmask.server.replicas.balance import MODELS, QUEUED_SECONDS, REQUEST_SECONDS, told_for_scaling
 from unmask.server.replicas.front import Front, Told
 from unmask.server.telemetry.log import configure_log
 from unmask.settings import Settings, load_settings
@@ -102,7 +102,11 @@ class Drawer:
     def record_routing_stats(self) -> dict[str, Any]:
         """What the router chooses by."""
         stats = self._engine.stats()
-        return {QUEUED_SECONDS: stats.queued_seconds, MODELS: list(stats.models)}
+        return {
+            QUEUED_SECONDS: stats.queued_seconds,
+            REQUEST_SECONDS: stats.draw.p50,
+            MODELS: list(stats.models),
+        }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Ray scales by, where its file says so."""
