@@ -1,6 +1,7 @@
 """A replica, asked as the front asks it."""
 
 import asyncio
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def test_replicas_listen_at_a_port(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=f"{variable} {value}"):
+        serve_replicas(load_settings())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is there")
+def test_where_ray_is_not_it_is_said_how_to_get_it() -> None:
+    with pytest.raises(ConfigError, match=r"pip install 'unmask\[ray\]'"):
         serve_replicas(load_settings())
 
 
