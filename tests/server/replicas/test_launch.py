@@ -57,7 +57,9 @@ def test_replicas_listen_at_a_port(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is there")
-def test_where_ray_is_not_it_is_said_how_to_get_it() -> None:
+def test_where_ray_is_not_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "")  # what is set for Ray is undone
     with pytest.raises(ConfigError, match=r"pip install 'unmask\[ray\]'"):
         serve_replicas(load_settings())
 
