@@ -15,7 +15,7 @@ RUN grep '^torch==' constraints.txt > torch.txt \
 
 # What the code needs, before the code, which changes more often. Nothing is compiled in the image
 # and nothing tested, so headers, tests and test programs of libraries stay behind.
-ARG EXTRAS=server,traces,checkpoints
+ARG EXTRAS=server,postgres,traces,checkpoints
 COPY pyproject.toml README.md LICENSE ./
 RUN install -D /dev/null unmask/__init__.py \
     && echo '__version__ = "0"' > unmask/__init__.py \

@@ -10,7 +10,7 @@ NPM := build/npm/node_modules
 
 RELEASE := build/release
 
-.PHONY: help serve test check coverage fuzz clients kills bench train browser screenshots clean \
+.PHONY: help serve test check coverage fuzz clients kills replicas bench train browser screenshots clean \
 	image-test release release-test licences sbom
 .DEFAULT_GOAL := help
 
@@ -51,6 +51,10 @@ clients: $(READY) ## run LiteLLM, unchanged, against the server
 
 kills: $(READY) ## kill a server, and one of two replicas, fifty times while they draw jobs
 	KILLS=50 $(BIN)/python -m pytest -q -s tests/server/jobs/test_kills.py
+
+replicas: $(READY) ## install Ray; kill, exchange and scale its replicas under load
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ray]' -c constraints.txt
+	$(BIN)/python -m pytest -q tests/server/replicas
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m benchmarks.generate

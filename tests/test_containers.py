@@ -127,7 +127,7 @@ def test_a_profile_of_compose_has_all_that_it_names(profile: str) -> None:
         for name, service in compose["services"].items()
         if profile in service["profiles"]
     }
-    assert len(services) == 3
+    assert len(services) == 4
     for service in services.values():
         assert set(service.get("secrets", [])) <= set(compose["secrets"])
         assert set(service.get("depends_on", {})) <= set(services)

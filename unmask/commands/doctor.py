@@ -33,7 +33,8 @@ def doctor(
 ) -> None:
     """Tell what unmask serve would find here with the same settings: a line for each thing.
 
-    The exit code is 1 if something is wrong. Nothing is changed, and no model is loaded.
+    The exit code is 1 if something is wrong. No model is loaded, and nothing is changed, but that a
+    database of an older version is taken forward as a server does it.
     """
     from unmask.settings import load_settings
 

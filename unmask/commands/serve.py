@@ -46,6 +46,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve whoever asks [UNMASK_INSECURE]")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="A process for each device, as replicas of Ray Serve.")
+    ] = False,
 ) -> None:
     """Serve a model over HTTP; /docs shows the API.
 
@@ -76,20 +79,26 @@ def serve(
             unless_served.callback(doorstep.close)
         else:
             check_socket(settings.unix_socket)
-        number = _served(settings, doorstep)
+        number = _served(settings, doorstep, ray)
     if number == signal.SIGINT:
         print("unmask: interrupted", file=sys.stderr)
         _end_process(INTERRUPTED)
     _end_process(1 if number is None else 0)
 
 
-def _served(settings: "Settings", doorstep: "Doorstep | None") -> int | None:
+def _served(settings: "Settings", doorstep: "Doorstep | None", ray: bool) -> int | None:
     """The signal that ended the server; None if it could not start, and has said why."""
     if are_shared(settings.cpu_workers):
         # Before torch brings OpenMP: its threads would spin while they wait, at the cost of others.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     check_models(settings)
     check_devices(settings)
+    if ray:
+        from unmask.server.replicas.launch import serve_replicas
+
+        if doorstep is not None:
+            doorstep.close()  # Ray listens itself
+        return serve_replicas(settings)
     from unmask.server.http.server import serve as serve_until_signal
 
     try:

@@ -56,6 +56,11 @@ class Shared:
         await run_in_threadpool(self.state.close)
 
 
+def check_shared(settings: Settings) -> None:
+    """What a server of these settings would wait for, and raise, before it starts."""
+    asyncio.run(Shared(settings).stop())
+
+
 def make_ring(settings: Settings, source: KeySource) -> KeyRing:
     """The keys of the server. ConfigError if it needs some and there are none."""
     secret = settings.api_key.get_secret_value() if settings.api_key else None
