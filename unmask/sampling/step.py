@@ -104,18 +104,24 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     return tokens, finite
 
 
-def draw_values(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
+def draw_values(
+    logits: Tensor, temperature: Tensor, uniforms: Tensor, frozen: bool = True
+) -> Tensor:
     """A value (rows, tokens) at each position, by the inverse of the cumulative distribution.
 
     ``temperature`` is (rows, 1); where it is 0, or as good as that, the likeliest value is taken.
+    ``frozen`` tells whether it may be so anywhere: to look would wait for the device.
     """
-    greedy = temperature < _FREEZING
-    probabilities = (logits / torch.where(greedy, 1.0, temperature).unsqueeze(-1)).softmax(-1)
+    divisor = temperature
+    if frozen:
+        greedy = temperature < _FREEZING
+        divisor = torch.where(greedy, 1.0, temperature)
+    probabilities = (logits / divisor.unsqueeze(-1)).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     # The sum is 1 but for rounding: scale the uniform by it, so that no draw falls off the end.
     target = uniforms.unsqueeze(-1) * cumulative[..., -1:]
     drawn = torch.searchsorted(cumulative, target).squeeze(-1).clamp_max(logits.shape[-1] - 1)
-    return torch.where(greedy, logits.argmax(-1), drawn)
+    return torch.where(greedy, logits.argmax(-1), drawn) if frozen else drawn
 
 
 def ranking(scores: Tensor, unknown: Tensor) -> Tensor:
@@ -204,7 +210,8 @@ def _moment(row: Row) -> Moment:
 def _draw(part: Part, logits: Tensor, uniforms: Tensor) -> Tensor:
     """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
     allowed = narrowed(logits, [row.plan.logit_options for row in part.rows])
-    return draw_values(allowed, part.temperature, uniforms)
+    frozen = any(row.now.temperature < _FREEZING for row in part.rows)
+    return draw_values(allowed, part.temperature, uniforms, frozen)
 
 
 def _look(part: Part, logits: Tensor, drawn: Tensor, places: Tensor | None = None) -> None:
