@@ -7,7 +7,15 @@ from torch import Tensor
 
 from tests.models.passes import all_own, attention_of, memory_of, own_places
 from unmask.errors import ConfigError
-from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, rotations_of, sdpa
+from unmask.models.attention import (
+    BACKENDS,
+    attention_weights,
+    axial_angles,
+    plain,
+    rotate,
+    rotations_of,
+    sdpa,
+)
 from unmask.models.base import Condition, narrow
 from unmask.models.native import Memory, NativeConfig, NativeTransformer, Prefix
 from unmask.numerics import FEWEST_ROWS
