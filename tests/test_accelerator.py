@@ -35,11 +35,11 @@ ACCELERATOR = torch.device("meta")
 PRODUCTS = {"mm", "addmm", "convolution"}  # with weights: attention that is read is fp32
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts how often the host waits for the device, and what types products have there."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.waits = self.copies = 0
         self.types: set[torch.dtype] = set()
 

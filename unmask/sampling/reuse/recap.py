@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from unmask.sampling.methods import option
-from unmask.sampling.planned import MAX_STEPS, PlannedStep
-from unmask.sampling.reuse.policy import ReusePolicy
+from unmask.sampling.planned import MAX_STEPS, PlannedStep, ReusePolicy
 
 
 @dataclass(frozen=True)
