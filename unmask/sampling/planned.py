@@ -33,8 +33,7 @@ class ReusePolicy(Method):
 
     registry: ClassVar[dict[str, type["ReusePolicy"]]] = {}
     reads_memory: ClassVar[bool] = False  # what a backbone keeps: not every one does
-
-    needs_guidance: ClassVar[bool] = False
+    needs_guidance: ClassVar[bool] = False  # or it does nothing
 
     @property
     def active(self) -> bool:
