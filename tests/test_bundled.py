@@ -79,6 +79,8 @@ def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(precision: Prec
             "guidance": "interval",
             "guidance_interval": (0.2, 0.7),
         },
+        {"scheduler": "p2", "reuse": 2, "reuse_after": 0.0, "guidance_scale": 1.5},
+        {"scheduler": "p2", "reuse_policy": "carried-null", "guidance_scale": 1.5},
         {"scheduler": "halton", "zigzag": True},
         {"scheduler": "halton", "count_rule": "entropy", "entropy_bound": 4.0},
         {"noise_regularisation": 1.0, "guidance_scale": 1.0},

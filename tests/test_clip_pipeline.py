@@ -389,7 +389,7 @@ def test_a_model_with_windows_refuses_by_name_what_it_cannot_do() -> None:
             pipeline.request(PROMPT, frames=9, **options)
         assert caught.value.param == param
     assert "uncage" not in pipeline.info.schedulers
-    assert pipeline.info.reuse_policies == ("none",)
+    assert set(pipeline.info.reuse_policies) == {"carried-null", "none"}
 
 
 METHODS: list[dict[str, Any]] = [
@@ -397,7 +397,7 @@ METHODS: list[dict[str, Any]] = [
     *({"mask_schedule": name} for name in MASK_SCHEDULES),
     *({"guidance": name, "guidance_scale": 2.0} for name in GUIDANCES),
     *({"count_rule": name} for name in COUNT_RULES),
-    *({"reuse_policy": name} for name in REUSE_POLICIES),
+    *({"reuse_policy": name, "guidance_scale": 2.0} for name in REUSE_POLICIES),
     *LOGITS.values(),
     {"reuse_policy": "recap", "reuse": 1, "reuse_after": 0.0},
     {"zigzag": True},
@@ -435,13 +435,17 @@ def test_what_a_scheduler_cannot_do_beside_it_is_refused_by_name(
     pipeline: Pipeline, name: str
 ) -> None:
     """A clip's methods combine as a picture's: those that take tokens back revise, and nothing that
-    fixes an order goes with them."""
-    remasks = plan_options(scheduler=name).scheduler.remasks
+    fixes an order goes with them, but for local steps, which only reveal."""
+    scheduler = plan_options(scheduler=name).scheduler
+    remasks = scheduler.remasks
     beside: list[dict[str, Any]] = [
         *({"count_rule": rule} for rule in COUNT_RULES if rule != "planned"),
-        {"reuse": 1},
         {"zigzag": True},
     ]
+    kept = "reuse" if scheduler.keeps_reveals else None
+    assert _refused(pipeline, scheduler=name, reuse=1) == kept
+    if remasks:
+        assert _refused(pipeline, "revise", scheduler=name, reuse=1) == "reuse"
     for options in beside:
         (param,) = options
         assert _refused(pipeline, scheduler=name, **options) == (param if remasks else None)

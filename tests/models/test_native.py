@@ -7,7 +7,15 @@ from torch import Tensor
 
 from tests.models.passes import all_own, attention_of, memory_of, own_places
 from unmask.errors import ConfigError
-from unmask.models.attention import BACKENDS, attention_weights, axial_angles, plain, rotate, sdpa
+from unmask.models.attention import (
+    BACKENDS,
+    attention_weights,
+    axial_angles,
+    plain,
+    rotate,
+    rotations_of,
+    sdpa,
+)
 from unmask.models.base import Condition, narrow
 from unmask.models.native import Memory, NativeConfig, NativeTransformer, Prefix
 from unmask.numerics import FEWEST_ROWS
@@ -58,11 +66,12 @@ def _joint(model: NativeTransformer, tokens: Tensor, condition: Condition) -> Te
     places = model.row_embedding.weight[:, None] + model.column_embedding.weight[None]
     x = torch.cat([text, model.token_embedding(tokens) + places.flatten(0, 1)], 1)
     angles = torch.cat([torch.zeros(length, model.angles.shape[1]), model.angles])
+    rotations = rotations_of(angles)
     seen = torch.cat([condition.mask, condition.mask.new_ones(tokens.shape)], 1)
     allowed = seen[:, None, None, :].repeat(1, 1, x.shape[1], 1)
     allowed[:, :, :length, length:] = False
     for block in model._blocks():
-        query, key, value = block.project(x, angles)
+        query, key, value = block.project(x, rotations)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         x = block.finish(x, scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value)
     logits: Tensor = model.head(model.norm(x[:, length:]))
@@ -269,9 +278,9 @@ def test_attention_weights_sum_to_one_over_what_may_be_seen() -> None:
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
-    angles = axial_angles((1, 9), 8, 100.0)
+    rotations = rotations_of(axial_angles((1, 9), 8, 100.0))
     query, key = torch.randn(2, 1, 1, 1, 8).expand(-1, -1, -1, 9, -1).unbind()
-    turned_query, turned_key = rotate(query, angles), rotate(key, angles)
+    turned_query, turned_key = rotate(query, rotations), rotate(key, rotations)
     assert torch.allclose(turned_query.norm(dim=-1), query.norm(dim=-1), atol=1e-5)
     products = (turned_query @ turned_key.transpose(-1, -2))[0, 0]
     assert torch.allclose(products[0, 3], products[5, 8], atol=1e-4)

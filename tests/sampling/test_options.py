@@ -15,6 +15,7 @@ import unmask
 from unmask.errors import RequestError
 from unmask.sampling.methods import declared_options
 from unmask.sampling.options import KINDS, choose_options, flat_options, plan_options
+from unmask.sampling.reuse import REUSE_POLICIES
 
 PACKAGE = Path(unmask.__file__).parent
 
@@ -116,6 +117,8 @@ def test_a_scheduler_in_one_file_and_one_line_is_found_everywhere(tmp_path: Path
         ({"guidance": "interval", "guidance_interval": (0.1, 0.2)}, "guidance_scale is 1"),
         ({"reuse_after": 0.2}, "reuse_after does nothing"),
         ({"reuse_policy": "none", "reuse": 2}, "it belongs to reuse_policy recap"),
+        ({"null_every": 3}, "it belongs to reuse_policy carried-null"),
+        ({"reuse_policy": "carried-null"}, "guidance_scale is 1, which has none"),
         ({"mask_shares": (0.5, 0.0), "mask_schedule": "cosine"}, "beside mask_shares"),
         ({"mask_shares": (0.5, 0.0), "steps": 3}, "steps is 3, but mask_shares lists 2"),
         (
@@ -139,6 +142,8 @@ def test_what_acts_gives_the_same_again(data: st.DataObject) -> None:
     chosen["guidance_scale"] = data.draw(st.sampled_from([1.0, 3.0]))
     if plan_options(scheduler=chosen["scheduler"]).scheduler.remasks:
         chosen["count_rule"] = "planned"
+    if REUSE_POLICIES[str(chosen["reuse_policy"])].needs_guidance:
+        chosen["guidance_scale"] = 3.0
     flat = choose_options({}, chosen).flat()
     assert plan_options(**flat).flat() == flat
 

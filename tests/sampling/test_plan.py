@@ -141,7 +141,8 @@ def test_values_out_of_bounds_name_their_field(field: str, value: object) -> Non
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"scheduler": "p2", "reuse": 1}, "reuse"),
+        ({"scheduler": "remdm-conf", "reuse": 1}, "reuse"),
+        ({"reuse_policy": "carried-null", "zigzag": True, "guidance_scale": 2.0}, "zigzag"),
         ({"scheduler": "remdm-cap", "count_rule": "entropy"}, "count_rule"),
         ({"scheduler": "p2", "zigzag": True}, "zigzag"),
         ({"reuse": 1, "zigzag": True}, "zigzag"),

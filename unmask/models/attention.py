@@ -12,6 +12,8 @@ from unmask.errors import ConfigError, choices
 # Queries, keys and values are (rows, heads, tokens, head width); the mask is (rows, keys), True
 # where a key may be seen, or None.
 AttentionBackend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+# Cosines and sines of angles: all layers of a pass share them.
+Rotations = tuple[Tensor, Tensor]
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
@@ -61,11 +63,16 @@ def attention_backend(name: str) -> AttentionBackend:
     return BACKENDS[name]
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate pairs of channels of (rows, heads, tokens, width) by (tokens, width / 2) angles
-    (RoPE).
+def rotations_of(angles: Tensor) -> Rotations:
+    """The cosines and sines of angles."""
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotations: Rotations) -> Tensor:
+    """Rotate pairs of channels of (rows, heads, tokens, width) by angles (tokens, width / 2), whose
+    cosines and sines are given (RoPE).
     """
-    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    cosine, sine = (part.to(x.dtype) for part in rotations)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
 

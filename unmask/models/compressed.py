@@ -40,7 +40,10 @@ class CompressedGrid:
         counts = marked.sum(1, keepdim=True)  #                             (rows, 1)
         # A stable sort brings the marked cells to the front and leaves them in their order.
         order = marked.sort(dim=1, descending=True, stable=True).indices  # (rows, cells)
-        index = torch.arange(int(counts.max()), device=places.device)
+        most = min(places.shape[1], self.cell_side**2)
+        if places.device.type == "cpu":  # any other would be waited for
+            most = int(counts.max())
+        index = torch.arange(most, device=places.device)
         cells = order.gather(1, torch.where(index < counts, index, 0))
         return Cells(cells, (marked.cumsum(1) - 1).gather(1, holding))
 

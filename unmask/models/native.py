@@ -18,7 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.models.attention import attention_backend, attention_weights, axial_angles, rotate
+from unmask.models.attention import (
+    Rotations,
+    attention_backend,
+    attention_weights,
+    axial_angles,
+    rotate,
+    rotations_of,
+)
 from unmask.models.base import Condition, ConditionKind, ImageBackbone, narrow
 from unmask.models.window_attention import check_window, windowed
 from unmask.numerics import WIDEST_ALIKE, by_rows
@@ -153,13 +160,13 @@ class Block(nn.Module):
         self.down = nn.Linear(config.hidden, config.width, bias=False)
         self.attend = attention_backend("sdpa")
 
-    def project(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotations: Rotations | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (rows, heads, tokens, head) of (rows, tokens, width)."""
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
         query, key, value = qkv.unbind(2)  # (rows, heads, tokens, head) each
         query, key = self.query_norm(query), self.key_norm(key)
-        if angles is not None:
-            query, key = rotate(query, angles), rotate(key, angles)
+        if rotations is not None:
+            query, key = rotate(query, rotations), rotate(key, rotations)
         return query, key, value
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -299,12 +306,12 @@ class NativeTransformer(ImageBackbone):
     ) -> tuple[Tensor, Memory | None, Tensor | None]:
         """What the layers make of embedded tokens (rows, tokens, width), for a head to read; their
         memory; and their attention, as in a ``Pass``."""
-        angles = self.angles[: x.shape[1]]
+        rotations = rotations_of(self.angles[: x.shape[1]])
         seen = torch.cat([prefix.mask, prefix.mask.new_ones(x.shape[:2])], 1)  # (rows, keys)
         kept: list[tuple[Tensor, Tensor]] = []
         maps: list[Tensor] = []
         for i, block in enumerate(self._blocks()):
-            query, key, value = block.project(x, angles)  # (rows, heads, tokens, head)
+            query, key, value = block.project(x, rotations)  # (rows, heads, tokens, head)
             if remember:
                 kept.append((key, value))
             if self.config.windows:
@@ -338,11 +345,11 @@ class NativeTransformer(ImageBackbone):
         if isinstance(prefix, HintedPrefix):
             hints = prefix.hints.gather(1, places.unsqueeze(-1).expand(-1, -1, 2))
         x = self.embed(tokens, self.places()[places], hints)  #    (rows, some, width)
-        angles = self.angles[places].unsqueeze(1)  #                (rows, 1, some, head / 2)
+        rotations = rotations_of(self.angles[places].unsqueeze(1))  # (rows, 1, some, head / 2)
         image = prefix.mask.new_ones(len(tokens), memory.keys.shape[3])
         seen = torch.cat([prefix.mask, image], 1)  #                (rows, keys)
         for i, block in enumerate(self._blocks()):
-            query, new_key, new_value = block.project(x, angles)  # (rows, heads, some, head)
+            query, new_key, new_value = block.project(x, rotations)  # (rows, heads, some, head)
             index = places[:, None, :, None].expand_as(new_key)
             key = torch.cat([prefix.keys[i], memory.keys[i].scatter(2, index, new_key)], 2)
             value = torch.cat([prefix.values[i], memory.values[i].scatter(2, index, new_value)], 2)

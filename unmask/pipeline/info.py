@@ -45,7 +45,11 @@ def model_info(
         mask_schedules=tuple(MASK_SCHEDULES),
         guidances=tuple(GUIDANCES),
         count_rules=tuple(COUNT_RULES),
-        reuse_policies=tuple(REUSE_POLICIES) if backbone.has_memory else ("none",),
+        reuse_policies=tuple(
+            name
+            for name, policy in REUSE_POLICIES.items()
+            if backbone.has_memory or not policy.reads_memory
+        ),
         max_steps=MAX_STEPS,
         max_n=MAX_IMAGES,
         max_prompt_characters=MAX_PROMPT_CHARACTERS,

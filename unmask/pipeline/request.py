@@ -312,7 +312,8 @@ class RequestCheck:
                 f"text, and model {self.card.name!r} has none to read; choose another scheduler",
                 "scheduler",
             )
-        if options.reuse_policy.active and not self.has_memory:
+        policy = options.reuse_policy
+        if policy.active and policy.reads_memory and not self.has_memory:
             raise RequestError(
                 f"reuse: model {self.card.name!r} keeps nothing that could be reused; leave it 0",
                 "reuse",

@@ -29,6 +29,10 @@ class RowTensors:
         pairs = zip(self.tensors, self.row_axes, strict=True)
         return type(self)(*(tensor.index_select(axis, rows) for tensor, axis in pairs))
 
+    def to(self, device: torch.device) -> Self:
+        """The same rows on a device."""
+        return type(self)(*(tensor.to(device) for tensor in self.tensors))
+
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         """The rows of all parts, in their order."""

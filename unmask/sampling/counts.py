@@ -51,10 +51,10 @@ class EntropyBounded(CountRule, name="entropy"):
         self, log_probabilities: Tensor, previous: Tensor | None, scores: Tensor, masked: Tensor
     ) -> Tensor:
         ranked = scores.masked_fill(~masked, float("-inf")).sort(descending=True, stable=True)
-        order = ranked.indices[: int(masked.sum())]
+        order = ranked.indices  # those that are masked come first, and what follows is left out
         entropy = entropies(log_probabilities[order])
         within = entropy.cumsum(0) - entropy.cummax(0).values <= self.entropy_bound
-        return torch.zeros_like(masked).index_put((order,), within)
+        return torch.zeros_like(masked).index_put((order,), within) & masked
 
 
 @dataclass(frozen=True)

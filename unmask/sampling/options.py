@@ -120,15 +120,7 @@ class PlanOptions:
     logit_options: tuple[LogitOption, ...]
 
     def __post_init__(self) -> None:
-        if self.scheduler.remasks:
-            self._refuse(
-                f"scheduler {self.scheduler.name!r} takes revealed tokens back; choose one that "
-                "does not, such as halton or confidence"
-            )
-        if self.reuse_policy.active:
-            self._refuse("reuse fixes positions ahead", but="reuse")
-        if not self.count_rule.follows_plan and self.zigzag.zigzag:
-            raise RequestError("zigzag: choose it or a count_rule, not both", "zigzag")
+        self._check_together()
         if self.values.temperature_warmup > self.steps:
             raise RequestError(
                 f"temperature_warmup is {self.values.temperature_warmup}, but there are only "
@@ -136,18 +128,36 @@ class PlanOptions:
                 "temperature_warmup",
             )
 
-    def _refuse(self, why: str, but: str = "") -> None:
-        """RequestError if anything is on that cannot live with revealing in a fixed order."""
-        looks_back = any(method.on and method.looks_back for method in self.logit_options)
-        on = {
-            "reuse": self.reuse_policy.active,
-            "count_rule": not self.count_rule.follows_plan,
-            "zigzag": self.zigzag.zigzag,
-            "differential": looks_back and but == "reuse",
-        }
-        for name, wanted in on.items():
-            if wanted and name != but:
-                raise RequestError(f"{name} cannot be used here: {why}", name)
+    def _check_together(self) -> None:
+        """RequestError for what cannot live with revealing in a fixed order, or with reuse."""
+        scheduler, policy = self.scheduler, self.reuse_policy
+        counts, zigzag = not self.count_rule.follows_plan, self.zigzag.zigzag
+        if scheduler.remasks:
+            why = (
+                f"scheduler {scheduler.name!r} takes revealed tokens back; choose one that does "
+                "not, such as halton or confidence"
+            )
+            _refuse(why, count_rule=counts, zigzag=zigzag)
+        if policy.fixes_positions:
+            why = "reuse fixes positions ahead"
+            looks_back = any(method.on and method.looks_back for method in self.logit_options)
+            _refuse(why, count_rule=counts, zigzag=zigzag, differential=looks_back)
+            why = (
+                f"scheduler {scheduler.name!r} keeps how sure each reveal was, and local steps "
+                "do not tell it; choose another"
+            )
+            _refuse(why, reuse=scheduler.keeps_reveals)
+        if policy.active:
+            why = f"reuse_policy {policy.name!r} reuses what the step before left"
+            _refuse(why, zigzag=zigzag)
+        if not self.count_rule.follows_plan and self.zigzag.zigzag:
+            raise RequestError("zigzag: choose it or a count_rule, not both", "zigzag")
+        if policy.needs_guidance and self.scale.guidance_scale == 1:
+            raise RequestError(
+                f"reuse_policy {policy.name!r} carries null passes over, but guidance_scale is 1, "
+                "which has none; give another scale",
+                "reuse_policy",
+            )
 
     @property
     def steps(self) -> int:
@@ -290,6 +300,13 @@ def _joined(one: FlatOption, other: FlatOption) -> FlatOption:
         one.choices,
         one.owners + other.owners,
     )
+
+
+def _refuse(why: str, **on: bool) -> None:
+    """RequestError for the first of some options that is on."""
+    for name, wanted in on.items():
+        if wanted:
+            raise RequestError(f"{name} cannot be used here: {why}", name)
 
 
 def _says_nothing(wanted: FlatOption, options: PlanOptions) -> str:

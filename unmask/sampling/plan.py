@@ -74,6 +74,12 @@ def make_plan(
         totals = _totals(options.length, unknown)
     else:
         _check_remasks(scheduler)
+        if options.reuse_policy.fixes_positions:
+            raise RequestError(
+                "reuse cannot be used here: revising takes as many tokens back as it reveals, and "
+                "local steps take none back; leave it 0",
+                "reuse",
+            )
         totals = _revising(options.length, unknown, revise)
     planned: Sequence[PlannedStep] = _steps(options, totals, subjects)
     # One at most of the two changes anything: options refuse both together.

@@ -25,6 +25,7 @@ class Row:
     noise: Tensor
     scheduler_memory: RowTensors | None = None  # one row, made and read by the plan's scheduler
     memory: RowTensors | None = None  # one row, or two if guided; made and read by the backbone
+    null_logits: Tensor | None = None  # fp32 (tokens, codebook), that a step kept for later ones
     step: int = 0
     ended: bool = False  # by its count rule, before its last step
     previous: Tensor | None = None  # log probabilities of the step before, if the plan looks back
@@ -37,13 +38,17 @@ class Row:
     def begin(cls, plan: Plan, tokens: Tensor, unknown: Tensor, watched: bool = False) -> "Row":
         """A row before its first step: its ``tokens`` (tokens,) so far, and which of them the plan
         draws (tokens,) bool. If it is watched, steps keep how sure the model was."""
+        device = unknown.device
         noise = request_noise(
             plan.seed, plan.image_index, len(plan.steps), plan.tokens, plan.window
-        ).to(unknown.device)
-        # With nothing to draw there is no step, and no noise to begin with.
+        )
+        # With nothing to draw there is no step, and no noise to begin with. A scheduler that looks
+        # at its noise does so here, on the host, and waits for no device.
         memory = plan.scheduler.begin(plan.grid, noise[0, 1:]) if plan.steps else None
-        finite = torch.tensor(True, device=unknown.device)
-        sure = torch.ones(plan.tokens, device=unknown.device) if watched else None
+        memory = None if memory is None else memory.to(device)
+        noise = noise.to(device)
+        finite = torch.tensor(True, device=device)
+        sure = torch.ones(plan.tokens, device=device) if watched else None
         return cls(plan, tokens, unknown, noise, scheduler_memory=memory, finite=finite, sure=sure)
 
     @property

@@ -60,6 +60,12 @@ class Scheduler(Method):
         return False
 
     @property
+    def keeps_reveals(self) -> bool:
+        """Whether it keeps something of each cell that is revealed: local steps, which reveal
+        without asking it, are then not possible."""
+        return False
+
+    @property
     def reads_attention(self) -> bool:
         """Whether it reads image-to-text attention."""
         return False
@@ -74,7 +80,7 @@ class Scheduler(Method):
 
     def begin(self, grid: tuple[int, ...], uniforms: Tensor) -> RowTensors | None:
         """What it keeps of one row from the start, made from the grid and the first step's position
-        noise (1, tokens); None if it keeps nothing."""
+        noise (1, tokens), both on the host; None if it keeps nothing."""
         return None
 
     def remember(self, context: ScoreContext, kept: Tensor) -> RowTensors | None:

@@ -6,6 +6,7 @@ from torch import Tensor
 from unmask.numerics import FEWEST_ROWS
 from unmask.sampling.backbone import Positions
 from unmask.sampling.logits import Moment, narrowed
+from unmask.sampling.planned import PlannedStep
 from unmask.sampling.row import Batch, Part, Row
 from unmask.sampling.scheduler import ScoreContext
 from unmask.sampling.trace import probabilities_of
@@ -104,18 +105,24 @@ def _local_step(part: Part) -> tuple[Tensor, Tensor]:
     return tokens, finite
 
 
-def draw_values(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
+def draw_values(
+    logits: Tensor, temperature: Tensor, uniforms: Tensor, frozen: bool = True
+) -> Tensor:
     """A value (rows, tokens) at each position, by the inverse of the cumulative distribution.
 
     ``temperature`` is (rows, 1); where it is 0, or as good as that, the likeliest value is taken.
+    ``frozen`` tells whether it may be so anywhere: to look would wait for the device.
     """
-    greedy = temperature < _FREEZING
-    probabilities = (logits / torch.where(greedy, 1.0, temperature).unsqueeze(-1)).softmax(-1)
+    divisor = temperature
+    if frozen:
+        greedy = temperature < _FREEZING
+        divisor = torch.where(greedy, 1.0, temperature)
+    probabilities = (logits / divisor.unsqueeze(-1)).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     # The sum is 1 but for rounding: scale the uniform by it, so that no draw falls off the end.
     target = uniforms.unsqueeze(-1) * cumulative[..., -1:]
     drawn = torch.searchsorted(cumulative, target).squeeze(-1).clamp_max(logits.shape[-1] - 1)
-    return torch.where(greedy, logits.argmax(-1), drawn)
+    return torch.where(greedy, logits.argmax(-1), drawn) if frozen else drawn
 
 
 def ranking(scores: Tensor, unknown: Tensor) -> Tensor:
@@ -146,16 +153,26 @@ def _guided(part: Part) -> tuple[Tensor, Tensor | None]:
             if row.now.group_total:
                 places = [i, *([null_at[i]] if i in null_at else [])]
                 row.memory = found.memory.select(batch.index(places))
-    return _combined(found.logits.float(), guided, part), found.attention
+    logits = found.logits.float()
+    for place, i in enumerate(guided):
+        if rows[i].now.keeps_null:
+            rows[i].null_logits = logits[len(rows) + place].clone()  # and not the whole batch's
+    return _combined(logits, guided, part), found.attention
 
 
 def _combined(logits: Tensor, guided: list[int], part: Part) -> Tensor:
-    """``u + s (c - u)`` for the guided rows, whose null logits follow those of all rows."""
+    """``u + s (c - u)`` for the guided rows, whose null logits follow those of all rows, and for
+    those that carry theirs."""
     count = len(part.rows)
+    conditional, null = logits[:count], logits[count:]
+    carrying = part.where(lambda row: row.now.carries_null)
+    carried = [kept for i in carrying if (kept := part.rows[i].null_logits) is not None]
+    assert len(carried) == len(carrying), "a null pass came before"
+    if carried:
+        guided, null = guided + carrying, torch.cat([null, torch.stack(carried)])
     if not guided:
         return logits
-    index, everyone = part.batch.index(guided), len(guided) == count
-    conditional, null = logits[:count], logits[count:]
+    index, everyone = part.batch.index(guided), guided == list(range(count))
     scale = part.guidance_scale[index].unsqueeze(-1)
     unmixed = conditional if everyone else conditional[index]
     mixed = (unmixed - null).mul_(scale).add_(null)
@@ -204,7 +221,8 @@ def _moment(row: Row) -> Moment:
 def _draw(part: Part, logits: Tensor, uniforms: Tensor) -> Tensor:
     """Values (rows, some) of logits (rows, some, codebook), as each row's plan has it."""
     allowed = narrowed(logits, [row.plan.logit_options for row in part.rows])
-    return draw_values(allowed, part.temperature, uniforms)
+    frozen = any(row.now.temperature < _FREEZING for row in part.rows)
+    return draw_values(allowed, part.temperature, uniforms, frozen)
 
 
 def _look(part: Part, logits: Tensor, drawn: Tensor, places: Tensor | None = None) -> None:
@@ -284,7 +302,7 @@ def _kept(
             row = part.rows[i]
             if row.plan.count_rule is not None:
                 # Ahead of the plan already, it still reveals one at least.
-                kept[i] = ranks[i] < max(row.now.total, int(revealed[i].sum()) + 1)
+                kept[i] = ranks[i] < (revealed[i].sum() + 1).clamp_min(row.now.total)
                 kept[i] |= row.plan.count_rule.ready(
                     context.log_probabilities[place],
                     row.previous,
@@ -309,8 +327,20 @@ def _remember(
                 row.previous = context.log_probabilities[place]
             if row.now.group_total:
                 row.revealed_before = row.plan.steps[row.step - 1].total if row.step else 0
-                end = row.revealed_before + row.now.group_total
-                row.targets = order[i, row.revealed_before : end]
+                row.targets = _targets(
+                    order[i], kept[i] & ~context.revealed[place], row.revealed_before, row.now
+                )
+
+
+def _targets(order: Tensor, new: Tensor, before: int, now: PlannedStep) -> Tensor:
+    """The places of a group of steps: those of the full one, and then the next of the ``order``
+    (tokens,), which the local ones reveal.
+
+    ``new`` (tokens,) bool are revealed by the full step. Where it took others back it revealed
+    more than the plan counts; of these the first are recomputed.
+    """
+    first = new[order].int().sort(descending=True, stable=True).indices[: now.total - before]
+    return torch.cat([order[first], order[now.total : before + now.group_total]])
 
 
 def _positions(targets: list[Tensor]) -> Positions:

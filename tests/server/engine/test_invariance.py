@@ -38,17 +38,15 @@ def _any_request(pipeline: Pipeline, chance: random.Random) -> DrawRequest:
                 {"guidance": "constant"},
                 {"guidance": "linear"},
                 {"guidance": "interval", "guidance_interval": (0.2, 0.7)},
+                {"reuse_policy": "carried-null", "null_every": chance.choice([2, 3])},
             ]
         )
     extras: list[dict[str, object]] = [{}, {"noise_regularisation": 1.0}]
+    if options["scheduler"] != "remdm-conf" and "reuse_policy" not in options:
+        extras += [{"reuse": 1, "reuse_after": 0.0}, {"reuse": 3}]
     if options["scheduler"] in ("halton", "confidence", "random", "margin", "entropy", "uncage"):
-        extras += [
-            {"reuse": 1, "reuse_after": 0.0},
-            {"reuse": 3},
-            {"zigzag": True},
-            {"count_rule": "entropy"},
-            {"differential": 0.5},
-        ]
+        extras += [{"count_rule": "entropy"}, {"differential": 0.5}]
+        extras += [] if "reuse_policy" in options else [{"zigzag": True}]
     options |= chance.choice(extras)
     pixels = np.random.default_rng(chance.randrange(99)).integers(0, 256, (9, 13, 3), np.uint8)
     picture, mask = Image.fromarray(pixels), Image.new("L", (13, 9))

@@ -79,6 +79,7 @@ CHOSEN: list[dict[str, object]] = [
     },
     {"scheduler": "remdm-cap", "eta": 0.5, "reuse_policy": "none"},
     {"scheduler": "halton", "halton_shift": False, "reuse": 2, "reuse_after": 0.25},
+    {"reuse_policy": "carried-null", "null_every": 3, "null_after": 0.5, "guidance_scale": 2.0},
 ]
 
 

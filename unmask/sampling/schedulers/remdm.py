@@ -73,6 +73,10 @@ class Confidences(RowTensors):
 class RemdmConf(Remdm, name="remdm-conf"):
     """Takes back what was revealed with little confidence."""
 
+    @property
+    def keeps_reveals(self) -> bool:
+        return True
+
     def begin(self, grid: tuple[int, ...], uniforms: Tensor) -> RowTensors:
         return Confidences(torch.zeros_like(uniforms))
 

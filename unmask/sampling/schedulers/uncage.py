@@ -38,6 +38,10 @@ class Uncage(Scheduler, name="uncage"):
         return self.uncage_base.remasks
 
     @property
+    def keeps_reveals(self) -> bool:
+        return self.uncage_base.keeps_reveals
+
+    @property
     def reads_attention(self) -> bool:
         return True
 

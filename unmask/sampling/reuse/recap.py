@@ -1,37 +1,21 @@
-"""Reuse policies: what of the backbone runs at each step, and what is read from its memory."""
+"""ReCAP: local steps, on the positions that a full step chose (arXiv 2505.19089)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from unmask.sampling.methods import Method, option
-from unmask.sampling.planned import MAX_STEPS, PlannedStep
-
-
-class ReusePolicy(Method):
-    """Says for each step of a plan what runs: the whole grid, or some positions alone."""
-
-    registry: ClassVar[dict[str, type["ReusePolicy"]]] = {}
-
-    @property
-    def active(self) -> bool:
-        """Whether any step reads the memory of an earlier one."""
-        return False
-
-    def arrange(self, steps: Sequence[PlannedStep]) -> list[PlannedStep]:
-        """The steps with what runs at each."""
-        return list(steps)
-
-
-@dataclass(frozen=True)
-class Everything(ReusePolicy, name="none"):
-    """Every step runs the whole grid."""
+from unmask.sampling.methods import option
+from unmask.sampling.planned import MAX_STEPS, PlannedStep, ReusePolicy
 
 
 @dataclass(frozen=True)
 class Recap(ReusePolicy, name="recap"):
-    """Groups of a full step and local ones, which run on the positions that the full one chose
-    (ReCAP, arXiv 2505.19089)."""
+    """Groups of a full step and local ones, which run on the positions that the full one chose.
+
+    What a scheduler takes back it takes at full steps; local ones only reveal.
+    """
+
+    reads_memory: ClassVar[bool] = True
 
     reuse: int = option(0, "local steps after each full step (ReCAP); 0 is off", 0, MAX_STEPS)
     reuse_after: float = option(0.5, "the part of the steps that are all full first", 0, 1)
@@ -39,6 +23,10 @@ class Recap(ReusePolicy, name="recap"):
     @property
     def active(self) -> bool:
         return self.reuse > 0
+
+    @property
+    def fixes_positions(self) -> bool:
+        return self.active
 
     @property
     def idle_options(self) -> dict[str, str]:
@@ -59,6 +47,3 @@ class Recap(ReusePolicy, name="recap"):
                 full = replace(full, group_total=local[-1].total - before, null=null)
             arranged += [full, *(replace(step, local=True) for step in local)]
         return arranged
-
-
-REUSE_POLICIES = ReusePolicy.registry
