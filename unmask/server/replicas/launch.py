@@ -58,7 +58,7 @@ class Drawer:
     async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
         """The messages of the app's answer to a request, as it sends them. Whoever asks may leave
         at any time: the app then hears that its client is gone."""
-        await self.check_health()
+        await self._start()
         told: asyncio.Queue[Message | None] = asyncio.Queue()
         gone, read = asyncio.Event(), False
 
@@ -88,16 +88,21 @@ class Drawer:
         return Told(self._name, start["status"], body)
 
     async def check_health(self) -> None:
+        """Return when requests may come; an error if no worker is left, so that Ray starts
+        another replica."""
+        await self._start()
+        if self._engine.state is EngineState.DEAD:
+            raise UnavailableError("no worker is left")
+
+    async def _start(self) -> None:
         """Start what is not started, and return when the default model is there or cannot be: until
-        then Ray sends nobody here. An error if no worker is left, so that Ray starts another."""
+        then Ray sends nobody here."""
         async with self._starting:
             if not self._started:
                 await self._lifespan.__aenter__()
                 self._started = True
             while self._engine.state is EngineState.STARTING:
                 await asyncio.sleep(0.02)
-        if self._engine.state is EngineState.DEAD:
-            raise UnavailableError("no worker is left")
 
     def record_routing_stats(self) -> dict[str, Any]:
         """What the router chooses by."""
