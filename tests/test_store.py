@@ -16,7 +16,8 @@ from unmask import store
 from unmask.box import available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError
-from unmask.store import default_model, find_model, local_model, served_models
+from unmask.models.adapter import Adapter
+from unmask.store import default_model, find_model, local_model, parted, served_models
 
 NATIVE = '{"name": "tiny", "description": "", "scheduler": "halton", "presets": []}'
 
@@ -46,6 +47,25 @@ def test_a_name_in_the_box_is_its_folder() -> None:
 def test_a_server_has_what_it_is_told_or_what_is_in_the_box() -> None:
     assert served_models("mine", ["b", "mine"]) == ("mine", "b")
     assert served_models(None, ["b"]) == (default_model(), "b", default_model(clips=True))
+
+
+def test_the_adapters_of_a_server_are_those_of_its_default_model() -> None:
+    assert served_models("mine", [], ["a.safetensors@2"]) == ("mine", "mine+a.safetensors@2")
+
+
+def test_an_adapter_stands_behind_any_model(tmp_path: Path) -> None:
+    path = tmp_path / "a+b.safetensors"
+    path.touch()
+    folder = tmp_path / "c+d"
+    folder.mkdir()
+    for model in (default_model(), str(folder), "owner/name@main"):
+        assert parted(model) == (model, None)
+        assert parted(f"{model}+{path}") == (model, Adapter(path))
+        assert parted(f"{model}+{path}@0.5") == (model, Adapter(path, 0.5))
+    assert local_model(f"{folder}+{path}") == (folder, "c+d+a+b")
+    assert parted("no such+thing") == ("no such+thing", None)
+    with pytest.raises(ConfigError, match="there is no file or folder gone"):
+        find_model(f"{default_model()}+gone")
 
 
 def test_a_folder_is_named_like_itself(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def save_weights(module: nn.Module, path: Path, half: bool = True) -> None:
         kept = tensor.half() if half and tensor.is_floating_point() else tensor
         kept = kept if torch.isfinite(kept).all() else tensor
         state[name] = kept.detach().cpu().contiguous()
-    _write(state, path)
+    write_tensors(state, path)
 
 
 def write_eight_bits(path: Path) -> None:
@@ -60,19 +60,22 @@ def write_eight_bits(path: Path) -> None:
             state[name + SCALE] = scale
         else:
             state[name] = tensor
-    _write(state, path)
+    write_tensors(state, path)
 
 
 def _along(scale: Tensor, tensor: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (tensor.ndim - 1))
 
 
-def _write(state: dict[str, Tensor], path: Path) -> None:
+def write_tensors(
+    state: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors to a safetensors file, all of it or nothing."""
     # A reader, or a run that is killed here, must never meet half a file.
     partial = path.with_suffix(".partial")
     partial.touch()
     mode = partial.stat().st_mode
-    save_file(state, partial)
+    save_file(state, partial, metadata)
     partial.chmod(mode)  # left to itself, save_file makes files that nobody else may read
     os.replace(partial, path)
 

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
         default=[],
         description="a JSON list of other models to serve, each loaded when it is first asked for",
     )
+    adapters: list[str] = Field(
+        default=[],
+        description="a JSON list of low-rank adapters of the default model (LoRA: a file, or with "
+        "`@0.5` behind it half as strong); each is served as a model of its own, "
+        "`MODEL+NAME` by the name of its file",
+    )
     device: str = Field(default="cpu", min_length=1, description="a torch device, such as `cuda`")
     precision: Precision = Field(
         default="fp32", description="the precision of the backbone: `fp32`, `bf16` or `fp16`"

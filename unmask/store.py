@@ -10,6 +10,7 @@ from unmask.box import BUNDLED, available_models, draws_clips
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices, shown
 from unmask.families import family_of
+from unmask.models.adapter import WITH, Adapter
 
 HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 HUB_TIMEOUT_SECONDS = 10.0
@@ -33,13 +34,39 @@ def default_model(clips: bool = False) -> str:
     raise NotFoundError(f"model: none in {BUNDLED} draws {what}; name a folder", "model")
 
 
-def served_models(model: str | None, more: Sequence[str]) -> tuple[str, ...]:
+def served_models(
+    model: str | None, more: Sequence[str], adapters: Sequence[str] = ()
+) -> tuple[str, ...]:
     """The models that a server has, the default one first: if that is not named, the first in the
-    box that draws pictures, and the first that draws clips beside it."""
-    names = [default_model() if model is None else model, *more]
+    box that draws pictures, and the first that draws clips beside it. ``adapters`` are those of the
+    default one."""
+    first = default_model() if model is None else model
+    names = [first, *more, *(f"{first}{WITH}{adapter}" for adapter in adapters)]
     if model is None:
         names += [name for name in available_models() if draws_clips(name)][:1]
     return tuple(dict.fromkeys(names))
+
+
+def parted(model: str | Path) -> tuple[str, Adapter | None]:
+    """A model without its adapter, and that: ``MODEL+PATH`` or ``MODEL+PATH@SCALE``. ConfigError
+    for an adapter that is not there; what is no such thing has none."""
+    given = _name(model)
+    if given not in available_models() and not is_folder(given):
+        for place, sign in enumerate(given):
+            if sign == WITH and _may_be(base := given[:place]):
+                return base, Adapter.parse(given[place + 1 :])
+    return given, None
+
+
+def _may_be(name: str) -> bool:
+    """Whether there is a model of that name here, or could be one on a hub."""
+    return name in available_models() or is_folder(name) or HUB_ID.fullmatch(name) is not None
+
+
+def is_published(model: str) -> bool:
+    """Whether a model without an adapter can only be on a hub."""
+    here = model in available_models() or is_folder(model)
+    return not here and HUB_ID.fullmatch(model) is not None
 
 
 def local_model(model: str | Path) -> tuple[Path, str]:
@@ -47,7 +74,11 @@ def local_model(model: str | Path) -> tuple[Path, str]:
 
     NotFoundError, or RequestError for what is no name, tells the names in the box.
     """
-    given, folder = _name(model), Path(model)
+    base, adapter = parted(model)
+    if adapter is not None:
+        folder, name = local_model(base)
+        return folder, adapter.name_of(name)
+    given, folder = base, Path(model)
     if given in available_models():
         return BUNDLED / given, given
     if not is_folder(given):
@@ -86,9 +117,9 @@ def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, 
     a folder. ConfigError if the hub cannot be reached, does not answer, or has no such model: to
     try again may help.
     """
-    given = _name(model)
+    given, adapter = parted(model)
     published = HUB_ID.fullmatch(given)
-    if given in available_models() or is_folder(given) or published is None:
+    if published is None or not is_published(given):
         return local_model(model)
     name, revision = published.groups()
     family = family_of(_fetched(name, SMALL_FILES, revision))
@@ -98,7 +129,7 @@ def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, 
         others = family.files("fp32" if precision == "fp16" else "fp16")
         wanted = tuple(pattern for pattern in others if str(Path(pattern).parent) in lacking)
         folder = _fetched(name, wanted, revision)
-    return folder, name
+    return folder, name if adapter is None else adapter.name_of(name)
 
 
 def _lacking(folder: Path, patterns: tuple[str, ...]) -> set[str]:

@@ -69,6 +69,7 @@ def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
         (("--device", "bogus"), {}, 2, "device 'bogus' cannot be used here"),
         ((), {"UNMASK_MORE_DEVICES": '["cuda:99"]'}, 2, "UNMASK_MORE_DEVICES: device 'cuda:99'"),
         ((), {"UNMASK_MORE_MODELS": "foo"}, 2, "UNMASK_MORE_MODELS: give a JSON list"),
+        (("--adapter", "nope.safetensors"), {}, 2, "UNMASK_ADAPTERS: adapter 'nope.safetensors'"),
         ((), {"UNMASK_MORE_MODELS": '["nope"]'}, 2, "UNMASK_MORE_MODELS: model 'nope': neither"),
         (("tests",), {}, 2, "tests"),
         ((), {"UNMASK_DEVCE": "cpu"}, 2, "did you mean 'UNMASK_DEVICE'"),

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unmask.errors import ConfigError
 from unmask.tokenizers.quantizers import QuantizerConfig
@@ -61,6 +62,21 @@ def test_a_local_token_depends_on_its_own_patch_alone() -> None:
     assert changed[True] == 1 < changed[False]
 
 
+def test_a_decoder_of_more_resolutions_enlarges() -> None:
+    torch.manual_seed(0)
+    plain = VQGAN(CONFIG).eval()
+    large = VQGAN(replace(CONFIG, decoder_channels=(8, *CONFIG.decoder_channels))).eval()
+    encoder = {n: t for n, t in plain.state_dict().items() if not n.startswith("decoder.")}
+    large.load_state_dict(encoder, strict=False)
+    images = torch.rand(2, 3, 16, 24)
+    tokens = large.encode(images)
+    assert torch.equal(tokens, plain.encode(F.avg_pool2d(images, 2)))
+    assert (plain.patch, large.patch, large.config.enlargement) == (4, 8, 2)
+    assert large.decode(tokens).shape == images.shape
+    with pytest.raises(ConfigError, match="multiples of 8"):
+        large.encode(torch.rand(1, 3, 16, 20))
+
+
 def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:
     tokenizer, images = VQGAN(CONFIG).eval(), torch.rand(3, 3, 16, 16)
     assert torch.equal(tokenizer.encode(images)[1:2], tokenizer.encode(images[1:2]))
@@ -75,8 +91,8 @@ def test_sides_that_are_no_multiple_of_the_patch_are_refused(size: tuple[int, in
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"encoder_channels": (8,)}, "same resolutions"),
-        ({"encoder_channels": (), "decoder_channels": ()}, "same resolutions"),
+        ({"encoder_channels": (), "decoder_channels": ()}, "the resolutions of"),
+        ({"decoder_channels": (8,)}, "the resolutions of"),
         ({"encoder_channels": (8, 12)}, "12 channels"),
         ({"decoder_channels": (0, 8)}, "0 channels"),
         ({"blocks": -1}, "blocks: -1"),

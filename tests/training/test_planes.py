@@ -7,6 +7,9 @@ import torch
 
 from tests.worlds.training import few_steps, write_local_tokenizer
 from unmask.errors import ConfigError
+from unmask.models.conditions import TextCondition
+from unmask.models.folder import save_native
+from unmask.models.native import NativeConfig, NativeTransformer
 from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.renderer import MovingRenderer
 from unmask.scenes.moving.truth import MovingConfig
@@ -34,7 +37,8 @@ CONFIG = PlanesTraining(
 
 @pytest.fixture(name="task", scope="module")
 def _task(tmp_path_factory: pytest.TempPathFactory) -> PlanesTask:
-    return PlanesTask(CONFIG, write_local_tokenizer(tmp_path_factory.mktemp("tokenizer")), "cpu")
+    tokenizer = write_local_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return PlanesTask(CONFIG, tokenizer, None, "cpu")
 
 
 def test_a_run_learns_both_planes_and_tells_what_copying_has(
@@ -56,27 +60,28 @@ def test_a_run_learns_both_planes_and_tells_what_copying_has(
 
 
 def test_the_second_plane_is_seen_and_masked_by_itself(task: PlanesTask) -> None:
-    planes, _ = task._batch(task.held_out, 0)
+    planes, _, condition = task._batch(task.held_out, 0)
     module = task.module
     assert isinstance(module, TwoPlanes)
     blank = torch.full_like(planes[0], task.mask_id)
     with torch.no_grad():
-        seen = [module(first, planes[1])[0] for first in (planes[0], blank)]
-        unseen = module(planes[0], blank)
+        seen = [module(first, planes[1], condition)[0] for first in (planes[0], blank)]
+        unseen = module(planes[0], blank, condition)
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], unseen[0])
     assert unseen[0].shape == unseen[1].shape == (*planes[0].shape, 16)
 
 
 def test_a_prediction_sees_the_known_slots_alone(task: PlanesTask) -> None:
-    planes, _ = task._batch(task.held_out, 0)
+    batch = task._batch(task.held_out, 0)
     later = KNOWN * 64
-    other = [plane.clone() for plane in planes]
+    other = [plane.clone() for plane in batch.planes]
     for plane in other:
         plane[:, later:] = (plane[:, later:] + 1) % 16
-    guess = task._predicted(task.module, planes)
+    guess = task._predicted(task.module, batch)
     assert guess.shape == (2, 2, 8, 8)
-    assert torch.equal(guess, task._predicted(task.module, (other[0], other[1])))
+    others = batch._replace(planes=(other[0], other[1]))
+    assert torch.equal(guess, task._predicted(task.module, others))
 
 
 def test_classes_are_the_objects_of_the_scene() -> None:
@@ -114,9 +119,38 @@ def test_iou_counts_pixels() -> None:
     assert _mean_iou(counts.sum(0)) == pytest.approx(12 / 20)
 
 
+def test_training_goes_on_from_a_model_of_clips(tmp_path: Path) -> None:
+    """Whose text tokenizer reads the captions."""
+    tokenizer = write_local_tokenizer(tmp_path / "tokenizer")
+    condition = TextCondition.learn(["a red circle moves"], 300, 160)
+    size = NativeConfig(16, 1, 1, 16, (4, 8, 8), 16, "text", condition.vocabulary, 160)
+    clips = NativeTransformer(size)
+    save_native(clips, condition, tmp_path / "start" / "transformer", half=False)
+    config = replace(CONFIG, model=None)
+    task = PlanesTask(config, tokenizer, tmp_path / "start", "cpu")
+    module = task.module
+    assert isinstance(module, TwoPlanes)
+    tokens = torch.randint(17, (2, 256))
+    module.second_embedding.weight.data.zero_()
+    with torch.no_grad():
+        told = task._batch(task.source, 0).condition
+        expected = clips(tokens, clips.encode(told))
+        assert torch.equal(module(tokens, tokens, told)[0], expected)
+        other = clips.encode(condition([""] * 2))
+    assert not torch.equal(clips(tokens, other), expected)
+    torch.autograd.backward(task.loss(module, 0)[0])
+    assert module.backbone.head.weight.grad is not None
+    with pytest.raises(ConfigError, match="either this table, or --start"):
+        PlanesTask(CONFIG, tokenizer, tmp_path / "start", "cpu")
+    with pytest.raises(ConfigError, match="either this table, or --start"):
+        PlanesTask(config, tokenizer, None, "cpu")
+    with pytest.raises(ConfigError, match=r"draws a grid of \(4, 8, 8\)"):
+        PlanesTask(replace(config, slots=4), tokenizer, tmp_path / "start", "cpu")
+
+
 def test_bounds_of_the_configuration(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"model\.condition: 'text'; it reads no text"):
-        replace(CONFIG, model=replace(CONFIG.model, condition="text"))
+    with pytest.raises(ValueError, match=r"model\.condition: 'text'; from nothing it reads"):
+        replace(CONFIG, model=TransformerSize(16, 1, 1, 16))
     with pytest.raises(ValueError, match="second: 2"):
         replace(CONFIG, second=2.0)
     with pytest.raises(ValueError, match="slots: 1"):

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from unmask.errors import ConfigError
@@ -110,6 +111,26 @@ def test_a_decoder_is_trained_on_while_the_tokens_stay(
     assert torch.equal(before.encode(images), after.encode(images))
     tokens = before.encode(images)
     assert not torch.equal(before.decode(tokens), after.decode(tokens))
+
+
+@pytest.mark.slow
+def test_a_decoder_learns_to_enlarge_while_the_tokens_stay(trained: Path, tmp_path: Path) -> None:
+    start = trained / "model"
+    model = replace(CONFIG.model, decoder_channels=(8, *CONFIG.model.decoder_channels))
+    data = DataConfig("scenes", SceneConfig(32))
+    config = replace(CONFIG, model=model, data=data)
+    Loop(TokenizerTask(config, "cpu", start), config.loop, tmp_path, "cpu").run()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    edges = {"gradient_error", "gradient_error_bicubic"}
+    assert figures.keys() == {"step", "psnr", "psnr_bicubic", "codebook_use", *edges}
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    large, plain = load_tokenizer(tmp_path / "model"), load_tokenizer(start)
+    images = torch.rand(3, 3, 32, 32)
+    assert torch.equal(large.encode(images), plain.encode(F.avg_pool2d(images, 2)))
+    other = replace(model, decoder_channels=(8, 8, 32))
+    with pytest.raises(ConfigError, match="another tokenizer"):
+        TokenizerTask(replace(config, model=other), "cpu", start)
 
 
 def test_a_decoder_of_another_tokenizer_is_refused(trained: Path) -> None:

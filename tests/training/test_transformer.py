@@ -56,7 +56,7 @@ def _tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="trained", scope="module")
 def _trained(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "shapes"
-    Loop(TransformerTask(CONFIG, tokenizer, "cpu", out), CONFIG.loop, out, "cpu").run()
+    Loop(TransformerTask.of_new(CONFIG, tokenizer, "cpu", out), CONFIG.loop, out, "cpu").run()
     return out
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_and_resumed_follows_the_same_curve(
     out = tmp_path / "shapes"
 
     def start() -> tuple[TransformerTask, Loop]:
-        task = TransformerTask(CONFIG, tokenizer, "cpu", out)
+        task = TransformerTask.of_new(CONFIG, tokenizer, "cpu", out)
         return task, Loop(task, CONFIG.loop, out, "cpu")
 
     task, loop = start()
@@ -152,7 +152,7 @@ def test_a_caption_too_long_for_the_model_is_told_before_training(
 ) -> None:
     config = replace(CONFIG, model=replace(CONFIG.model, condition_length=4))
     with pytest.raises(ConfigError, match="condition_length: 4; the caption"):
-        TransformerTask(config, tokenizer, "cpu", tmp_path)
+        TransformerTask.of_new(config, tokenizer, "cpu", tmp_path)
 
 
 def test_a_size_that_the_tokenizer_does_not_divide_is_refused(
@@ -160,7 +160,7 @@ def test_a_size_that_the_tokenizer_does_not_divide_is_refused(
 ) -> None:
     config = replace(CONFIG, data=DataConfig("scenes", SceneConfig(18)))
     with pytest.raises(ConfigError, match="no multiple"):
-        TransformerTask(config, tokenizer, "cpu", tmp_path)
+        TransformerTask.of_new(config, tokenizer, "cpu", tmp_path)
 
 
 def test_shared_digits_train_and_are_saved_as_plain_weights(
@@ -171,7 +171,7 @@ def test_shared_digits_train_and_are_saved_as_plain_weights(
         model=replace(CONFIG.model, digits=True),
         loop=replace(CONFIG.loop, steps=4, optimizer="muon"),
     )
-    task = TransformerTask(config, tokenizer, "cpu", tmp_path)
+    task = TransformerTask.of_new(config, tokenizer, "cpu", tmp_path)
     loop = Loop(task, config.loop, tmp_path, "cpu")
     first = [layer.weight.detach().clone() for layer in _ends(task.module)]
     loop.run()
@@ -191,7 +191,7 @@ def test_a_vq_has_no_digits_to_share(tmp_path: Path) -> None:
     save_tokenizer(VQGAN(VQGANConfig((8, 8), (8, 8), 1, quantizer)), tmp_path)
     config = replace(CONFIG, model=replace(CONFIG.model, digits=True))
     with pytest.raises(ConfigError, match="no digits: fsq and lfq have"):
-        TransformerTask(config, tmp_path, "cpu", tmp_path)
+        TransformerTask.of_new(config, tmp_path, "cpu", tmp_path)
 
 
 def _ends(module: torch.nn.Module) -> tuple[torch.nn.Embedding, torch.nn.Linear]:
@@ -212,7 +212,7 @@ def test_other_conditions_train_too(
         loop=replace(CONFIG.loop, steps=2),
     )
     out = tmp_path / "run"
-    Loop(TransformerTask(config, tokenizer, "cpu", out), config.loop, out, "cpu").run()
+    Loop(TransformerTask.of_new(config, tokenizer, "cpu", out), config.loop, out, "cpu").run()
     assert Pipeline.load(out / "model").generate("cat", seed=1).images[0].size == (16, 16)
 
 

@@ -191,18 +191,17 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 def _named(settings: Settings) -> tuple[str, ...]:
     from unmask.store import served_models
 
-    return served_models(settings.model, settings.more_models)
+    return served_models(settings.model, settings.more_models, settings.adapters)
 
 
 def _local_models(settings: Settings) -> list[tuple[str, Path]]:
     """The models that are on this machine, with their folders."""
-    from unmask.box import available_models
-    from unmask.store import is_folder, local_model
+    from unmask.store import is_published, local_model, parted
 
     return [
         (name, local_model(name)[0])
         for name in _named(settings)
-        if name in available_models() or is_folder(name)
+        if not is_published(parted(name)[0])
     ]
 
 

@@ -57,7 +57,12 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Captioned images or sprites.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A trained tokenizer's folder.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="A picture model whose weights clips start from.")
+        Path | None,
+        typer.Option(
+            "--start",
+            "--from",
+            help="A model whose weights clips or a tuned transformer start from.",
+        ),
     ] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Go on without pictures that are damaged.")

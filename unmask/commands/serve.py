@@ -25,6 +25,12 @@ INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 @commands.command()
 def serve(
     model: Annotated[str | None, typer.Argument(help=f"{MODEL_HELP} [UNMASK_MODEL]")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA of the model, served beside it; may be repeated [UNMASK_ADAPTERS]"
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="torch device [UNMASK_DEVICE]")] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or fp16 [UNMASK_PRECISION]")
@@ -50,6 +56,7 @@ def serve(
 
     settings = load_settings(
         model=model,
+        adapters=adapter or None,
         device=device,
         precision=precision,
         host=host,

@@ -33,17 +33,17 @@ def check_socket(path: str) -> None:
 def check_models(settings: "Settings") -> None:
     """ConfigError for a model that cannot be: without this check the server would come up and never
     be ready. What a hub holds is only known when it is fetched."""
-    from unmask.box import available_models
+    from unmask.models.adapter import Adapter
     from unmask.pipeline import read_card
-    from unmask.store import HUB_ID, default_model, is_folder
+    from unmask.store import default_model, is_published, parted
 
     def check(name: str) -> None:
-        known = name in available_models() or is_folder(name)
-        if known or HUB_ID.fullmatch(name) is None:
+        if not is_published(parted(name)[0]):
             read_card(name)
 
     _check_each("UNMASK_MODEL", [settings.model or default_model()], check)
     _check_each("UNMASK_MORE_MODELS", settings.more_models, check)
+    _check_each("UNMASK_ADAPTERS", settings.adapters, lambda text: Adapter.parse(text).words)
 
 
 def check_devices(settings: "Settings") -> None:

@@ -107,6 +107,12 @@ class TextCondition(OneText):
         words = {word for caption in normalized for word in _words(caption)}
         return cls(tokenizer, length, [word for word in words if word.isprintable()])
 
+    def with_words(self, words: Iterable[str]) -> "TextCondition":
+        """The same with more words, if it has a list of them."""
+        if self._known is None:
+            return self
+        return TextCondition(self.tokenizer, self.length, [*self._known, *words])
+
     @classmethod
     def learn(cls, captions: Iterable[str], vocabulary: int, length: int) -> "TextCondition":
         """Learn at most ``vocabulary`` text tokens from captions."""

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,9 @@ from unmask.editing.clip_drawing import ClipWindow, DrawnClip, prepare_clip, slo
 from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
+from unmask.models.adapter import Adapter
 from unmask.models.base import ImageBackbone
-from unmask.models.conditions import ConditionEncoder
+from unmask.models.conditions import ConditionEncoder, TextCondition
 from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
 from unmask.pipeline.clips import ClipDrawing, Scene
@@ -41,7 +43,7 @@ from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import Purpose, uniforms
 from unmask.sampling.plan import Plan, make_plan
-from unmask.store import find_model, local_model
+from unmask.store import find_model, local_model, parted
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
 
@@ -91,7 +93,8 @@ class Pipeline:
         precision: Precision = "fp32",
         packed: bool = True,
     ) -> "Pipeline":
-        """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION.
+        """The model of a bundled name, a folder, or a hub's OWNER/NAME or OWNER/NAME@REVISION; with
+        ``+`` and an adapter's file behind it, changed by that (``models.adapter``).
 
         NotFoundError if there is none such, ConfigError naming the file that cannot be used,
         RequestError for an argument that cannot be one.
@@ -107,12 +110,16 @@ class Pipeline:
             checked(argument, kind, value)
         device = usable_device(device)
         folder, name = find_model(model, precision)
-        family = family_of(folder)
-        card, parts = family.card(folder, name), family.load(folder, device, precision)
+        parts = family_of(folder).load(folder, device, precision)
+        _, adapter = parted(model)
+        if adapter is not None:
+            adapter.merge(parts.backbone)
+            if isinstance(parts.condition, TextCondition):
+                parts = parts._replace(condition=parts.condition.with_words(adapter.words))
         parts.backbone.use_attention(attention)
         if packed:
             pack(parts.backbone)
-        return cls(card, *parts, PictureJudge.of(folder))
+        return cls(_card(folder, name, adapter), *parts, PictureJudge.of(folder))
 
     def request(
         self,
@@ -468,5 +475,10 @@ class Pipeline:
 
 def read_card(model: str | Path) -> ModelCard:
     """The card of a model that is on this machine, without loading its weights."""
-    folder, name = local_model(model)
-    return family_of(folder).card(folder, name)
+    return _card(*local_model(model), parted(model)[1])
+
+
+def _card(folder: Path, name: str, adapter: Adapter | None) -> ModelCard:
+    """The card in a folder; with an adapter the model has another name than it knows of itself."""
+    card = family_of(folder).card(folder, name)
+    return card if adapter is None else replace(card, name=adapter.name_of(card.name))

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from unmask.errors import ConfigError
 from unmask.tokenizers.base import Tokenizer
-from unmask.tokenizers.quantizers import QUANTIZERS, QuantizerConfig
+from unmask.tokenizers.quantizers import QUANTIZERS, Quantized, QuantizerConfig
 
 
 @dataclass(frozen=True)
 class VQGANConfig:
     """Channels are listed from the pixels inward, one entry a resolution: 1/2, 1/4, 1/8 ...
+
+    A decoder of more resolutions than the encoder has enlarges: its pictures are twice as large for
+    each further one, and what is encoded is made as small first (Muse's larger decoder, arXiv
+    2301.00704, section 2.4).
 
     ``local`` makes each token a function of its own patch alone: equal patches get equal tokens
     wherever they are, which leaves a transformer much less to learn. The encoder then is a residual
@@ -32,13 +36,20 @@ class VQGANConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.encoder_channels) != len(self.decoder_channels) or not self.encoder_channels:
-            raise ValueError("encoder_channels and decoder_channels must list the same resolutions")
+        if len(self.encoder_channels) > len(self.decoder_channels) or not self.encoder_channels:
+            raise ValueError(
+                "decoder_channels must list the resolutions of encoder_channels, or more"
+            )
         for channels in self.encoder_channels + self.decoder_channels:
             if channels < 8 or channels % 8:
                 raise ValueError(f"{channels} channels; the group norms need multiples of 8")
         if self.blocks < 0:
             raise ValueError(f"blocks: {self.blocks}; the least is 0")
+
+    @property
+    def enlargement(self) -> int:
+        """How many times larger the decoder's pictures are than what the encoder reads."""
+        return int(2 ** (len(self.decoder_channels) - len(self.encoder_channels)))
 
 
 class Reconstruction(NamedTuple):
@@ -77,7 +88,7 @@ class Upsample(nn.Module):
 
 
 class VQGAN(Tokenizer):
-    """2 ** len(channels) times fewer rows and columns than pixels."""
+    """2 ** len(decoder_channels) times fewer rows and columns than pixels."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -92,11 +103,11 @@ class VQGAN(Tokenizer):
 
     @property
     def patch(self) -> int:
-        return int(2 ** len(self.config.encoder_channels))
+        return int(2 ** len(self.config.decoder_channels))
 
     def forward(self, images: Tensor) -> Reconstruction:
         """The differentiable round trip that training uses."""
-        quantized = self.quantizer(self.encoder(images * 2 - 1).permute(0, 2, 3, 1))
+        quantized = self._quantized(images)
         decoded = self.decoder(quantized.latents.permute(0, 3, 1, 2).to(images.dtype))
         return Reconstruction((decoded + 1) / 2, quantized.indices, quantized.loss)
 
@@ -105,8 +116,13 @@ class VQGAN(Tokenizer):
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ConfigError(f"image of {width}x{height}: sides must be multiples of {self.patch}")
-        indices: Tensor = self.quantizer(self.encoder(images * 2 - 1).permute(0, 2, 3, 1)).indices
-        return indices
+        return self._quantized(images).indices
+
+    def _quantized(self, images: Tensor) -> Quantized:
+        if self.config.enlargement > 1:
+            images = F.avg_pool2d(images, self.config.enlargement)
+        quantized: Quantized = self.quantizer(self.encoder(images * 2 - 1).permute(0, 2, 3, 1))
+        return quantized
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the sum of both planes' embeddings, each masked by itself; each has a head of it
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from unmask.checkpoint import save_weights
 from unmask.config import check_bounds, save_json
 from unmask.errors import ConfigError
-from unmask.models.base import narrow
-from unmask.models.conditions import NoCondition
+from unmask.models.base import Condition, narrow
+from unmask.models.conditions import ConditionEncoder, NoCondition
+from unmask.models.folder import load_native
 from unmask.models.native import NativeConfig, NativeTransformer, Prefix
 from unmask.scenes.data import DataConfig, open_bank
+from unmask.scenes.moving.captions import clip_captions
 from unmask.scenes.moving.renderer import MovingRenderer
 from unmask.scenes.moving.truth import CELLS, MovingConfig, MovingScenes
-from unmask.scenes.seeds import HELD_OUT
+from unmask.scenes.seeds import HELD_OUT, batch_seed
 from unmask.scenes.sheets import contact_sheet
 from unmask.scenes.sprites import SIDE, SpriteBank
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS
@@ -39,11 +42,12 @@ BATCHES = 8  # that figures are of
 @dataclass(frozen=True)
 class PlanesTraining:
     """A configuration file of ``unmask train planes``; clips have ``slots`` slots behind the first
-    frame. ``second`` is the weight of the second plane's loss, of 1 for both."""
+    frame. ``second`` is the weight of the second plane's loss, of 1 for both. ``model`` is for a
+    training that starts from nothing."""
 
-    model: TransformerSize
     data: DataConfig
     loop: LoopConfig
+    model: TransformerSize | None = None
     masks: MaskMix = field(default_factory=MaskMix)
     slots: int = 4
     second: float = 0.5
@@ -53,8 +57,10 @@ class PlanesTraining:
         check_moving(self.data, self.slots)
         if self.slots < KNOWN:
             raise ValueError(f"slots: {self.slots}; behind {KNOWN} known ones one must follow")
-        if self.model.condition != "none":
-            raise ValueError(f"model.condition: {self.model.condition!r}; it reads no text: 'none'")
+        if self.model is not None and self.model.condition != "none":
+            raise ValueError(
+                f"model.condition: {self.model.condition!r}; from nothing it reads no text: 'none'"
+            )
 
 
 class TwoPlanes(nn.Module):
@@ -69,11 +75,13 @@ class TwoPlanes(nn.Module):
         for parameter in (self.second_embedding.weight, self.second_head.weight):
             nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, tokens: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, second: Tensor, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
         """The logits (clips, tokens, codebook) of both planes, for the ids (clips, tokens) of both,
         ``mask_id`` where masked."""
         backbone = self.backbone
-        prefix = narrow(backbone.encode(NoCondition()([""] * len(tokens))), Prefix)
+        prefix = narrow(backbone.encode(condition), Prefix)
         places = backbone.places()[: tokens.shape[1]]
         x = backbone.embed(tokens, places + self.second_embedding(second))
         states = backbone.states(x, prefix)[0]
@@ -131,10 +139,25 @@ class ClassRenderer:
         return far.view(*pixels.shape[:-1], -1)
 
 
-class PlanesTask:
-    """Guessing masked tokens of two planes, seen as a task of the loop."""
+class PlanesBatch(NamedTuple):
+    """The tokens (clips, tokens) of both planes of some clips, the true classes (clips, slots + 1,
+    side, side), and what the captions say."""
 
-    def __init__(self, config: PlanesTraining, tokenizer: Path, device: str) -> None:
+    planes: tuple[Tensor, Tensor]
+    classes: Tensor
+    condition: Condition
+
+
+class PlanesTask:
+    """Guessing masked tokens of two planes, seen as a task of the loop.
+
+    ``start`` is the folder of a model of clips whose transformer training goes on with, and reads
+    the captions.
+    """
+
+    def __init__(
+        self, config: PlanesTraining, tokenizer: Path, start: Path | None, device: str
+    ) -> None:
         self.config, self.device = config, torch.device(device)
         self.tokenizer = load_tokenizer(tokenizer, device)
         side = config.data.scenes.size // self.tokenizer.patch
@@ -147,27 +170,41 @@ class PlanesTask:
         moving = MovingConfig(config.data.scenes, config.slots)
         self.classes = ClassRenderer(open_bank(config.data), moving, device)
         self.grid = (config.slots + 1, side, side)
-        size = config.model
         torch.manual_seed(config.loop.seed)
-        backbone = NativeTransformer(
-            NativeConfig(
-                width=size.width,
-                layers=size.layers,
-                heads=size.heads,
-                hidden=size.hidden,
-                grid=self.grid,
-                codebook_size=self.tokenizer.codebook_size,
-                condition="none",
-                vocabulary=NoCondition().vocabulary,
-                condition_length=1,
-                windows=size.windows,
-            )
-        )
+        backbone, self.condition = self._begun(start)
         self.mask_id = backbone.mask_id
         self.module: nn.Module = TwoPlanes(backbone)
 
+    def _begun(self, start: Path | None) -> tuple[NativeTransformer, ConditionEncoder]:
+        size, codes = self.config.model, self.tokenizer.codebook_size
+        if (start is None) == (size is None):
+            raise ConfigError("model: give either this table, or --start with a model of clips")
+        if start is not None:
+            found, condition = load_native(start / "transformer")
+            if (found.grid, found.codebook_size) != (self.grid, codes):
+                raise ConfigError(
+                    f"{start}: draws a grid of {found.grid} in {found.codebook_size} codes; this "
+                    f"training has {self.grid} and {codes}"
+                )
+            return found.train().requires_grad_(True), condition
+        assert size is not None, "one of them is given"
+        config = NativeConfig(
+            width=size.width,
+            layers=size.layers,
+            heads=size.heads,
+            hidden=size.hidden,
+            grid=self.grid,
+            codebook_size=codes,
+            condition="none",
+            vocabulary=NoCondition().vocabulary,
+            condition_length=1,
+            windows=size.windows,
+        )
+        return NativeTransformer(config), NoCondition()
+
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        planes, _ = self._batch(self.source, index)
+        batch = self._batch(self.source, index)
+        planes = batch.planes
         masks = [
             clip_mask(len(plane), self.grid, self.config.masks)[0].to(self.device)
             for plane in planes
@@ -176,7 +213,7 @@ class PlanesTask:
             torch.where(mask, self.mask_id, plane)
             for plane, mask in zip(planes, masks, strict=True)
         )
-        logits = module(*shown)
+        logits = module(*shown, batch.condition)
         first, second = (
             F.cross_entropy(guess[mask].float(), plane[mask])
             for guess, plane, mask in zip(logits, planes, masks, strict=True)
@@ -185,25 +222,27 @@ class PlanesTask:
         figures = {"cross_entropy": first.detach(), "second_cross_entropy": second.detach()}
         return (1 - weight) * first + weight * second, figures
 
-    def _batch(self, source: MovingRenderer, index: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """The tokens (clips, tokens) of both planes of a batch, and the true classes."""
+    def _batch(self, source: MovingRenderer, index: int) -> PlanesBatch:
         scenes = source.composer.compose(self.config.loop.batch, index)
         classes = self.classes.key_frames(scenes)
         first, second = (
             self.tokenizer.encode(frames.flatten(0, 1)).view(len(classes), -1)
             for frames in (source.key_frames(scenes), self.classes.draw(classes))
         )
-        return (first, second), classes
+        seed = batch_seed(source.config.scenes.seed, index)
+        condition = self.condition(clip_captions(scenes, source.bank.nouns, seed))
+        told = Condition(*(tensor.to(self.device) for tensor in condition))
+        return PlanesBatch((first, second), classes, told)
 
     @torch.no_grad()
-    def _predicted(self, average: nn.Module, planes: tuple[Tensor, Tensor]) -> Tensor:
+    def _predicted(self, average: nn.Module, batch: PlanesBatch) -> Tensor:
         """The second plane's tokens, (clips, slots, rows, columns), of the slots that follow the
         known ones: in one pass in which all of them are masked in both planes, as FUTURIST does."""
         known = KNOWN * CELLS**2
-        hidden = [plane.clone() for plane in planes]
+        hidden = [plane.clone() for plane in batch.planes]
         for plane in hidden:
             plane[:, known:] = self.mask_id
-        guess: Tensor = average(*hidden)[1][:, known:].argmax(-1)
+        guess: Tensor = average(*hidden, batch.condition)[1][:, known:].argmax(-1)
         return guess.view(len(guess), -1, CELLS, CELLS)
 
     def _drawn(self, tokens: Tensor) -> Tensor:
@@ -219,12 +258,12 @@ class PlanesTask:
         right: dict[str, float] = {}
         counts: dict[str, Tensor] = {}
         for index in range(BATCHES):
-            planes, classes = self._batch(self.held_out, index)
-            truth = planes[1].view(-1, *self.grid)[:, KNOWN:]
-            copied = planes[1].view(-1, *self.grid)[:, KNOWN - 1 : KNOWN].expand_as(truth)
-            wanted = classes[:, KNOWN:]
+            batch = self._batch(self.held_out, index)
+            truth = batch.planes[1].view(-1, *self.grid)[:, KNOWN:]
+            copied = batch.planes[1].view(-1, *self.grid)[:, KNOWN - 1 : KNOWN].expand_as(truth)
+            wanted = batch.classes[:, KNOWN:]
             guesses = {
-                "predicted": self._predicted(average, planes),
+                "predicted": self._predicted(average, batch),
                 "copied": copied,
                 "tokenizer": truth,
             }
@@ -243,10 +282,10 @@ class PlanesTask:
 
     def sheet(self, average: nn.Module) -> Image.Image:
         """Held-out clips, each a row: key frames, their classes, and those predicted."""
-        planes, classes = self._batch(self.held_out, 0)
-        maps = self.classes.draw(classes)
-        guess = self._drawn(self._predicted(average, planes))
-        first = self._drawn(planes[0].view(-1, *self.grid))
+        batch = self._batch(self.held_out, 0)
+        maps = self.classes.draw(batch.classes)
+        guess = self._drawn(self._predicted(average, batch))
+        first = self._drawn(batch.planes[0].view(-1, *self.grid))
         rows = torch.cat([first, maps, maps[:, :KNOWN], guess], 1)[:12]
         return contact_sheet(rows.flatten(0, 1), columns=rows.shape[1])
 

@@ -18,6 +18,7 @@ from unmask.training.planes import PlanesTask, PlanesTraining
 from unmask.training.slot_decoder import SlotDecoderTask, SlotDecoderTraining
 from unmask.training.tokenizer import TokenizerTask, TokenizerTraining
 from unmask.training.transformer import TransformerTask, TransformerTraining
+from unmask.training.tuning import Tuning, TuningTask
 
 MOST_MINUTES = 60 * 24 * 365
 What = Literal["tokenizer", "transformer", "judge", "clips", "slots", "clip-tokenizer", "planes"]
@@ -63,7 +64,7 @@ KINDS: dict[What, Kind] = {
     ),
     "transformer": Kind(
         TransformerTraining,
-        lambda config, given: TransformerTask(config, _told(given), given.device, given.out),
+        lambda config, given: TransformerTask.of_new(config, _told(given), given.device, given.out),
     ),
     "judge": Kind(
         JudgeTraining, lambda config, given: JudgeTask(config, _told(given), given.device)
@@ -80,14 +81,23 @@ KINDS: dict[What, Kind] = {
         ClipTokenizerTraining, lambda config, given: ClipTokenizerTask(config, given.device), False
     ),
     "planes": Kind(
-        PlanesTraining, lambda config, given: PlanesTask(config, _told(given), given.device)
+        PlanesTraining,
+        lambda config, given: PlanesTask(config, _told(given), given.start, given.device),
     ),
 }
+
+# What a transformer that starts from a model is.
+TUNING = Kind(Tuning, lambda config, given: TuningTask(config, _begun(given), given.device), False)
 
 
 def _told(given: Given) -> Path:
     assert given.tokenizer is not None, "it was asked for"
     return given.tokenizer
+
+
+def _begun(given: Given) -> Path:
+    assert given.start is not None, "it is what makes a tuning"
+    return given.start
 
 
 def train(
@@ -107,17 +117,20 @@ def train(
 
     ``data`` is the folder of captioned images or the sprite archive; ``tokenizer`` the folder of a
     trained tokenizer, for all but tokenizers; for a tokenizer of pictures, that whose decoder is to
-    be trained on; ``start`` that of a picture model whose weights clips start
-    from; ``skip_unreadable`` goes on without pictures that cannot be read. The result is the folder
-    ``out/model``.
+    be trained on; ``start`` that of a model whose weights clips and planes start from, or a
+    transformer is tuned from; ``skip_unreadable`` goes on without pictures that cannot be read. The
+    result is the folder ``out/model``.
     """
     if minutes is not None and not 0 <= minutes <= MOST_MINUTES:
         raise ConfigError(f"--minutes is {minutes}; it must lie between 0 and {MOST_MINUTES}")
-    if start is not None and what != "clips":
-        raise ConfigError(f"--start is for clips, not for a {what}")
+    tunes = what == "transformer" and start is not None
+    if start is not None and what not in ("clips", "planes", "transformer"):
+        raise ConfigError(f"--start is for clips, planes and transformers, not for a {what}")
     if tokenizer is not None and what == "clip-tokenizer":
         raise ConfigError("--tokenizer: a clip-tokenizer begins with none; leave it out")
-    kind = KINDS[what]
+    if tokenizer is not None and tunes:
+        raise ConfigError("--tokenizer: a model is tuned with its own; leave it out")
+    kind = TUNING if tunes else KINDS[what]
     if kind.needs_tokenizer and tokenizer is None:
         raise ConfigError(f"a {what} needs --tokenizer, the model folder of a trained tokenizer")
     given = Given(usable_device(device), out, tokenizer, start)

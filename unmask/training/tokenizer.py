@@ -78,15 +78,17 @@ class TokenizerTask:
         torch.manual_seed(config.loop.seed)
         self.tokenizer = tokenizer = VQGAN(config.model)
         self.frozen = start is not None
+        self.smaller: VQGAN | None = None  # what is enlarged, to compare with
         size = config.data.scenes.size
         if size % tokenizer.patch:
             raise ConfigError(
                 f"data.scenes.size: {size} is no multiple of the patch {tokenizer.patch}"
             )
         if start is not None:
-            if (found := load_tokenizer(start)).config != config.model:
-                raise ConfigError(f"{start}: another tokenizer than [model] says: {found.config}")
-            tokenizer.load_state_dict(found.state_dict())
+            found = load_tokenizer(start)
+            _continue(tokenizer, found, start)
+            if config.model.enlargement > found.config.enlargement:
+                self.smaller = found.to(device)
             tokenizer.encoder.requires_grad_(False)
             tokenizer.quantizer.requires_grad_(False)
         self.module: nn.Module = convert_conv2d_weight_memory_format(tokenizer, torch.channels_last)
@@ -122,20 +124,47 @@ class TokenizerTask:
         return contact_sheet(pairs, columns=8, enlarge=2)
 
     def measure(self, average: nn.Module) -> dict[str, float]:
-        """PSNR and codebook use over 2,048 held-out pictures."""
+        """PSNR and codebook use over 2,048 held-out pictures; of a decoder that enlarges also the
+        mean error of gradients, and both of its start's pictures enlarged by bicubic sampling."""
         assert isinstance(average, VQGAN)
         used: set[int] = set()
-        ratios = []
+        found: dict[str, list[Tensor]] = {"psnr": []}
         for index in range(16):
             images = self.held_out.batch(128, index).images
             tokens = average.encode(images)
-            ratios.append(psnr(average.decode(tokens), images))
             used.update(tokens.flatten().tolist())
-        return {
-            "psnr": float(torch.cat(ratios).mean()),
-            "codebook_use": len(used) / average.codebook_size,
-        }
+            drawn = average.decode(tokens)
+            found["psnr"].append(psnr(drawn, images))
+            if self.smaller is not None:
+                small = self.smaller.decode(tokens)
+                sampled = F.interpolate(small, images.shape[-2:], mode="bicubic").clamp(0, 1)
+                for name, tensor in (
+                    ("gradient_error", gradient_difference(drawn, images)),
+                    ("psnr_bicubic", psnr(sampled, images)),
+                    ("gradient_error_bicubic", gradient_difference(sampled, images)),
+                ):
+                    found.setdefault(name, []).append(tensor.flatten())
+        figures = {name: float(torch.cat(tensors).mean()) for name, tensors in found.items()}
+        return figures | {"codebook_use": len(used) / average.codebook_size}
 
     def save(self, average: nn.Module, folder: Path) -> None:
         assert isinstance(average, VQGAN)
         save_tokenizer(average, folder)
+
+
+def _continue(tokenizer: VQGAN, found: VQGAN, start: Path) -> None:
+    """Give a tokenizer the weights of the one found at ``start``. Its decoder may have more
+    resolutions, at the pixels' end; ConfigError if it is another tokenizer otherwise."""
+    wanted, channels = tokenizer.config, found.config.decoder_channels
+    same = replace(found.config, decoder_channels=wanted.decoder_channels) == wanted
+    if not same or wanted.decoder_channels[-len(channels) :] != channels:
+        raise ConfigError(f"{start}: another tokenizer than [model] says: {found.config}")
+    ours, theirs = tokenizer.state_dict(), found.state_dict()
+    if found.config != wanted:
+        # The layers that draw the pixels stand behind others now, and begin anew.
+        theirs = {
+            name: tensor
+            for name, tensor in theirs.items()
+            if name in ours and ours[name].shape == tensor.shape
+        }
+    tokenizer.load_state_dict(ours | theirs)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from PIL import Image
@@ -24,9 +24,12 @@ from unmask.scenes.data import DataConfig
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
+from unmask.tokenizers.vqgan import VQGAN
 from unmask.training.digits import share_digits, without_sharing
 from unmask.training.loop import LoopConfig
 from unmask.training.sources import Batch, SceneSource, Source, open_source
+
+CAPTION_BATCHES = 20  # of 256, whose words are those that a model was taught
 
 
 @dataclass(frozen=True)
@@ -130,18 +133,47 @@ def random_mask(shape: torch.Size, device: torch.device) -> Tensor:
     return torch.rand(rows, tokens, device=device).argsort(1) < count
 
 
+class MaskedTraining(Protocol):
+    """What a task needs of its configuration file."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How long and how fast."""
+        ...
+
+    @property
+    def loss(self) -> TransformerLoss:
+        """What is minimised."""
+        ...
+
+
 class TransformerTask:
-    """Guessing masked tokens, seen as a task of the loop."""
+    """Guessing masked tokens, seen as a task of the loop. ``sources`` are what is learned from and
+    what is held out."""
 
     def __init__(
-        self, config: TransformerTraining, tokenizer: Path, device: str, out: Path
+        self,
+        config: MaskedTraining,
+        tokenizer: VQGAN,
+        sources: tuple[Source, Source],
+        condition: ConditionEncoder,
+        backbone: NativeTransformer,
+        device: str,
     ) -> None:
         self.config, self.device = config, torch.device(device)
-        self.tokenizer = load_tokenizer(tokenizer, device)
-        self.source = open_source(config.data, config.loop.seed, device)
-        self.held_out = open_source(config.data, HELD_OUT, device)
-        self.condition = _condition(config, self.source, out)
-        side, patch = config.data.scenes.size, self.tokenizer.patch
+        self.tokenizer, self.condition = tokenizer, condition
+        self.source, self.held_out = sources
+        self.module: nn.Module = MaskedLoss(backbone, config.loss)
+
+    @classmethod
+    def of_new(
+        cls, config: TransformerTraining, tokenizer: Path, device: str, out: Path
+    ) -> "TransformerTask":
+        """The task of a new transformer, on the tokens of the tokenizer in a folder."""
+        pixels = load_tokenizer(tokenizer, device)
+        source = open_source(config.data, config.loop.seed, device)
+        condition = _condition(config, source, out)
+        side, patch = config.data.scenes.size, pixels.patch
         if side % patch:
             raise ConfigError(
                 f"data.scenes.size: {side} is no multiple of the tokenizer's patch {patch}"
@@ -152,18 +184,19 @@ class TransformerTask:
             heads=config.model.heads,
             hidden=config.model.hidden,
             grid=(side // patch, side // patch),
-            codebook_size=self.tokenizer.codebook_size,
+            codebook_size=pixels.codebook_size,
             condition=config.model.condition,
-            vocabulary=self.condition.vocabulary,
-            condition_length=self.condition.length,
+            vocabulary=condition.vocabulary,
+            condition_length=condition.length,
             windows=config.model.windows,
         )
         torch.manual_seed(config.loop.seed)
         backbone = NativeTransformer(model)
         if config.model.digits:
-            codes = torch.arange(self.tokenizer.codebook_size, device=self.device)
-            share_digits(backbone, self.tokenizer.quantizer.digits(codes))
-        self.module: nn.Module = MaskedLoss(backbone, config.loss)
+            codes = torch.arange(pixels.codebook_size, device=device)
+            share_digits(backbone, pixels.quantizer.digits(codes))
+        sources = (source, open_source(config.data, HELD_OUT, device))
+        return cls(config, pixels, sources, condition, backbone, device)
 
     def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         batch = self.source.batch(self.config.loop.batch, index)
@@ -238,7 +271,9 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
     model = config.model
     if model.condition == "none":
         return NoCondition()
-    captions = [caption for index in range(20) for caption in source.batch(256, index).captions]
+    captions = [
+        caption for index in range(CAPTION_BATCHES) for caption in source.batch(256, index).captions
+    ]
     if model.condition == "label":
         return LabelCondition(sorted(set(captions)))
     saved = out / "model" / "transformer"
@@ -251,11 +286,12 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
     return condition
 
 
-def check_lengths(condition: TextCondition, captions: list[str]) -> None:
-    """ConfigError with the longest of the captions, if that is too long for the condition."""
+def check_lengths(
+    condition: TextCondition, captions: list[str], where: str = "model.condition_length"
+) -> None:
+    """ConfigError with the longest of the captions, if that is too long for the condition, whose
+    length is told ``where``."""
     longest = max(captions, key=lambda text: len(condition.tokenizer.encode(text).ids))
     needed = len(condition.tokenizer.encode(longest).ids) + 1
     if needed > condition.length:
-        raise ConfigError(
-            f"model.condition_length: {condition.length}; the caption {longest!r} needs {needed}"
-        )
+        raise ConfigError(f"{where}: {condition.length}; the caption {longest!r} needs {needed}")

@@ -25,6 +25,10 @@ def test_a_name_is_read_off_the_card_and_of_a_hub_off_the_key(tmp_path: Path) ->
     assert source.name(default_model()) == default_model()
     assert source.name(str(write_native(tmp_path / "folder"))) == "tiny"
     assert source.name("owner/model@main") == "owner/model"
+    adapter = tmp_path / "loud.safetensors"
+    adapter.touch()
+    assert source.name(f"owner/model@main+{adapter}") == "owner/model+loud"
+    assert source.name(f"{default_model()}+{adapter}@2") == f"{default_model()}+loud"
     with pytest.raises(NotFoundError):
         source.name("no such model")
 

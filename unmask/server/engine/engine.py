@@ -76,7 +76,7 @@ class EngineOptions:
     def of(cls, settings: Settings) -> "EngineOptions":
         """The options that the operator's settings ask for."""
         return cls(
-            models=served_models(settings.model, settings.more_models),
+            models=served_models(settings.model, settings.more_models, settings.adapters),
             devices=(settings.device, *settings.more_devices),
             max_queue=settings.max_queue,
             max_wait_seconds=settings.max_wait_seconds,

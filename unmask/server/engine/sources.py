@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unmask.box import available_models
 from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families import family_of
 from unmask.pipeline import Pipeline, read_card
-from unmask.store import HUB_ID, find_model
+from unmask.store import HUB_ID, find_model, is_published, parted
 
 HALF_SUFFIX = ".fp16.safetensors"
 HEADER_LENGTH_BYTES = 8
@@ -26,9 +25,10 @@ class StoredModels:
 
     def name(self, key: str) -> str:
         """The name on the card; that of a hub's model is its OWNER/NAME, and nothing is fetched."""
-        published = HUB_ID.fullmatch(key)
-        if published and key not in available_models() and not Path(key).is_dir():
-            return published.group(1)
+        base, adapter = parted(key)
+        if (published := HUB_ID.fullmatch(base)) and is_published(base):
+            name = published.group(1)
+            return name if adapter is None else adapter.name_of(name)
         return read_card(key).name
 
     def size(self, key: str) -> int:
