@@ -6,6 +6,7 @@ the page is, and when it was first painted.
 """
 
 import argparse
+import io
 import json
 import shutil
 import statistics
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from unmask.server.http.page import FOLDER
@@ -25,6 +27,7 @@ from unmask.settings import Settings
 PROMPT = "a red apple to the left of a blue book"
 SEED = 7
 LOADS = 5
+CLIP_HEIGHT = 1010  # px: the slots stand below the frame
 READY_SECONDS = 120
 SCREENS = {
     "": {"viewport": {"width": 1280, "height": 860}},
@@ -150,9 +153,12 @@ def take(browser: Browser, address: str, out: Path) -> None:
             page = context.new_page()
             show(page, address)
             page.evaluate("window.scrollTo(0, 0)")
+            if name in ("clips", "paint") and "narrow" not in suffix:
+                page.set_viewport_size({"width": 1280, "height": CLIP_HEIGHT})
             page.wait_for_timeout(300)
-            path = out / f"studio-{name}{suffix}.png"
-            page.screenshot(path=path, full_page=suffix == "-narrow")
+            path = out / f"studio-{name}{suffix}.webp"
+            shot = Image.open(io.BytesIO(page.screenshot(full_page=suffix == "-narrow")))
+            shot.save(path, quality=90, method=6)
             print(f"{path} {path.stat().st_size} bytes")
             context.close()
 

@@ -30,7 +30,6 @@ export function hasKey() {
 	return Boolean(sessionStorage.getItem(KEY));
 }
 
-/** @returns {ApiError} */
 function gone() {
 	return new ApiError(0, { message: "The server does not answer.", param: null, code: "gone" });
 }

@@ -20,7 +20,7 @@ function chunk(kind, data) {
 	return Uint8Array.from([...words(body.length - 4), ...body, ...words(check)]);
 }
 
-/** @param {HTMLCanvasElement[]} frames of one size @param {number} rate frames a second @returns {Promise<Blob>} */
+/** @param {HTMLCanvasElement[]} frames of one size @param {number} rate frames a second */
 export async function animated(frames, rate) {
 	const [{ width, height }] = frames;
 	const parts = [Uint8Array.from(SIGNATURE)];

@@ -135,7 +135,7 @@ export class Studio {
 		this.work.focus();
 	}
 
-	/** Keep a result in the history. @param {Order} order @param {Result} result @returns {Promise<Entry>} */
+	/** Keep a result in the history. @param {Order} order @param {Result} result */
 	async remember(order, result) {
 		/** @type {Entry} */
 		const entry = { when: Date.now(), path: order.path, files: order.files, body: order.body, values: result.values, blob: result.blob, corner: order.corner,

@@ -7,7 +7,6 @@
  * @param {K} tag
  * @param {string | Values} [properties]
  * @param {...Child} children
- * @returns {HTMLElementTagNameMap[K]}
  */
 export function make(tag, properties = {}, ...children) {
 	const element = document.createElement(tag);
@@ -37,7 +36,6 @@ export function quiet(words, onclick, label) {
  * @template {HTMLElement} T
  * @param {string} id
  * @param {new () => T} kind
- * @returns {T}
  */
 export function byId(id, kind) {
 	const element = document.getElementById(id);
@@ -45,7 +43,7 @@ export function byId(id, kind) {
 	return element;
 }
 
-/** The drawing context of a canvas. @param {HTMLCanvasElement} canvas @param {boolean} [read] whether its pixels are read often @returns {CanvasRenderingContext2D} */
+/** The drawing context of a canvas. @param {HTMLCanvasElement} canvas @param {boolean} [read] whether its pixels are read often */
 export function context(canvas, read = false) {
 	const found = canvas.getContext("2d", { willReadFrequently: read });
 	if (!found) throw new Error("this browser draws on no canvas");
@@ -81,7 +79,6 @@ export function fresh() {
  * @param {Record<string, string>} choices shown text by value
  * @param {string} chosen
  * @param {(value: string) => void} onChange
- * @returns {{element: HTMLFieldSetElement, choose: (value: string) => void}}
  */
 export function segments(label, choices, chosen, onChange) {
 	const name = fresh();

@@ -64,7 +64,7 @@ export class DrawView {
 		// What has no place in an edit of the whole picture goes.
 		const { size, n, quality, strength, share, left, right, top, bottom, ...kept } = entry.body;
 		const mask = new Mask(shown.width, shown.height, Infinity);
-		mask.boxes(places.map((place) => ({ x: (place % shown.columns) * shown.cell, y: Math.floor(place / shown.columns) * shown.cell, size: shown.cell })));
+		for (const place of places) mask.box((place % shown.columns) * shown.cell, Math.floor(place / shown.columns) * shown.cell, shown.cell);
 		const files = { image: entry.blob, mask: await asFile(mask.drawn()) };
 		const body = { ...kept, seed: dice(), mask_mode: "white" };
 		/** @type {Order} */

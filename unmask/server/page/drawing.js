@@ -13,7 +13,6 @@ const PREVIEWS = 3; // the most that a stream has
  * @param {{studio: Studio, composer: Composer, report: Report}} view
  * @param {AbortSignal} signal
  * @param {Ear} ear
- * @returns {Promise<{results: Result[], seconds: number}>}
  */
 export async function request(order, { studio, composer, report }, signal, ear) {
 	const body = { ...order.body, stream: true, trace: true, partial_images: PREVIEWS, ...(order.judge && { judge: true }) };

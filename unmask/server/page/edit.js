@@ -105,7 +105,7 @@ export class EditView {
 		this.paint();
 	}
 
-	/** How far the frame goes beyond the picture, in its pixels; the fields hold it. @returns {Record<Side, number>} */
+	/** How far the frame goes beyond the picture, in its pixels; the fields hold it. */
 	get margins() {
 		const of = (/** @type {Side} */ side) => Math.max(0, Math.round(Number(this.composer.own.fields.get(side)?.value ?? 0)) || 0);
 		return { left: of("left"), right: of("right"), top: of("top"), bottom: of("bottom") };

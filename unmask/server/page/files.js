@@ -48,7 +48,7 @@ export function save(file, name) {
 	setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** @param {Blob} blob @param {string} format @returns {Promise<Blob>} */
+/** @param {Blob} blob @param {string} format */
 async function converted(blob, format) {
 	const picture = await createImageBitmap(blob);
 	const canvas = blank(picture.width, picture.height);

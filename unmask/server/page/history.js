@@ -31,7 +31,7 @@ async function within(mode, act) {
 	}
 }
 
-/** All that is kept, the newest first. @returns {Promise<Entry[]>} */
+/** All that is kept, the newest first. */
 export async function all() {
 	return (await within("readonly", (store) => store.getAll())).reverse();
 }

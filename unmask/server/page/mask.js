@@ -94,10 +94,10 @@ export class Mask {
 		this._harden();
 	}
 
-	/** Select boxes. @param {{x: number, y: number, size: number}[]} boxes */
-	boxes(boxes) {
+	/** Select a square. @param {number} x @param {number} y @param {number} size */
+	box(x, y, size) {
 		this.pen.fillStyle = "#ffffff";
-		for (const { x, y, size } of boxes) this.pen.fillRect(x, y, size, size);
+		this.pen.fillRect(x, y, size, size);
 	}
 
 	/** No half-painted pixels: the server takes each for masked or not. */

@@ -84,7 +84,7 @@ export class Painter {
 		this.mask.stroke(from, to, this.brushSize, this.tool === "erase");
 	}
 
-	/** @param {PointerEvent} event @returns {Point} */
+	/** @param {PointerEvent} event */
 	_point(event) {
 		const box = this.canvas.getBoundingClientRect();
 		const scale = this.mask.width / box.width;

@@ -84,7 +84,7 @@ export class RaceView {
 		this.lanes = [];
 		this.element = make("div", "view", this.composer.element,
 			make("section", { class: "work wide", "aria-label": "Lanes" },
-				make("p", "lead", "The same prompt and seed through several settings. Each lane is drawn alone, so its seconds are its own; then all are shown again, side by side and in step with the clock."),
+				make("p", "lead", "The same prompt and seed through several settings. Each lane is drawn alone, so its seconds are its own; then all are shown again, side by side, by the clock."),
 				this.timeline.element, this.report.element, this.list, make("div", "row", this.more, this.link)));
 		const schedulers = /** @type {string[]} */ (this.composer.card.schedulers ?? []);
 		const first = ["random", "confidence", "p2"].filter((name) => schedulers.includes(name));

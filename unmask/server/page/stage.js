@@ -138,14 +138,7 @@ export class Stage {
 		}
 	}
 
-	/**
-	 * A masked cell shimmers; the dot in it grows with how sure the model is of what would come here.
-	 * @param {Pen} pen
-	 * @param {number} place
-	 * @param {string} sign
-	 * @param {number} sure
-	 * @param {Box} box
-	 */
+	/** A masked cell shimmers; the dot grows with how sure the model is. @param {Pen} pen @param {number} place @param {string} sign @param {number} sure @param {Box} box */
 	_mask(pen, place, sign, sure, { x, y, w, h }) {
 		const own = (Math.sin(place * 127.1) * 43758.5453) % 1;
 		const wave = isStill() ? 0.5 : 0.5 + 0.5 * Math.sin(this.now / 900 + own * 6.28);

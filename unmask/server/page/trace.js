@@ -138,7 +138,8 @@ export class Unmasking {
 	/** What a history keeps of it. */
 	pack() {
 		const frames = this.frames.map((frame) => ({ ...frame, signs: frame.signs.join("") }));
-		return { width: this.width, height: this.height, cell: this.cell, planned: this.planned, windows: this.windows, frames };
+		const { width, height, cell, planned, windows } = this;
+		return { width, height, cell, planned, windows, frames };
 	}
 
 	/** @param {any} packed @param {Picture} picture @param {Picture | null} base @param {Point} [corner] */

@@ -14,13 +14,7 @@ export function warningList(warnings, composer) {
 	})));
 }
 
-/**
- * Put another word in the place of one, wherever it stands in a prompt.
- * @param {Composer} composer
- * @param {string} param the name of the prompt's field
- * @param {string} word as it stands there, without punctuation behind it
- * @param {string} other
- */
+/** Put another word in the place of one, wherever it stands in a prompt. @param {Composer} composer @param {string} param @param {string} word @param {string} other */
 function rewrite(composer, param, word, other) {
 	const input = param === "prompt" ? composer.prompt : composer.fields.fields.get(param)?.input;
 	if (!input) return;
