@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Route, expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from tests.server.page.conftest import Serve
 from tests.server.page.test_studio import REFUSED, SIDE, plain_png, serious
@@ -154,7 +154,7 @@ def test_faults_of_clips_stand_where_they_belong(address: str, open_studio: Open
     expect(studio.report).to_contain_text("no clip yet")
     studio.view.get_by_role("radio", name="New").check()
     expect(studio.view.locator("[name=seconds]")).to_have_value("1000")
-    broken = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
+    broken: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": b"no"}
     studio.view.get_by_label("Last picture: choose a file").set_input_files(broken)
     expect(studio.report).to_contain_text("no picture")
 
