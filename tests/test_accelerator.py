@@ -67,7 +67,8 @@ _REAL_TENSOR = torch.tensor
 
 def _tensor(data: Any, *, device: Any = None, **more: Any) -> Tensor:
     """``torch.tensor``, which makes a fake of numbers on the host alone."""
-    return _REAL_TENSOR(data, **more).to(device or "cpu")
+    made = _REAL_TENSOR(data, **more)
+    return made if device is None else made.to(device)
 
 
 @pytest.fixture(name="fakes")
