@@ -62,7 +62,7 @@ def test_an_adapter_stands_behind_any_model(tmp_path: Path) -> None:
         assert parted(model) == (model, None)
         assert parted(f"{model}+{path}") == (model, Adapter(path))
         assert parted(f"{model}+{path}@0.5") == (model, Adapter(path, 0.5))
-    assert local_model(f"{folder}+{path}") == (folder, "c+d+a+b")
+    assert local_model(f"{folder}+{path}") == (folder, "c+d")
     assert parted("no such+thing") == ("no such+thing", None)
     with pytest.raises(ConfigError, match="there is no file or folder gone"):
         find_model(f"{default_model()}+gone")

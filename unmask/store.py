@@ -53,32 +53,26 @@ def parted(model: str | Path) -> tuple[str, Adapter | None]:
     given = _name(model)
     if given not in available_models() and not is_folder(given):
         for place, sign in enumerate(given):
-            if sign == WITH and _may_be(base := given[:place]):
+            base = given[:place]
+            here = base in available_models() or is_folder(base)
+            if sign == WITH and (here or hub_id(base)):
                 return base, Adapter.parse(given[place + 1 :])
     return given, None
 
 
-def _may_be(name: str) -> bool:
-    """Whether there is a model of that name here, or could be one on a hub."""
-    return name in available_models() or is_folder(name) or HUB_ID.fullmatch(name) is not None
-
-
-def is_published(model: str) -> bool:
-    """Whether a model without an adapter can only be on a hub."""
-    here = model in available_models() or is_folder(model)
-    return not here and HUB_ID.fullmatch(model) is not None
+def hub_id(model: str) -> "re.Match[str] | None":
+    """OWNER/NAME of a hub, and the revision; None for a model that is here, or is no such name."""
+    return None if model in available_models() or is_folder(model) else HUB_ID.fullmatch(model)
 
 
 def local_model(model: str | Path) -> tuple[Path, str]:
-    """The folder and the name of a model on this machine: a bundled name or a folder.
+    """The folder and the name of a model on this machine, whatever its adapter: a bundled name or
+    a folder.
 
     NotFoundError, or RequestError for what is no name, tells the names in the box.
     """
-    base, adapter = parted(model)
-    if adapter is not None:
-        folder, name = local_model(base)
-        return folder, adapter.name_of(name)
-    given, folder = base, Path(model)
+    given, _ = parted(model)
+    folder = Path(given)
     if given in available_models():
         return BUNDLED / given, given
     if not is_folder(given):
@@ -110,16 +104,16 @@ def _name(model: str | Path) -> str:
 
 
 def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, str]:
-    """The folder and the name of a model; OWNER/NAME is fetched from the hub if it is no folder.
+    """The folder and the name of a model, whatever its adapter; OWNER/NAME is fetched from the hub
+    if it is no folder.
 
     ``@`` and a branch, a tag or a commit may follow. What was fetched before comes from the hub's
     cache. Weights that it has in another precision alone are fetched in that, as they are read from
     a folder. ConfigError if the hub cannot be reached, does not answer, or has no such model: to
     try again may help.
     """
-    given, adapter = parted(model)
-    published = HUB_ID.fullmatch(given)
-    if published is None or not is_published(given):
+    published = hub_id(parted(model)[0])
+    if published is None:
         return local_model(model)
     name, revision = published.groups()
     family = family_of(_fetched(name, SMALL_FILES, revision))
@@ -129,7 +123,7 @@ def find_model(model: str | Path, precision: Precision = "fp32") -> tuple[Path, 
         others = family.files("fp32" if precision == "fp16" else "fp16")
         wanted = tuple(pattern for pattern in others if str(Path(pattern).parent) in lacking)
         folder = _fetched(name, wanted, revision)
-    return folder, name if adapter is None else adapter.name_of(name)
+    return folder, name
 
 
 def _lacking(folder: Path, patterns: tuple[str, ...]) -> set[str]:

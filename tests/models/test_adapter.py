@@ -119,12 +119,13 @@ def test_the_adapters_of_amused_are_read_by_the_names_that_its_trainer_writes(
         state[f"{name}.lora_A.weight"] = torch.randn(2, columns, generator=luck)
         state[f"{name}.lora_B.weight"] = torch.randn(rows, 2, generator=luck)
     path = saved(tmp_path / "pytorch_lora_weights.safetensors", state)
-    changed = Pipeline.load(f"{folder}+{path}@2", packed=False).backbone
+    loaded = Pipeline.load(f"{folder}+{path}@2", packed=False)
+    assert loaded.info.name == read_card(f"{folder}+{path}").name == "amused+pytorch_lora_weights"
+    changed, kept = loaded.backbone, Pipeline.load(folder, packed=False).backbone
     for name in layers:
         product = state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"]
-        wanted = Pipeline.load(folder, packed=False).backbone.get_parameter(f"{name}.weight")
-        torch.testing.assert_close(changed.get_parameter(f"{name}.weight"), wanted + 2 * product)
-        break
+        wanted = kept.get_parameter(f"{name}.weight") + 2 * product
+        torch.testing.assert_close(changed.get_parameter(f"{name}.weight"), wanted)
 
 
 def test_a_model_with_an_adapter_is_another_model(tmp_path: Path) -> None:

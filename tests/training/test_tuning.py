@@ -106,6 +106,10 @@ def test_what_cannot_be_tuned_is_refused(pictures: Path, model: Path, tmp_path: 
         TuningTask(settings, Path("storybook-clips"), "cpu")
     with pytest.raises(ConfigError, match="not of the native layout"):
         TuningTask(settings, tmp_path, "cpu")
+    adapter = tmp_path / "loud.safetensors"
+    adapter.touch()
+    with pytest.raises(ConfigError, match="without its adapter"):
+        TuningTask(settings, Path(f"{model}+{adapter}"), "cpu")
     with pytest.raises(NotFoundError, match="storybook-64"):
         TuningTask(settings, Path("storybok"), "cpu")
     larger = replace(settings, data=replace(settings.data, scenes=SceneConfig(16)))

@@ -196,12 +196,10 @@ def _named(settings: Settings) -> tuple[str, ...]:
 
 def _local_models(settings: Settings) -> list[tuple[str, Path]]:
     """The models that are on this machine, with their folders."""
-    from unmask.store import is_published, local_model, parted
+    from unmask.store import hub_id, local_model, parted
 
     return [
-        (name, local_model(name)[0])
-        for name in _named(settings)
-        if not is_published(parted(name)[0])
+        (name, local_model(name)[0]) for name in _named(settings) if hub_id(parted(name)[0]) is None
     ]
 
 

@@ -35,10 +35,10 @@ def check_models(settings: "Settings") -> None:
     be ready. What a hub holds is only known when it is fetched."""
     from unmask.models.adapter import Adapter
     from unmask.pipeline import read_card
-    from unmask.store import default_model, is_published, parted
+    from unmask.store import default_model, hub_id, parted
 
     def check(name: str) -> None:
-        if not is_published(parted(name)[0]):
+        if hub_id(parted(name)[0]) is None:
             read_card(name)
 
     _check_each("UNMASK_MODEL", [settings.model or default_model()], check)

@@ -16,6 +16,7 @@ from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
 from unmask.tokenizers.folder import load_slot_decoder, load_tokenizer
 from unmask.tokenizers.key_frames import KeyFrameTokenizer
+from unmask.tokenizers.vqgan import VQGAN
 
 
 def _recognises(folder: Path) -> bool:
@@ -45,14 +46,19 @@ def _load(folder: Path, device: str, precision: Precision) -> Parts:
     return Parts(tokenizer, backbone, condition)
 
 
-def _tokenizer(folder: Path, device: str) -> Tokenizer:
-    """The model's own tokenizer, or that of the bundled model which its card names."""
+def picture_tokenizer(folder: Path, device: str) -> VQGAN:
+    """The tokenizer of pictures of a model's folder, or that of the bundled model which its card
+    names. ConfigError."""
     shared = _card(folder, folder.name).tokenizer
     if shared is not None and shared not in available_models():
         raise ConfigError(
             f"{folder / 'model.json'}: tokenizer {shared!r}: {choices(shared, available_models())}"
         )
-    pictures = load_tokenizer((BUNDLED / shared if shared else folder) / "tokenizer", device)
+    return load_tokenizer((BUNDLED / shared if shared else folder) / "tokenizer", device)
+
+
+def _tokenizer(folder: Path, device: str) -> Tokenizer:
+    pictures = picture_tokenizer(folder, device)
     if not (folder / "slots").is_dir():
         return pictures
     decoder = load_slot_decoder(folder / "slots", pictures, device)

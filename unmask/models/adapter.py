@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,14 @@ class Adapter:
     @property
     def words(self) -> tuple[str, ...]:
         """The words that a model knows with it, if it tells. ConfigError as for ``merge``."""
-        words = _read(self.path)[1].get(WORDS) or []
+        words = self._read[1].get(WORDS) or []
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ConfigError(f"{self.path}: {WORDS} is no list of words")
         return tuple(word for word in words if word.isprintable())
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return _read(self.path)
 
     def name_of(self, model: str) -> str:
         """What the model of a name is called with it."""
@@ -93,7 +98,7 @@ class Adapter:
         """
         network = backbone.transformer if hasattr(backbone, "transformer") else backbone
         assert isinstance(network, nn.Module)
-        changes = _changes(self.path, _names(backbone, network))
+        changes = _changes(self.path, *self._read, _names(backbone, network))
         for name, (down, up, factor) in changes.items():
             weight = backbone.get_parameter(name)
             fits = down.ndim == up.ndim == weight.ndim and len(down) == up.shape[1]
@@ -152,9 +157,13 @@ def _names(backbone: nn.Module, network: nn.Module) -> dict[str, str]:
     return names
 
 
-def _changes(path: Path, names: Mapping[str, str]) -> dict[str, tuple[Tensor, Tensor, float]]:
+def _changes(
+    path: Path,
+    state: Mapping[str, Tensor],
+    told: Mapping[str, Any],
+    names: Mapping[str, str],
+) -> dict[str, tuple[Tensor, Tensor, float]]:
     """What narrows, what widens and its factor, by the name of the weight that they change."""
-    state, told = _read(path)
     alphas = {name.removesuffix(".alpha"): name for name in state if name.endswith(".alpha")}
     parts: dict[str, dict[str, Tensor]] = {}
     modules: dict[str, str] = {}

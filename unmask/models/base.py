@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from unmask.models.rows import full_by_rows, lengthen, local_by_rows
@@ -19,6 +20,10 @@ class Condition(NamedTuple):
 
     ids: Tensor
     mask: Tensor
+
+    def on(self, device: torch.device) -> "Condition":
+        """The same on a device."""
+        return Condition(self.ids.to(device), self.mask.to(device))
 
 
 class ImageBackbone(nn.Module, ABC):

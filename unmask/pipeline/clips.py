@@ -83,8 +83,8 @@ class ClipDrawing(Drawing):
             tokens = tokens.masked_fill(window.unknown, self._mask_id)
         parts = len(self._drawn.prepared.windows)
         pair = self._pair(window)
-        start = Start(self._plan(window), tokens, window.unknown, window.part, parts, pair)
-        return [start._replace(corner=window.window.corner)]
+        corner = window.window.corner
+        return [Start(self._plan(window), tokens, window.unknown, window.part, parts, pair, corner)]
 
     def finish(self, start: Start, tokens: Tensor) -> list[Start]:
         assert self._window is not None, "a start was given"

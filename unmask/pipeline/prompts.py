@@ -49,7 +49,7 @@ class EncodedPrompts:
         prefix = self._prefixes.pop((prompt, chunks), None)
         if prefix is None:
             condition = self.condition([prompt], chunks)
-            prefix = self.encode(Condition(*(tensor.to(self.device) for tensor in condition)))
+            prefix = self.encode(condition.on(self.device))
             self._bytes += prefix.nbytes
         self._prefixes[prompt, chunks] = prefix  # now the youngest
         return prefix

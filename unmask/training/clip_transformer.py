@@ -196,7 +196,7 @@ class ClipTask:
 
     def read(self, prompts: list[str]) -> Condition:
         """What a backbone takes of prompts."""
-        return Condition(*(tensor.to(self.device) for tensor in self.condition(prompts)))
+        return self.condition(prompts).on(self.device)
 
     def _count(self, slots: int) -> int:
         return self.config.loop.batch * (self.longest + 1) // (slots + 1)

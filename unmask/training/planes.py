@@ -231,8 +231,7 @@ class PlanesTask:
         )
         seed = batch_seed(source.config.scenes.seed, index)
         condition = self.condition(clip_captions(scenes, source.bank.nouns, seed))
-        told = Condition(*(tensor.to(self.device) for tensor in condition))
-        return PlanesBatch((first, second), classes, told)
+        return PlanesBatch((first, second), classes, condition.on(self.device))
 
     @torch.no_grad()
     def _predicted(self, average: nn.Module, batch: PlanesBatch) -> Tensor:

@@ -212,7 +212,7 @@ class TransformerTask:
         grid = average.backbone.config.grid
         plans = [make_plan(options, grid, seed=0, image_index=i) for i in range(48)]
         with torch.inference_mode():
-            prefix = average.backbone.encode(self._to_device(self.condition(captions + [""] * 48)))
+            prefix = average.backbone.encode(self.condition(captions + [""] * 48).on(self.device))
         blank = all_masked(48, math.prod(grid), average.backbone.mask_id, self.device)
         tokens = generate_tokens(average.backbone, Pair.of(prefix), plans, blank)
         return contact_sheet(self.tokenizer.decode(tokens.view(-1, *grid)), columns=12, enlarge=2)
@@ -258,10 +258,7 @@ class TransformerTask:
         tokens = self.tokenizer.encode(batch.images).flatten(1)
         drop = (torch.rand(len(tokens)) < dropped).tolist()
         prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
-        return tokens, self._to_device(self.condition(prompts))
-
-    def _to_device(self, condition: Condition) -> Condition:
-        return Condition(*(tensor.to(self.device) for tensor in condition))
+        return tokens, self.condition(prompts).on(self.device)
 
 
 def _condition(config: TransformerTraining, source: Source, out: Path) -> ConditionEncoder:
@@ -271,9 +268,7 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
     model = config.model
     if model.condition == "none":
         return NoCondition()
-    captions = [
-        caption for index in range(CAPTION_BATCHES) for caption in source.batch(256, index).captions
-    ]
+    captions = captions_of(source)
     if model.condition == "label":
         return LabelCondition(sorted(set(captions)))
     saved = out / "model" / "transformer"
@@ -284,6 +279,12 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
     condition = TextCondition.learn(captions, model.vocabulary, model.condition_length)
     check_lengths(condition, captions)
     return condition
+
+
+def captions_of(source: Source) -> list[str]:
+    """The captions that the words of a model are those of."""
+    batches = (source.batch(256, index) for index in range(CAPTION_BATCHES))
+    return [caption for batch in batches for caption in batch.captions]
 
 
 def check_lengths(

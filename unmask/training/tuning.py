@@ -3,31 +3,30 @@
 """
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from unmask import config
-from unmask.box import BUNDLED
 from unmask.card import ModelCard
 from unmask.errors import ConfigError
+from unmask.families.native import picture_tokenizer
 from unmask.models.adapter import write_adapter
 from unmask.models.conditions import ConditionEncoder, TextCondition
 from unmask.models.folder import load_native, save_native
 from unmask.scenes.data import DataConfig
 from unmask.scenes.seeds import HELD_OUT
-from unmask.store import local_model
-from unmask.tokenizers.folder import load_tokenizer
+from unmask.store import local_model, parted
 from unmask.training.loop import LoopConfig
 from unmask.training.low_rank import LowRankConfig, changes, lower
 from unmask.training.sources import Source, open_source
 from unmask.training.transformer import (
-    CAPTION_BATCHES,
     MaskedLoss,
     TransformerLoss,
     TransformerTask,
+    captions_of,
     check_lengths,
 )
 
@@ -48,12 +47,13 @@ class TuningTask(TransformerTask):
     name or a folder of the native layout."""
 
     def __init__(self, settings: Tuning, start: Path, device: str) -> None:
-        self.start, _ = local_model(str(start))
+        if parted(start)[1] is not None:
+            raise ConfigError(f"--from {start}: give the model without its adapter")
+        self.start, _ = local_model(start)
         card_path = self.start / "model.json"
         if not card_path.is_file():
             raise ConfigError(f"--from {start}: not of the native layout: it has no model.json")
         self.card = config.load(ModelCard, card_path)
-        shared = BUNDLED / self.card.tokenizer if self.card.tokenizer else self.start
         backbone, condition = load_native(self.start / "transformer", device)
         if len(backbone.grid) != 2:
             raise ConfigError(f"--from {start}: draws clips; only models of pictures can be tuned")
@@ -62,12 +62,12 @@ class TuningTask(TransformerTask):
         backbone.requires_grad_(True)
         if self.adapter is not None:
             lower(backbone, self.adapter)
-        self.source = open_source(settings.data, settings.loop.seed, device)
+        source = open_source(settings.data, settings.loop.seed, device)
         super().__init__(
             settings,
-            load_tokenizer(shared / "tokenizer", device),
-            (self.source, open_source(settings.data, HELD_OUT, device)),
-            _knowing(condition, self.source),
+            picture_tokenizer(self.start, device),
+            (source, open_source(settings.data, HELD_OUT, device)),
+            _knowing(condition, source),
             backbone,
             device,
         )
@@ -90,17 +90,15 @@ class TuningTask(TransformerTask):
         )
         save_native(average.backbone, self.condition, folder / "transformer")
         described = f"{self.card.name}, tuned. {self.card.description}"
-        card = {**vars(self.card), "name": name, "description": described}
-        config.save_json(ModelCard(**card), folder / "model.json")
+        card = replace(self.card, name=name, description=described)
+        config.save_json(card, folder / "model.json")
 
 
 def _knowing(condition: ConditionEncoder, source: Source) -> ConditionEncoder:
     """The condition encoder, with the words of the captions beside its own, if it has a list."""
     if not isinstance(condition, TextCondition):
         return condition
-    captions = [
-        caption for index in range(CAPTION_BATCHES) for caption in source.batch(256, index).captions
-    ]
+    captions = captions_of(source)
     check_lengths(condition, captions, "text tokens of the model, with the start")
     words = TextCondition.of_captions(condition.tokenizer, condition.length, captions).words
     return condition.with_words(words or ())

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.worlds.clip_models import clip_pipeline, noise_clip
+from tests.worlds.clip_models import noise_clip
 from tests.worlds.native import PROMPT
 from tests.worlds.server import CheckFault, FakePipeline
 from tests.worlds.videos import (
@@ -28,11 +28,6 @@ from tests.worlds.videos import (
 from unmask.clips import Clip, read_clip
 from unmask.editing import boxes_through, interpolate, interpolate_through
 from unmask.pipeline import Pipeline
-
-
-@pytest.fixture(name="clips", scope="module")
-def _clips() -> Pipeline:
-    return clip_pipeline()
 
 
 @pytest.fixture(name="client")

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.worlds.clip_models import clip_pipeline, noise_clip
+from tests.worlds.clip_models import noise_clip
 from tests.worlds.native import PROMPT
 from tests.worlds.server import (
     SECONDS,
@@ -46,11 +46,6 @@ from unmask.pipeline import Pipeline
 from unmask.server.keys.limits import Limits
 from unmask.server.keys.store import KeyFile
 from unmask.settings import load_settings
-
-
-@pytest.fixture(name="clips", scope="module")
-def _clips() -> Pipeline:
-    return clip_pipeline()
 
 
 @pytest.fixture(name="during")

@@ -10,20 +10,14 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.worlds.clip_models import clip_pipeline, noise_clip
+from tests.worlds.clip_models import noise_clip
 from tests.worlds.native import PROMPT
 from tests.worlds.server import FakePipeline, live_server
+from tests.worlds.videos import CLIPS, OTHER
 from unmask.encoding import parameters
 from unmask.pipeline import Pipeline
 
-CLIPS = "tiny-clips"
-OTHER = "two blue squares"
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
-
-
-@pytest.fixture(name="clips", scope="module")
-def _clips() -> Pipeline:
-    return clip_pipeline()
 
 
 @pytest.fixture(name="ai")

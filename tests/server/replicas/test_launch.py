@@ -46,7 +46,7 @@ async def _ask(drawer: Drawer, method: str, path: str, body: bytes = b"") -> tup
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("UNMASK_PORT", "0"), ("UNMASK_UNIX_SOCKET", "/tmp/unmask.sock")]
+    ("variable", "value"), [("UNMASK_PORT", "0"), ("UNMASK_UNIX_SOCKET", "unmask.sock")]
 )
 def test_replicas_listen_at_a_port(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch

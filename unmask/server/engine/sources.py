@@ -10,7 +10,7 @@ from unmask.devices import Precision
 from unmask.errors import ConfigError
 from unmask.families import family_of
 from unmask.pipeline import Pipeline, read_card
-from unmask.store import HUB_ID, find_model, is_published, parted
+from unmask.store import find_model, hub_id, parted
 
 HALF_SUFFIX = ".fp16.safetensors"
 HEADER_LENGTH_BYTES = 8
@@ -26,7 +26,7 @@ class StoredModels:
     def name(self, key: str) -> str:
         """The name on the card; that of a hub's model is its OWNER/NAME, and nothing is fetched."""
         base, adapter = parted(key)
-        if (published := HUB_ID.fullmatch(base)) and is_published(base):
+        if published := hub_id(base):
             name = published.group(1)
             return name if adapter is None else adapter.name_of(name)
         return read_card(key).name

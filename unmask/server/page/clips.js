@@ -1,7 +1,7 @@
 // The view of clips: frames over time, drawn slot by slot; how a clip goes on, and how it is changed.
 
 import { animated } from "./apng.js";
-import { ApiError, bytes, hear, isAway, pause, send } from "./api.js";
+import { bytes, hear, isAway, pause, send } from "./api.js";
 import { blank, context, isStill, make, put, quiet } from "./dom.js";
 import { Report } from "./drawing.js";
 import { asFile, nameOf, NO_PICTURE, save, VIDEOS } from "./files.js";
@@ -218,8 +218,8 @@ export class ClipsView {
 		/** @type {Record<string, Blob>} */
 		const files = {};
 		if (mode === "new") {
-			if (this.last.given) return this._between(body, this.last.given.picture);
 			if (this.first.given) files.input_reference = this.first.given.blob;
+			if (this.last.given) files.last_reference = this.last.given.blob;
 			return { path, body, files };
 		}
 		if (!this.clip) throw new Error("There is no clip yet: draw one first, or take one of the history.");
@@ -230,20 +230,6 @@ export class ClipsView {
 			files.mask = await animated(masks, Number(this.clip.video.fps));
 		}
 		return { path, body, files };
-	}
-
-	/** A clip that ends with a picture is an edit of one that holds nothing else. @param {Values} body @param {ImageBitmap} end */
-	async _between(body, end) {
-		const { size, rate, slot, max_frames } = await this.studio.cardOf(this.composer.card.id);
-		if (!size) throw new Error("The model is not loaded yet: draw a clip without a last picture first.");
-		const { seconds = 2, frames: asked, ...rest } = body;
-		const [width, height] = size.split("x").map(Number);
-		const count = asked ?? Math.round((seconds * rate) / slot) * slot + 1, first = this.first.given?.picture;
-		if (!(count > 2 && count <= max_frames)) throw new ApiError(400, { message: `It would have ${count} frames; between two pictures there can be 3 to ${max_frames}.`, param: "seconds", code: null });
-		const shown = [...Array(count - 1).fill(filled(width, height, "white", first ?? end)), filled(width, height, "white", end)];
-		const white = filled(width, height, "white"), black = filled(width, height, "black");
-		const masks = shown.map((_, i) => ((i === 0 && first) || i === count - 1 ? black : white));
-		return { path: EDITS, body: rest, files: { video: await animated(shown, rate), mask: await animated(masks, rate) } };
 	}
 
 	async draw() {
