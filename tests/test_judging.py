@@ -14,7 +14,7 @@ from unmask.pipeline import Pipeline
 
 @pytest.fixture(name="pipeline", scope="module")
 def _pipeline() -> Pipeline:
-    return Pipeline.load("storybook-64")
+    return Pipeline.load("storybook")
 
 
 def test_a_picture_is_right_for_its_prompt_and_wrong_for_another(pipeline: Pipeline) -> None:
@@ -47,7 +47,7 @@ def test_a_model_without_a_judge_says_so(tmp_path: Path) -> None:
 def test_a_judge_is_read_when_it_is_first_asked(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     write_native(folder)
-    shutil.copytree(BUNDLED / "storybook-64" / "judge", folder / "judge")
+    shutil.copytree(BUNDLED / "storybook" / "judge", folder / "judge")
     (folder / "judge" / "model.safetensors").write_bytes(json.dumps({}).encode())
     pipeline = Pipeline.load(folder)
     images = pipeline.generate(PROMPT, seed=1).images

@@ -1,7 +1,6 @@
 """The judge of a model: whether its pictures show what their prompt asks for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -44,9 +43,9 @@ class PictureJudge:
     def _judge(self) -> Judge:
         return load_judge(self._folder)
 
-    def __call__(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
-        """The verdicts on pictures, each of which is looked at alone. ConfigError if the judge
-        cannot be read."""
+    def __call__(self, prompt: str, image: Image.Image, times: int = 1) -> PictureVerdict:
+        """The verdict on a picture that is so many ``times`` as large as those that the judge
+        knows. ConfigError if it cannot be read."""
         with self._lock:
             judge = self._judge
         known = judge.config
@@ -55,12 +54,13 @@ class PictureJudge:
             wanted = PromptReader(known.nouns, known.colours, known.backgrounds)(prompt)
         except UnreadError as error:
             reason = str(error)
-        verdicts = []
-        for image in images:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-            [sight] = judge.look(pixels[None].float() / 255)
-            wrong = () if wanted is None else faults(wanted, sight)
-            right = None if wanted is None else not wrong
-            seen = (sight.objects, sight.background)
-            verdicts.append(PictureVerdict(right, wrong, reason, *seen))
-        return verdicts
+        pixels = torch.from_numpy(np.array(image.convert("RGB").reduce(times))).permute(2, 0, 1)
+        [sight] = judge.look(pixels[None].float() / 255)
+        wrong = () if wanted is None else faults(wanted, sight)
+        right = None if wanted is None else not wrong
+        objects = tuple(_enlarged(thing, times) for thing in sight.objects)
+        return PictureVerdict(right, wrong, reason, objects, sight.background)
+
+
+def _enlarged(thing: Found, times: int) -> Found:
+    return replace(thing, x=thing.x * times, y=thing.y * times, side=thing.side * times)

@@ -39,6 +39,7 @@ from unmask.pipeline.request import (
     RequestCheck,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
+from unmask.pipeline.scales import Scales, Size
 from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import Purpose, uniforms
@@ -71,7 +72,10 @@ class Pipeline:
         self.prompts = EncodedPrompts(
             condition, lambda encoded: backbone.encode(encoded), self.device
         )
-        self.info = model_info(card, tokenizer, backbone, condition, judge is not None)
+        self._scales = Scales(tokenizer, *backbone.grid[-2:])
+        self.info = model_info(
+            card, tokenizer, backbone, condition, judge is not None, self._scales.sizes
+        )
         self._judge = judge
 
     @property
@@ -287,7 +291,7 @@ class Pipeline:
         model has no judge."""
         self.info.check_judge()
         assert self._judge is not None, "the model has one"
-        return self._judge(prompt, images)
+        return [self._judge(prompt, image, self._scales.times(image)) for image in images]
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first picture of each request, all drawn together: the same bytes as one by one."""
@@ -308,7 +312,7 @@ class Pipeline:
         edit = None
         if isinstance(request.edit, Edit):
             grid = self.info.grid[-2:] if self._clips else self.info.grid
-            edit = prepare(request.edit, self.tokenizer, grid, self.device)
+            edit = prepare(request.edit, self.tokenizer_for(request.size), grid, self.device)
         return PreparedRequest(request, edit)
 
     def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
@@ -330,8 +334,10 @@ class Pipeline:
             )
         if prepared.edit is None:
             blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
-            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
-        edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
+            decode = partial(self.picture, size=request.size)
+            return BlankDrawing(self.plan(request, image_index), blank, decode)
+        tokenizer = self.tokenizer_for(request.size)
+        edited = prepared.edit.on(tokenizer, self.device).image(choose)
         return EditDrawing(edited, partial(self.plan, request, image_index), mask_id)
 
     def _window_pair(self, request: DrawRequest, window: ClipWindow) -> Pair | None:
@@ -435,9 +441,15 @@ class Pipeline:
             ]
         return [drawing.image for drawing in drawings if drawing.image is not None]
 
-    def picture(self, tokens: Tensor) -> Image.Image:
-        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md)."""
-        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
+    def tokenizer_for(self, size: Size) -> Tokenizer:
+        """What stands between pixels and tokens in pictures of a size (width, height)."""
+        return self._scales.of(size)
+
+    def picture(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md): a window of
+        a picture of that size, or of the model's own."""
+        tokenizer = self.tokenizer if size is None else self.tokenizer_for(size)
+        pixels = tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(array)
 
@@ -456,20 +468,23 @@ class Pipeline:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
 
-    def preview(self, tokens: Tensor) -> Image.Image:
-        """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
-        frames stand side by side."""
+    def preview(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """How a window (cells,) of a picture of that size looks so far: what is still masked is
+        grey. Of a clip the key frames stand side by side."""
         rows, columns = self.info.grid[-2:]
-        frames = [self._preview(frame) for frame in tokens.view(-1, rows * columns)]
+        frames = [self._preview(frame, size) for frame in tokens.view(-1, rows * columns)]
         return Image.fromarray(np.concatenate(frames, 1))
 
-    def _preview(self, tokens: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _preview(
+        self, tokens: Tensor, size: Size | None
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         masked = tokens == self.backbone.mask_id
         # The decoder looks at neighbours: for a masked one it sees what there is most of.
         most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
-        image = np.array(self.picture(tokens.masked_fill(masked, most)))
+        image = np.array(self.picture(tokens.masked_fill(masked, most), size))
         grey = masked.view(self.info.grid[-2:]).cpu().numpy()
-        image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
+        patch = image.shape[0] // grey.shape[0]
+        image[grey.repeat(patch, 0).repeat(patch, 1)] = 128
         return image
 
 
