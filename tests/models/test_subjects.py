@@ -1,6 +1,6 @@
 import pytest
 
-from unmask.models.subjects import find_subjects
+from unmask.models.subjects import Parts, find_parts, find_subjects
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,38 @@ def test_the_words_of_each_object_stay_together(
     prompt: str, subjects: tuple[tuple[str, ...], ...]
 ) -> None:
     assert find_subjects(prompt) == subjects
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names", "ground"),
+    [
+        (
+            "a red apple, two books and a cat on black",
+            ("a red apple", "two books", "a cat"),
+            " on black",
+        ),
+        ("a car and an owl, pink background", ("a car", "an owl"), ", pink background"),
+        (
+            "a cat next to a dog and a tree at night.",
+            ("a cat next to a dog", "a tree"),
+            " at night",
+        ),
+        ("red car and blue cat", ("red car", "blue cat"), ""),
+        ("a cat and a dog on the left", ("a cat", "a dog on the left"), ""),
+        ("a black and white cat", ("a black and white cat",), ""),
+        ("three blue stars on a grey background", ("three blue stars on a grey background",), ""),
+        ("?!", ("?!",), ""),
+    ],
+)
+def test_what_a_prompt_names_side_by_side_is_told_apart(
+    prompt: str, names: tuple[str, ...], ground: str
+) -> None:
+    assert find_parts(prompt) == Parts(names, ground)
+
+
+def test_parts_are_a_prompt_again() -> None:
+    parts = find_parts("a cat and a dog and a tree on a white background")
+    assert parts.text() == "a cat, a dog and a tree on a white background"
+    assert Parts(parts.names[:2], parts.ground).text() == "a cat and a dog on a white background"
+    assert Parts(parts.names[:1], parts.ground).text() == "a cat on a white background"
+    assert Parts((), parts.ground).text() == ""

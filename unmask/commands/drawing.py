@@ -60,6 +60,14 @@ class Drawing:
     strict_prompt: Annotated[
         bool, typer.Option("--strict-prompt", help="Refuse words that the model was not taught.")
     ] = False
+    share_prompt: Annotated[
+        bool | None,
+        typer.Option(
+            "--share-prompt/--repeat-prompt",
+            help="Whether each window of a large image draws a part of the prompt, or all of it. "
+            "Else the model decides.",
+        ),
+    ] = None
     subject: Annotated[
         list[str] | None,
         typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
@@ -217,6 +225,7 @@ class Drawing:
             "negative_prompt": self.negative,
             "long_prompt": self.long_prompt,
             "strict_prompt": self.strict_prompt,
+            "share_prompt": self.share_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,

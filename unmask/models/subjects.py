@@ -4,6 +4,7 @@ A caller who knows better names the subjects himself.
 """
 
 import re
+from dataclasses import dataclass
 
 # What stands between two noun phrases.
 _BETWEEN = re.compile(
@@ -37,3 +38,41 @@ def find_subjects(prompt: str) -> tuple[tuple[str, ...], ...]:
         if words and not _NOT_OBJECTS.fullmatch(words[-1]):
             subjects.append(tuple(words))
     return tuple(subjects)
+
+
+# A word that begins a noun phrase.
+_BEGINNING = r"(?:an?|the|some|another|one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b"
+_LIST = r"\s*[,;]\s*(?:and\s+)?|\s+and\s+"
+# Where all that a prompt names is: its last words, if they tell of no place within the picture.
+_GROUND = re.compile(
+    r"(?:,?\s+(?:on|in|at|against|under)\s+(?!(?:the\s+)?(?:left|right|top|bottom|mid|cent|front))"
+    r"|\s*,\s*(?=(?:[^\s,]+\s+){1,3}background$))[^,;]*$"
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a prompt ``names`` side by side, and the ``ground`` that all of it is on; it may be
+    empty."""
+
+    names: tuple[str, ...]
+    ground: str = ""
+
+    def text(self) -> str:
+        """The prompt for all of it; empty for none."""
+        listed = [", ".join(self.names[:-1])] if len(self.names) > 1 else []
+        return " and ".join([*listed, *self.names[-1:]]) + (self.ground if self.names else "")
+
+
+def find_parts(prompt: str) -> Parts:
+    """What a prompt names side by side: ``a red apple, two books and a cat on a white background``
+    has three names and a ground. What stands in a relation to another stays with it: ``a cat above
+    a dog`` is one name. So is a prompt that no rule here can read."""
+    text = " ".join(prompt.split()).rstrip(".!")
+    ground = _GROUND.search(text)
+    listed = text[: ground.start()] if ground else text
+    between = _LIST
+    if re.match(_BEGINNING, text, re.IGNORECASE):  # "a black and white cat" is one name
+        between = f"(?:{_LIST})(?={_BEGINNING})"
+    names = tuple(name for name in re.split(between, listed, flags=re.IGNORECASE) if name)
+    return Parts(names, text[len(listed) :]) if len(names) > 1 else Parts((prompt,))

@@ -1,10 +1,11 @@
 """A loaded model: from a request to pictures."""
 
 from unmask.editing.clip_edits import MAX_FRAMES
+from unmask.pipeline.cards import read_card
 from unmask.pipeline.clips import RATE, Scene, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
 from unmask.pipeline.judging import PictureVerdict
-from unmask.pipeline.model import Pipeline, read_card
+from unmask.pipeline.model import Pipeline
 from unmask.pipeline.request import (
     MAX_IMAGES,
     MAX_PROMPT_CHARACTERS,

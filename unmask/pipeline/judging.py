@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unmask.scenes.judge import Found, Judge, load_judge
+from unmask.scenes.judge import COARSEST, Found, Judge, Sight, load_judge
 from unmask.scenes.reading import PromptReader, UnreadError
 from unmask.scenes.wanted import faults
 
@@ -47,20 +47,44 @@ class PictureJudge:
     def __call__(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
         """The verdicts on pictures, each of which is looked at alone. ConfigError if the judge
         cannot be read."""
-        with self._lock:
-            judge = self._judge
-        known = judge.config
         wanted, reason = None, None
         try:
-            wanted = PromptReader(known.nouns, known.colours, known.backgrounds)(prompt)
+            wanted = self._reader(prompt)
         except UnreadError as error:
             reason = str(error)
         verdicts = []
         for image in images:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-            [sight] = judge.look(pixels[None].float() / 255)
+            sight = self._look(image)
             wrong = () if wanted is None else faults(wanted, sight)
             right = None if wanted is None else not wrong
             seen = (sight.objects, sight.background)
             verdicts.append(PictureVerdict(right, wrong, reason, *seen))
         return verdicts
+
+    def sees(self, prompts: Sequence[str], image: Image.Image) -> tuple[list[bool], list[Found]]:
+        """Whether a picture of any size shows what each prompt asks for, on whatever background
+        (no if that cannot be read), and the whole objects in it. ConfigError if the judge cannot be
+        read."""
+        pixels = np.array(image.convert("RGB"))
+        sides = [(0, -length % COARSEST) for length in pixels.shape[:2]]
+        sight = self._look(Image.fromarray(np.pad(pixels, [*sides, (0, 0)], mode="edge")))
+        seen = []
+        for prompt in prompts:
+            try:
+                seen.append(not set(faults(self._reader(prompt), sight)) - {"background"})
+            except UnreadError:
+                seen.append(False)
+        return seen, list(sight.objects)
+
+    @property
+    def _reader(self) -> PromptReader:
+        with self._lock:
+            known = self._judge.config
+        return PromptReader(known.nouns, known.colours, known.backgrounds)
+
+    def _look(self, image: Image.Image) -> Sight:
+        with self._lock:
+            judge = self._judge
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        [sight] = judge.look(pixels[None].float() / 255)
+        return sight
