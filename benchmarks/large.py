@@ -5,13 +5,14 @@ thing that are drawn on to both sides, where half of the prompts name a second t
 judge counts them: how many of the things stand there, each in its colour; how many more, whole or
 broken; in how many pictures all is right. ``even`` is the share of pixels outside of things that
 have the ground's colour. Ways: ``each`` window draws the whole prompt, or as many of its things as
-the model can read at once; or windows ``share`` it. In ``--out`` there is a sheet for each line.
+the model can read at once; or windows ``share`` it. ``alone`` is what the model makes of the same
+things one by one, in pictures of its own size. In ``--out`` there is a sheet for each line.
 """
 
 import argparse
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from PIL import Image
 
 from unmask.editing import Edit, blank, outpaint
 from unmask.errors import PromptTooLongError
-from unmask.pipeline import DrawRequest, Pipeline
+from unmask.pipeline import Pipeline
 from unmask.scenes.captions import with_article
 from unmask.scenes.judge import COARSEST, Found, Judge, load_judge
 from unmask.scenes.vocabulary import held_out
@@ -59,8 +60,8 @@ class Score(NamedTuple):
     even: float
 
     @property
-    def right(self) -> bool:
-        """Whether there is nothing else; of what is asked for ``found`` tells."""
+    def clean(self) -> bool:
+        """Whether there is nothing but what was found."""
         return not self.extra and not self.broken
 
 
@@ -104,13 +105,14 @@ def score(judge: Judge, case: Case, image: Image.Image) -> Score:
     return Score(found, len(left), len(sight.broken), float((off <= EVEN).mean()))
 
 
-def request(pipeline: Pipeline, case: Case, seed: int, edit: Edit, share: bool) -> DrawRequest:
-    """The request for a case; of fewer things if its words are too many for the model."""
+def draw(
+    pipeline: Pipeline, case: Case, seed: int, edit: Edit | None, share: bool | None
+) -> Image.Image:
+    """A picture of a case; of fewer things if its words are too many for the model."""
     try:
-        return pipeline.request(case.prompt, seed=seed, edit=edit, share_prompt=share)
+        return pipeline.generate(case.prompt, seed=seed, edit=edit, share_prompt=share).images[0]
     except PromptTooLongError:
-        fewer = case._replace(things=case.things[:-1])
-        return request(pipeline, fewer, seed, edit, share)
+        return draw(pipeline, case._replace(things=case.things[:-1]), seed, edit, share)
 
 
 def beside(pipeline: Pipeline, cases: list[Case]) -> Iterator[Edit]:
@@ -129,6 +131,20 @@ def sheet(images: list[Image.Image], path: Path) -> None:
     for number, image in enumerate(images):
         page.paste(image, (number % columns * width, number // columns * height))
     page.save(path)
+
+
+def tell(name: str, way: str, cases: list[Case], scores: list[Score], seconds: float) -> None:
+    """A line of the table."""
+    asked = [len(case.things) for case in cases]
+    right = sum(
+        each.clean and each.found == count for each, count in zip(scores, asked, strict=True)
+    )
+    found, extra, broken, even = (sum(values) for values in zip(*scores, strict=True))
+    print(
+        f"{name:11} {way:6} {sum(asked):5} {found:6} {extra:6} {broken:7} {right:6} "
+        f"{even / len(scores):6.3f} {seconds:6.2f}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -150,31 +166,23 @@ def main() -> None:
     }
     work["outpainted"] = few, list(beside(pipeline, few))
     print("picture     way    asked  found  extra  broken  right  even   s each")
-    for name, (cases, edits) in work.items():
-        for way in options.ways:
-            began = time.perf_counter()
-            requests = [
-                request(pipeline, case, seed, edit, WAYS[way])
-                for seed, (case, edit) in enumerate(zip(cases, edits, strict=True))
-            ]
-            images = pipeline.draw_batch(requests)
-            seconds = (time.perf_counter() - began) / len(images)
-            scores = [score(judge, case, image) for case, image in zip(cases, images, strict=True)]
-            asked = [len(case.things) for case in cases]
-            right = sum(
-                each.right and each.found == count
-                for each, count in zip(scores, asked, strict=True)
-            )
-            found, extra, broken = (sum(each[place] for each in scores) for place in range(3))
-            even = sum(each.even for each in scores) / len(scores)
-            print(
-                f"{name:11} {way:6} {sum(asked):5} {found:6} {extra:6} {broken:7} {right:6} "
-                f"{even:6.3f} {seconds:6.2f}",
-                flush=True,
-            )
-            if options.out is not None:
-                options.out.mkdir(parents=True, exist_ok=True)
-                sheet(images, options.out / f"{name}-{way}.png")
+    alone = [case._replace(things=(thing,)) for case in several for thing in case.things]
+    lines: list[tuple[str, str, list[Case], Sequence[Edit | None]]] = [
+        ("small", "alone", alone, [None] * len(alone))
+    ]
+    lines += [(name, way, *cases) for name, cases in work.items() for way in options.ways]
+    for name, way, cases, edits in lines:
+        began = time.perf_counter()
+        images = [
+            draw(pipeline, case, seed, edit, WAYS.get(way))
+            for seed, (case, edit) in enumerate(zip(cases, edits, strict=True))
+        ]
+        seconds = (time.perf_counter() - began) / len(images)
+        scores = [score(judge, case, image) for case, image in zip(cases, images, strict=True)]
+        tell(name, way, cases, scores, seconds)
+        if options.out is not None:
+            options.out.mkdir(parents=True, exist_ok=True)
+            sheet(images, options.out / f"{name}-{way}.png")
 
 
 if __name__ == "__main__":

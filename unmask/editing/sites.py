@@ -4,6 +4,8 @@ All other windows draw the ground between them. Sites stand clear of each other,
 is known.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from unmask.editing.edits import Indices, Mask
 
 Corner = tuple[int, int]  # row and column of a window's first token
 MOST_SITES = 16
+MOST_CORNERS = 1 << 12  # about as many are looked at, in a picture however large
 MASKED_ENOUGH = 0.75  # a site draws at least so much of what a window can draw at most
 
 
@@ -19,6 +22,8 @@ def choose_sites(masked: Mask, grid: tuple[int, int], wanted: int) -> list[Corne
     reading: as many as wanted, or as there is room for; one at least."""
     counts = _count_everywhere(masked, grid)
     corners = np.argwhere(counts >= MASKED_ENOUGH * counts.max())
+    step = 1 + math.isqrt(len(corners) // MOST_CORNERS)
+    corners = corners[(corners % step == corners[0] % step).all(1)]
     cells = np.argwhere(masked)
     for number in range(min(wanted, MOST_SITES, len(cells)), 0, -1):
         ways = [
@@ -26,19 +31,23 @@ def choose_sites(masked: Mask, grid: tuple[int, int], wanted: int) -> list[Corne
             for lines in range(1, number + 1)
         ]
         if found := [way for way in ways if way]:
-            return max(found, key=lambda way: _distance(way, grid))
+            best = max(found, key=lambda way: _distance(way, grid))
+            return sorted(best, key=lambda site: (round(site[0] / grid[0]), site[1]))
     return []
 
 
-def inner_area(corner: Corner, grid: tuple[int, int]) -> tuple[slice, slice]:
-    """A site without its rim, which windows around may see and draw: so a site is told which ground
-    they have."""
-    rims = [max(1, length // 8) if length >= 4 else 0 for length in grid]
-    row, column = (
-        slice(begin + rim, begin + length - rim)
-        for begin, length, rim in zip(corner, grid, rims, strict=True)
+def area_apart(corner: Corner, grid: tuple[int, int], masked: Mask) -> tuple[slice, slice]:
+    """A site without its rim, which windows around may see and draw: so it is told which ground
+    they have. All of it if next to nothing but the rim is masked."""
+    whole, inner = (
+        tuple(
+            slice(begin + rim, begin + length - rim)
+            for begin, length, rim in zip(corner, grid, rims, strict=True)
+        )
+        for rims in ((0, 0), [max(1, length // 8) if length >= 4 else 0 for length in grid])
     )
-    return row, column
+    rows, columns = inner if 4 * masked[inner].sum() >= masked[whole].sum() else whole
+    return rows, columns
 
 
 def _middles(cells: Indices, number: int, lines: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unmask.editing.edits import Indices, Mask
-from unmask.editing.sites import choose_sites, inner_area
+from unmask.editing.sites import area_apart, choose_sites
 from unmask.errors import RequestError
 
 Corner = tuple[int, int]  # row and column of a window's first token
@@ -154,32 +154,47 @@ class Shared(NamedTuple):
 def _share_windows(masked: Mask, grid: tuple[int, int], sharing: Sharing) -> Shared:
     """The windows of ``plan_windows``, and sites between them for what the prompt names. A blot
     that fits into a window draws all of it, unless blots are drawn together."""
-    names, together, grounded, _ = sharing
-    open_cells, shared = masked.copy(), Shared([], [], np.zeros_like(masked))
+    shared = Shared([], [], np.zeros_like(masked))
     blots = _blots(masked)
-    sites = choose_sites(masked, grid, names) if together and names else []
-    for number, blot in enumerate(blots):
-        rows, columns = _lattice(blot, grid, masked)
-        if not together:
-            if len(rows) == len(columns) == 1:
-                corners = _open_windows(open_cells, rows, columns, grid)
-                shared.corners.extend(corners)
-                shared.names.extend(None for _ in corners)
-                continue
-            sites = choose_sites(_within(blot, masked), grid, names) if names else []
-        waiting = {}
-        for place, site in enumerate(sites):
-            if not together or _nearest_blot(site, grid, blots) == number:
-                area = inner_area(site, grid)
-                shared.apart[area] = masked[area]
-                first, end = (i * names // len(sites) for i in (place, place + 1))
-                waiting[site] = range(first, end)
-        for corner, drawn in _grow(
-            open_cells, shared.apart, rows, columns, grid, waiting, grounded
-        ):
+    lattices = [_lattice(blot, grid, masked) for blot in blots]
+    sites: list[dict[Corner, range] | None]
+    if sharing.together:
+        all_sites = _named_sites(masked, grid, sharing.names)
+        nearest = {site: _nearest_blot(site, grid, blots) for site in all_sites}
+        sites = [
+            {site: drawn for site, drawn in all_sites.items() if nearest[site] == number}
+            for number in range(len(blots))
+        ]
+    else:
+        sites = [
+            None
+            if len(rows) == len(columns) == 1
+            else _named_sites(_within(blot, masked), grid, sharing.names)
+            for blot, (rows, columns) in zip(blots, lattices, strict=True)
+        ]
+    for site in (site for chosen in sites for site in chosen or ()):
+        area = area_apart(site, grid, masked)
+        shared.apart[area] = masked[area]
+    open_cells = masked.copy()
+    for chosen, lattice in zip(sites, lattices, strict=True):
+        if chosen is None:
+            corners = _open_windows(open_cells, *lattice, grid)
+            windows: list[tuple[Corner, Names]] = [(corner, None) for corner in corners]
+        else:
+            windows = _grow(open_cells, shared.apart, *lattice, grid, chosen, sharing.grounded)
+        for corner, drawn in windows:
             shared.corners.append(corner)
             shared.names.append(drawn)
     return shared
+
+
+def _named_sites(masked: Mask, grid: tuple[int, int], names: int) -> dict[Corner, range]:
+    """Sites, and which of so many names each draws."""
+    if not names:
+        return {}
+    sites = choose_sites(masked, grid, names)
+    ends = [place * names // len(sites) for place in range(len(sites) + 1)]
+    return {site: range(*ends[place : place + 2]) for place, site in enumerate(sites)}
 
 
 def _within(blot: Blot, masked: Mask) -> Mask:
@@ -207,14 +222,14 @@ def _grow(
     grid: tuple[int, int],
     sites: dict[Corner, range],
     grounded: bool,
-) -> list[tuple[Corner, range]]:
+) -> list[tuple[Corner, Names]]:
     """Sites with their names, and the windows at these rows and columns around them, with none.
 
     If the prompt tells the ground, sites come first. Else the next is always the window of which
     most is known or drawn, and a site as soon as its rim is. Their cells are closed.
     """
     size, waiting = grid[0] * grid[1], dict(sites)
-    windows: list[tuple[Corner, range]] = []
+    windows: list[tuple[Corner, Names]] = []
     unknown = _count_in_windows(open_cells, rows, columns, grid)
     drawable = _count_in_windows(open_cells & ~apart, rows, columns, grid)
     while True:
