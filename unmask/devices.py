@@ -2,9 +2,12 @@
 
 import ctypes
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unmask.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 # Of glibc's malloc.h.
@@ -25,6 +28,13 @@ def usable_device(name: str | None) -> str:
             f"device {name[:80]!r} cannot be used here; there is: {', '.join(found)}"
         ) from error
     return name
+
+
+def sent(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """A tensor of the CPU on a device; on a GPU, without waiting for what runs there."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def reserved_bytes() -> dict[str, int]:

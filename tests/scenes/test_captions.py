@@ -20,7 +20,7 @@ NOUNS = SpriteBank.of_shapes().nouns
 
 
 def _imagine(count: int, **changes: object) -> Scenes:
-    config = SceneConfig(32, most=4, **changes)  # type: ignore[arg-type]
+    config = SceneConfig(32, most=4, **{"kinds": (1, 1, 1, 1), **changes})  # type: ignore[arg-type]
     return SceneRenderer(SpriteBank.of_shapes(), config).composer.compose(count, 0)
 
 

@@ -90,7 +90,7 @@ def test_more_colours_are_drawn_as_often_as_asked_and_held_out_too() -> None:
         rows = (scenes.nouns[:, 0] >= 0).nonzero().flatten()
         drawn = zip(scenes.colours[rows, 0].tolist(), scenes.nouns[rows, 0].tolist(), strict=True)
         seen += [(COLOUR_NAMES[colour], BANK.nouns[noun]) for colour, noun in drawn]
-    everything = {(c, n) for c in COLOUR_NAMES for n in BANK.nouns}
+    everything = {(c, n) for c in (*COLOURS, *MORE_COLOURS) for n in BANK.nouns}
     assert set(seen) == {pair for pair in everything if not held_out(25, *pair)}
     more = sum(colour in MORE_COLOURS for colour, _ in seen) / len(seen)
     assert abs(more - 0.3) < 0.1

@@ -39,10 +39,14 @@ class _Task:
         self.module: nn.Module = nn.Sequential(*layers)
         self.at_step = at_step
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, index: int) -> Tensor:
+        return torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         self.at_step(index)
-        values = torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
-        values = values.to(next(module.parameters()).device)
+        values = prepared.to(next(module.parameters()).device)
         loss = (module(values) - values.sum(1, True)).square().mean()
         return loss, {"index": torch.tensor(float(index))}
 

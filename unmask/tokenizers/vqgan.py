@@ -133,6 +133,31 @@ class VQGAN(Tokenizer):
         return images.clamp(0, 1)
 
 
+class Reduced(Tokenizer):
+    """A tokenizer whose decoder enlarges, at the size that its encoder reads: what it draws is
+    averaged over squares."""
+
+    def __init__(self, whole: VQGAN) -> None:
+        super().__init__()
+        self.whole = whole
+
+    @property
+    def codebook_size(self) -> int:
+        return self.whole.codebook_size
+
+    @property
+    def patch(self) -> int:
+        return self.whole.patch // self.whole.config.enlargement
+
+    def encode(self, images: Tensor) -> Tensor:
+        times = self.whole.config.enlargement
+        large = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
+        return self.whole.encode(large)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        return F.avg_pool2d(self.whole.decode(tokens), self.whole.config.enlargement)
+
+
 class PatchBlock(nn.Module):
     """A residual perceptron at every position; the norm is over channels, so nothing is mixed."""
 
