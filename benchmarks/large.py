@@ -47,8 +47,7 @@ class Case(NamedTuple):
         """Its words."""
         *before, last = (with_article(thing.phrase) for thing in self.things)
         listed = f"{', '.join(before)} and {last}" if before else last
-        ground = f" on {with_article(f'{self.ground} background')}" if self.ground else ""
-        return listed + ground
+        return listed + (f", {self.ground} background" if self.ground else "")
 
 
 class Score(NamedTuple):

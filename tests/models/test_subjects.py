@@ -53,9 +53,11 @@ def test_what_a_prompt_names_side_by_side_is_told_apart(
     assert find_parts(prompt) == Parts(names, ground)
 
 
-def test_parts_are_a_prompt_again() -> None:
-    parts = find_parts("a cat and a dog and a tree on a white background")
-    assert parts.text() == "a cat, a dog and a tree on a white background"
-    assert Parts(parts.names[:2], parts.ground).text() == "a cat and a dog on a white background"
-    assert Parts(parts.names[:1], parts.ground).text() == "a cat on a white background"
-    assert Parts((), parts.ground).text() == ""
+def test_what_holds_for_all_of_a_prompt_holds_for_each_part() -> None:
+    parts = find_parts("A flat drawing of a cat and a dog and a tree on the grass, retro style")
+    assert parts.names == ("a cat", "a dog", "a tree")
+    assert parts.text() == "A flat drawing of a cat, a dog and a tree on the grass, retro style"
+    two, one = parts.only(parts.names[:2]).text(), parts.only(parts.names[2:]).text()
+    assert two == "A flat drawing of a cat and a dog on the grass, retro style"
+    assert one == "A flat drawing of a tree on the grass, retro style"
+    assert parts.only([]).text() == ""

@@ -10,7 +10,7 @@ from unmask.editing import EDIT_KINDS, Edit, window_count
 from unmask.editing.clip_edits import MAX_WINDOW_FRAMES, ClipEdit, check_frames, check_pinned
 from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
-from unmask.models.subjects import Parts, find_parts, find_subjects
+from unmask.models.subjects import find_parts, find_subjects
 from unmask.pipeline.clips import Scene, check_scenes, whole_slots
 from unmask.pipeline.warnings import RequestWarning, unknown_words
 from unmask.sampling.methods import check_range
@@ -266,7 +266,7 @@ class RequestCheck:
             if not shares or chunks > 1 or len(parts.names) < 2:
                 raise
             for name in parts.names:
-                self._check_prompt(Parts((name,), parts.ground).text(), "prompt", chunks)
+                self._check_prompt(parts.only([name]).text(), "prompt", chunks)
             return False
         return True
 

@@ -28,7 +28,7 @@ class SharedPrompt:
         """What of the prompt a window draws that has these names; empty for the ground."""
         if names is None:
             return self.prompt
-        return Parts(self.parts.names[names.start : names.stop], self.parts.ground).text()
+        return self.parts.only(self.parts.names[names.start : names.stop]).text()
 
 
 def share(prompt: str, edit: Edit, judge: PictureJudge | None) -> SharedPrompt | None:
@@ -43,8 +43,8 @@ def share(prompt: str, edit: Edit, judge: PictureJudge | None) -> SharedPrompt |
         known = _known(edit)
         pixels = edit.pixels[known][..., :3]
         seen, found = judge.sees(parts.names, Image.fromarray(pixels))
-        left = [name for name, there in zip(parts.names, seen, strict=True) if not there]
-        parts = Parts(tuple(left), parts.ground)
+        named = zip(parts.names, seen, strict=True)
+        parts = parts.only(name for name, there in named if not there)
         things = [_box(each, known) for each in found]
     sharing = Sharing(len(parts.names), around, bool(parts.ground), tuple(things))
     return SharedPrompt(prompt, parts, sharing)
