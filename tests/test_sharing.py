@@ -41,7 +41,7 @@ def test_a_shared_picture_is_the_same_alone_and_in_a_batch(pipeline: Pipeline) -
     requests = [
         pipeline.request(MANY, seed=4, edit=blank(20, 12), share_prompt=True, guidance_scale=2.0),
         pipeline.request(PROMPT, seed=5, edit=blank(20, 12), share_prompt=True),
-        pipeline.request(MANY, seed=4, edit=blank(20, 12), guidance_scale=2.0),
+        pipeline.request(MANY, seed=4, edit=blank(20, 12), share_prompt=False, guidance_scale=2.0),
         pipeline.request(PROMPT, seed=6),
     ]
     together = [image.tobytes() for image in pipeline.draw_batch(requests)]
@@ -62,29 +62,31 @@ def test_a_picture_that_fits_into_a_window_is_as_it_was(pipeline: Pipeline) -> N
 
 
 def test_a_negative_prompt_leads_away_in_all_windows(pipeline: Pipeline) -> None:
-    options = {"seed": 3, "share_prompt": True, "guidance_scale": 3.0}
     one, other = (
-        pipeline.generate(PROMPT, edit=blank(24, 8), negative_prompt=negative, **options).images[0]
+        pipeline.generate(
+            PROMPT, seed=3, edit=blank(24, 8), negative_prompt=negative, guidance_scale=3.0
+        ).images[0]
         for negative in (None, "two blue squares")
     )
     assert one.tobytes() != other.tobytes()
 
 
 def test_a_model_that_tells_its_words_shares_and_others_do_not(pipeline: Pipeline) -> None:
-    assert not pipeline.request(MANY, edit=blank(24, 8)).shares
-    condition = pipeline.condition
-    assert isinstance(condition, TextCondition)
-    taught = TextCondition.of_captions(condition.tokenizer, condition.length, [MANY])
-    knowing = Pipeline(pipeline.card, pipeline.tokenizer, pipeline.backbone, taught)
-    assert knowing.request(MANY, edit=blank(24, 8)).shares
-    assert not knowing.request(MANY, edit=blank(24, 8), share_prompt=False).shares
-    assert not knowing.request(MANY).shares
+    assert pipeline.request(MANY, edit=blank(24, 8)).shares
+    assert not pipeline.request(MANY, edit=blank(24, 8), share_prompt=False).shares
+    assert not pipeline.request(MANY).shares
     picture = Image.new("RGB", (24, 8))
-    assert not knowing.request(MANY, edit=variation(picture, 0.5)).shares
+    assert not pipeline.request(MANY, edit=variation(picture, 0.5)).shares
     for edit in (None, revise(picture)):
         with pytest.raises(RequestError, match="do not see") as caught:
-            knowing.request(MANY, edit=edit, share_prompt=True)
+            pipeline.request(MANY, edit=edit, share_prompt=True)
         assert caught.value.param == "share_prompt"
+    condition = pipeline.condition
+    assert isinstance(condition, TextCondition)
+    silent = TextCondition(condition.tokenizer, condition.length)
+    other = Pipeline(pipeline.card, pipeline.tokenizer, pipeline.backbone, silent)
+    assert not other.request(MANY, edit=blank(24, 8)).shares
+    assert other.request(MANY, edit=blank(24, 8), share_prompt=True).shares
 
 
 def test_a_prompt_may_be_too_long_for_one_window_if_its_parts_are_not() -> None:
@@ -94,9 +96,10 @@ def test_a_prompt_may_be_too_long_for_one_window_if_its_parts_are_not() -> None:
     pipeline = native_pipeline(condition_length=length)
     request = pipeline.request(MANY, seed=1, edit=blank(24, 8), share_prompt=True)
     assert pipeline.run(request).images[0].size == (24, 8)
-    for options in ({"edit": blank(24, 8)}, {}):
-        with pytest.raises(PromptTooLongError):
-            pipeline.request(MANY, **options)
+    with pytest.raises(PromptTooLongError):
+        pipeline.request(MANY)
+    with pytest.raises(PromptTooLongError):
+        pipeline.request(MANY, edit=blank(24, 8), share_prompt=False)
     with pytest.raises(PromptTooLongError, match="too little room"):
         pipeline.generate(MANY, edit=blank(12, 8), share_prompt=True)
     with pytest.raises(PromptTooLongError):
