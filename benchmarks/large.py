@@ -1,7 +1,7 @@
 """Pictures larger than a model's window: ``python -m benchmarks.large [MODEL] [--out FOLDER]``.
 
 Pictures of three to six things, on a ground that half of the prompts name, and pictures of one
-thing that are drawn on to both sides, where half of the prompts name a second thing. The model's
+thing that are drawn on to both sides by their own width, where half of the prompts name a second thing. The model's
 judge counts them: how many of the things stand there, each in its colour; how many more, whole or
 broken; in how many pictures all is right. ``even`` is the share of pixels outside of things that
 have the ground's colour. Ways: ``each`` window draws the whole prompt, or as many of its things as
@@ -31,7 +31,6 @@ from unmask.store import default_model, local_model
 
 SIZES = ("256x128", "256x256", "158x96")
 WAYS = {"each": False, "share": True}
-MARGIN = 64  # pixels that are drawn on to each side
 EVEN = 24  # levels of 255 that a pixel may lie off the ground's colour
 Look = tuple[list[Found], list[Found]]
 
@@ -78,9 +77,9 @@ def make_cases(judge: Judge, count: int, fewest: int, most: int, percent: int) -
     return cases
 
 
-def score(judge: Judge, case: Case, image: Image.Image) -> Score:
-    """What of a case a picture shows."""
-    pixels = np.asarray(image)
+def score(judge: Judge, case: Case, image: Image.Image, times: int) -> Score:
+    """What of a case a picture shows that is so many ``times`` as large as the judge reads it."""
+    pixels = np.asarray(image.reduce(times))
     sides = [(0, -length % COARSEST) for length in pixels.shape[:2]]
     padded = torch.from_numpy(np.pad(pixels, [*sides, (0, 0)], mode="edge"))
     [sight] = judge.look(padded.permute(2, 0, 1)[None].float() / 255)
@@ -104,6 +103,11 @@ def score(judge: Judge, case: Case, image: Image.Image) -> Score:
     return Score(found, len(left), len(sight.broken), float((off <= EVEN).mean()))
 
 
+def times_of(pipeline: Pipeline, image: Image.Image) -> int:
+    """How many times as large a picture is drawn as the model's tokenizer reads it."""
+    return pipeline.tokenizer_for(image.size).patch // pipeline.tokenizer_for((1, 1)).patch
+
+
 def draw(
     pipeline: Pipeline, case: Case, seed: int, edit: Edit | None, share: bool | None
 ) -> Image.Image:
@@ -119,7 +123,7 @@ def beside(pipeline: Pipeline, cases: list[Case]) -> Iterator[Edit]:
     for seed, case in enumerate(cases):
         first = case._replace(things=case.things[:1])
         picture = pipeline.generate(first.prompt, seed=seed).images[0]
-        yield outpaint(picture, left=MARGIN, right=MARGIN)
+        yield outpaint(picture, left=picture.width, right=picture.width)
 
 
 def sheet(images: list[Image.Image], path: Path) -> None:
@@ -177,7 +181,10 @@ def main() -> None:
             for seed, (case, edit) in enumerate(zip(cases, edits, strict=True))
         ]
         seconds = (time.perf_counter() - began) / len(images)
-        scores = [score(judge, case, image) for case, image in zip(cases, images, strict=True)]
+        scores = [
+            score(judge, case, image, times_of(pipeline, image))
+            for case, image in zip(cases, images, strict=True)
+        ]
         tell(name, way, cases, scores, seconds)
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)

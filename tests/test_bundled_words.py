@@ -21,7 +21,7 @@ from unmask.training.clip_transformer import ClipTraining
 from unmask.training.transformer import TransformerTraining
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-PICTURES = {"storybook-64": CONFIGS / "small/transformer.toml"}
+PICTURES = {"storybook": CONFIGS / "world/transformer.toml"}
 CLIPS = {"storybook-clips": CONFIGS / "small/clips.toml"}
 MODELS = sorted([*PICTURES, *CLIPS])
 MANY = 8_000  # captions: 100,000 have no more words

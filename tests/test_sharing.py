@@ -109,9 +109,9 @@ def test_a_prompt_may_be_too_long_for_one_window_if_its_parts_are_not() -> None:
 
 
 def test_what_stands_there_already_is_not_drawn_again() -> None:
-    pipeline = Pipeline.load("storybook-64")
+    pipeline = Pipeline.load("storybook")
     picture = pipeline.generate("two red apples on a blue background", seed=7).images[0]
-    edit = outpaint(picture, left=64, right=64)
+    edit = outpaint(picture, left=128, right=128)
 
     def drawn(prompt: str) -> set[str]:
         prepared = pipeline.prepare(pipeline.request(prompt, edit=edit))

@@ -18,16 +18,17 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
     size: Annotated[
         str | None,
-        typer.Option(help="Of the image: a larger one is drawn window by window.", metavar="WxH"),
+        typer.Option(
+            help="Of the image: another than the model's own is drawn window by window.",
+            metavar="WxH",
+        ),
     ] = None,
     *,
     drawing: Drawing,
 ) -> None:
     """Draw images from PROMPT into a file; several make a grid. Several prompts make a file each,
     with a number in its name."""
-    from unmask import editing
-
-    drawing.draw(prompts, None if size is None else editing.blank(*read_size(size)))
+    drawing.draw(prompts, size=None if size is None else read_size(size))
 
 
 ImagePath = Annotated[

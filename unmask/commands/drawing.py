@@ -96,12 +96,25 @@ class Drawing:
         False
     )
 
-    def draw(self, prompts: Sequence[str], edit: "Edit | None" = None) -> None:
-        """Draw pictures, show how far it is, and write the files."""
+    def draw(
+        self,
+        prompts: Sequence[str],
+        edit: "Edit | None" = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Draw pictures, of a ``size`` if it is given, show how far it is, and write the files."""
         if self.sheet is not None:
             raise RequestError("sheet: a picture has no frames; leave it out", "sheet")
+        from unmask.editing import blank
+
         output = Output(self.output or Path("out.png"), self.separate, self.force)
-        self._draw(prompts, [output], lambda info: {"edit": edit})
+
+        def wanted(info: "ModelInfo") -> dict[str, Any]:
+            if size is None:
+                return {"edit": edit}
+            return {"size": size} if size in info.sizes else {"edit": blank(*size)}
+
+        self._draw(prompts, [output], wanted)
 
     def draw_clips(
         self, prompts: Sequence[str], wanted: "Callable[[ModelInfo], dict[str, Any]]"

@@ -1,7 +1,6 @@
 """A loaded model: from a request to pictures."""
 
 from unmask.editing.clip_edits import MAX_FRAMES
-from unmask.pipeline.cards import read_card
 from unmask.pipeline.clips import RATE, Scene, whole_slots
 from unmask.pipeline.drawing import Drawing, Drawn, Start
 from unmask.pipeline.judging import PictureVerdict
@@ -14,6 +13,7 @@ from unmask.pipeline.request import (
 )
 from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.pipeline.warnings import RequestWarning, UnknownWord
+from unmask.store import read_card
 
 __all__ = [
     "MAX_FRAMES",

@@ -1,7 +1,7 @@
 """The judge of a model: whether its pictures show what their prompt asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -44,30 +44,28 @@ class PictureJudge:
     def _judge(self) -> Judge:
         return load_judge(self._folder)
 
-    def __call__(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
-        """The verdicts on pictures, each of which is looked at alone. ConfigError if the judge
-        cannot be read."""
+    def __call__(self, prompt: str, image: Image.Image, times: int = 1) -> PictureVerdict:
+        """The verdict on a picture that is so many ``times`` as large as those that the judge
+        knows. ConfigError if it cannot be read."""
         wanted, reason = None, None
         try:
             wanted = self._reader(prompt)
         except UnreadError as error:
             reason = str(error)
-        verdicts = []
-        for image in images:
-            sight = self._look(image)
-            wrong = () if wanted is None else faults(wanted, sight)
-            right = None if wanted is None else not wrong
-            seen = (sight.objects, sight.background)
-            verdicts.append(PictureVerdict(right, wrong, reason, *seen))
-        return verdicts
+        sight = self._look(image, times)
+        wrong = () if wanted is None else faults(wanted, sight)
+        right = None if wanted is None else not wrong
+        return PictureVerdict(right, wrong, reason, sight.objects, sight.background)
 
-    def sees(self, prompts: Sequence[str], image: Image.Image) -> tuple[list[bool], list[Found]]:
+    def sees(
+        self, prompts: Sequence[str], image: Image.Image, times: int = 1
+    ) -> tuple[list[bool], list[Found]]:
         """Whether a picture of any size shows what each prompt asks for, on whatever background
         (no if that cannot be read), and the whole objects in it. ConfigError if the judge cannot be
         read."""
-        pixels = np.array(image.convert("RGB"))
-        sides = [(0, -length % COARSEST) for length in pixels.shape[:2]]
-        sight = self._look(Image.fromarray(np.pad(pixels, [*sides, (0, 0)], mode="edge")))
+        sides = [(0, -length % (COARSEST * times)) for length in (image.height, image.width)]
+        pixels = np.pad(np.array(image.convert("RGB")), [*sides, (0, 0)], mode="edge")
+        sight = self._look(Image.fromarray(pixels), times)
         seen = []
         for prompt in prompts:
             try:
@@ -82,9 +80,17 @@ class PictureJudge:
             known = self._judge.config
         return PromptReader(known.nouns, known.colours, known.backgrounds)
 
-    def _look(self, image: Image.Image) -> Sight:
+    def _look(self, image: Image.Image, times: int) -> Sight:
         with self._lock:
             judge = self._judge
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(image.convert("RGB").reduce(times))).permute(2, 0, 1)
         [sight] = judge.look(pixels[None].float() / 255)
-        return sight
+        objects, broken = (
+            tuple(_enlarged(thing, times) for thing in things)
+            for things in (sight.objects, sight.broken)
+        )
+        return Sight(objects, broken, sight.background)
+
+
+def _enlarged(thing: Found, times: int) -> Found:
+    return replace(thing, x=thing.x * times, y=thing.y * times, side=thing.side * times)

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,11 +26,11 @@ from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder, TextCondition
 from unmask.models.linear import pack
 from unmask.models.subjects import find_subjects
-from unmask.pipeline.cards import card_of
 from unmask.pipeline.clips import ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
 from unmask.pipeline.info import model_info
 from unmask.pipeline.judging import PictureJudge, PictureVerdict
+from unmask.pipeline.previews import preview
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
@@ -39,13 +38,14 @@ from unmask.pipeline.request import (
     RequestCheck,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
+from unmask.pipeline.scales import Scales, Size
 from unmask.pipeline.sharing import check_parts, share
 from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import Purpose, uniforms
 from unmask.sampling.options import Scale
 from unmask.sampling.plan import Plan, make_plan
-from unmask.store import find_model, parted
+from unmask.store import card_of, find_model, parted
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
 
@@ -73,7 +73,10 @@ class Pipeline:
         self.prompts = EncodedPrompts(
             condition, lambda encoded: backbone.encode(encoded), self.device
         )
-        self.info = model_info(card, tokenizer, backbone, condition, judge is not None)
+        self._scales = Scales(tokenizer, *backbone.grid[-2:])
+        self.info = model_info(
+            card, tokenizer, backbone, condition, judge is not None, self._scales.sizes
+        )
         self._judge = judge
 
     @property
@@ -294,7 +297,7 @@ class Pipeline:
         model has no judge."""
         self.info.check_judge()
         assert self._judge is not None, "the model has one"
-        return self._judge(prompt, images)
+        return [self._judge(prompt, image, self._scales.times(image.size)) for image in images]
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first picture of each request, all drawn together: the same bytes as one by one."""
@@ -315,9 +318,12 @@ class Pipeline:
         if not isinstance(request.edit, Edit):
             return PreparedRequest(request, None)
         grid = self.info.grid[-2:] if self._clips else self.info.grid
-        shared = share(request.prompt, request.edit, self._judge) if request.shares else None
-        sharing = None if shared is None else shared.sharing
-        edit = prepare(request.edit, self.tokenizer, grid, self.device, sharing)
+        tokenizer, shared, sharing = self.tokenizer_for(request.size), None, None
+        if request.shares:
+            times = self._scales.times(request.size)
+            shared = share(request.prompt, request.edit, self._judge, times)
+            sharing = None if shared is None else shared.sharing
+        edit = prepare(request.edit, tokenizer, grid, self.device, sharing)
         if not request.whole and shared is not None:
             check_parts(self.condition, shared, edit.plan)
         return PreparedRequest(request, edit, shared=shared)
@@ -341,8 +347,9 @@ class Pipeline:
             )
         if prepared.edit is None:
             blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
-            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
-        edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
+            decode = partial(self.picture, size=request.size)
+            return BlankDrawing(self.plan(request, image_index), blank, decode)
+        edited = prepared.edit.on(self.tokenizer_for(request.size), self.device).image(choose)
         return EditDrawing(
             edited,
             partial(self._window_plan, prepared, image_index),
@@ -458,9 +465,15 @@ class Pipeline:
             ]
         return [drawing.image for drawing in drawings if drawing.image is not None]
 
-    def picture(self, tokens: Tensor) -> Image.Image:
-        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md)."""
-        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
+    def tokenizer_for(self, size: Size) -> Tokenizer:
+        """What stands between pixels and tokens in pictures of a size (width, height)."""
+        return self._scales.of(size)
+
+    def picture(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md): a window of
+        a picture of that size, or of the model's own."""
+        tokenizer = self.tokenizer if size is None else self.tokenizer_for(size)
+        pixels = tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(array)
 
@@ -479,18 +492,8 @@ class Pipeline:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
 
-    def preview(self, tokens: Tensor) -> Image.Image:
-        """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
-        frames stand side by side."""
-        rows, columns = self.info.grid[-2:]
-        frames = [self._preview(frame) for frame in tokens.view(-1, rows * columns)]
-        return Image.fromarray(np.concatenate(frames, 1))
-
-    def _preview(self, tokens: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        masked = tokens == self.backbone.mask_id
-        # The decoder looks at neighbours: for a masked one it sees what there is most of.
-        most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
-        image = np.array(self.picture(tokens.masked_fill(masked, most)))
-        grey = masked.view(self.info.grid[-2:]).cpu().numpy()
-        image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
-        return image
+    def preview(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """How a window (cells,) of a picture of that size looks so far: what is still masked is
+        grey. Of a clip the key frames stand side by side."""
+        frames = tokens.view(-1, *self.info.grid[-2:])
+        return preview(frames, self.backbone.mask_id, partial(self.picture, size=size))

@@ -35,6 +35,7 @@ class ModelInfo:
     description: str
     width: int
     height: int
+    sizes: tuple[tuple[int, int], ...]  # (width, height) of what it draws at once, largest first
     grid: tuple[int, ...]
     parameters: int
     codebook_size: int
@@ -363,12 +364,13 @@ class RequestCheck:
     def _check_size(
         self, size: tuple[int, int] | None, edit: Edit | ClipEdit | None
     ) -> tuple[int, int]:
-        drawn = (self.info.width, self.info.height) if edit is None else edit.size
-        if size is not None and checked("size", tuple[int, int], size) != drawn:
+        usual = (self.info.width, self.info.height) if edit is None else edit.size
+        drawn = usual if size is None else checked("size", tuple[int, int], size)
+        possible = self.info.sizes if edit is None else (usual,)
+        if drawn not in possible:
             what = "this model draws" if edit is None else "the edited image has"
-            raise RequestError(
-                f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
-            )
+            known = " or ".join(f"{width}x{height}" for width, height in possible)
+            raise RequestError(f"size {drawn[0]}x{drawn[1]}: {what} {known} only", "size")
         return drawn
 
     def _check_subjects(

@@ -31,10 +31,10 @@ class SharedPrompt:
         return self.parts.only(self.parts.names[names.start : names.stop]).text()
 
 
-def share(prompt: str, edit: Edit, judge: PictureJudge | None) -> SharedPrompt | None:
+def share(prompt: str, edit: Edit, judge: PictureJudge | None, times: int) -> SharedPrompt | None:
     """How windows share a prompt, None if each draws it as it is: where they see what was there, or
     there is no prompt. Of a picture that is drawn on beyond its sides a judge tells what it shows
-    already: that is not drawn again."""
+    already: that is not drawn again. It looks at a picture so many ``times`` smaller."""
     if not edit.blind or not prompt.strip():
         return None
     parts, things = find_parts(prompt), list[Box]()
@@ -42,7 +42,7 @@ def share(prompt: str, edit: Edit, judge: PictureJudge | None) -> SharedPrompt |
     if around and judge is not None and (~edit.mask).sum() <= MAX_JUDGED_PIXELS:
         known = _known(edit)
         pixels = edit.pixels[known][..., :3]
-        seen, found = judge.sees(parts.names, Image.fromarray(pixels))
+        seen, found = judge.sees(parts.names, Image.fromarray(pixels), times)
         named = zip(parts.names, seen, strict=True)
         parts = parts.only(name for name, there in named if not there)
         things = [_box(each, known) for each in found]

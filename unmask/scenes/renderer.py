@@ -62,7 +62,7 @@ class SceneRenderer:
         if stamps:
             # Sent together, for on a GPU each way takes its time.
             numbers = sent(torch.cat([stamp.numbers for stamp in stamps]), self.device)
-            parts = numbers.split([len(stamp.numbers) for stamp in stamps])
+            parts = torch.split(numbers, [len(stamp.numbers) for stamp in stamps])
             for stamp, part in zip(stamps, parts, strict=True):
                 self._draw(canvas, stamp, part)
         return canvas

@@ -179,7 +179,9 @@ class JudgeTask:
             images = torch.cat([images for images, _ in parts]).to(self.device)
             truths = [truth for _, truth in parts]
             truth = Truth(*(torch.cat(tensors) for tensors in zip(*truths, strict=True)))
-            decoded = torch.cat([self.tokenizer.round_trip(part) for part in images.split(128)])
+            decoded = torch.cat(
+                [self.tokenizer.round_trip(part) for part in torch.split(images, 128)]
+            )
             sets += [(f"{name}_rendered", images, truth), (f"{name}_decoded", decoded, truth)]
         return sets
 
