@@ -1,12 +1,13 @@
 """Pictures larger than a model's window: ``python -m benchmarks.large [MODEL] [--out FOLDER]``.
 
-Pictures of three to six things, on a ground that half of the prompts name, and pictures of one
-thing that are drawn on to both sides by their own width, where half of the prompts name a second thing. The model's
-judge counts them: how many of the things stand there, each in its colour; how many more, whole or
-broken; in how many pictures all is right. ``even`` is the share of pixels outside of things that
-have the ground's colour. Ways: ``each`` window draws the whole prompt, or as many of its things as
-the model can read at once; or windows ``share`` it. ``alone`` is what the model makes of the same
-things one by one, in pictures of its own size. In ``--out`` there is a sheet for each line.
+Pictures of three to six things, on a ground that half of the prompts name; and pictures of one
+thing that are drawn on to both sides by their own width, where half of the prompts name a second
+thing. The model's judge counts: how many of the things stand there, each in its colour; how many
+more, whole or broken; in how many pictures all is right. ``even`` is the share of pixels outside
+of things that have the ground's colour; a ground that is painted has several. Ways: ``each`` window
+draws the whole prompt, or as many of its things as the model can read at once; or windows ``share``
+it. ``alone`` is what the model makes of the same things one by one, in pictures of its own size. In
+``--out`` there is a sheet for each line.
 """
 
 import argparse
