@@ -10,6 +10,7 @@ from tests.worlds.native import PROMPT, write_native
 from unmask.box import BUNDLED
 from unmask.errors import ConfigError, RequestError
 from unmask.pipeline import Pipeline
+from unmask.pipeline.judging import PictureJudge
 
 
 @pytest.fixture(name="pipeline", scope="module")
@@ -34,6 +35,16 @@ def test_a_prompt_that_no_judge_reads_has_no_verdict_but_what_is_seen(pipeline: 
     assert (verdict.right, verdict.faults) == (None, ())
     assert "on the left" in (verdict.reason or "")
     assert verdict.objects[0].noun == "apple"
+
+
+def test_a_judge_sees_what_stands_in_a_picture_of_any_size(pipeline: Pipeline) -> None:
+    [image] = pipeline.generate("two red apples on a blue background", seed=7).images
+    judge = PictureJudge.of(BUNDLED / "storybook")
+    assert judge is not None
+    asked = ["two red apples on a white background", "a red apple", "a green tree", "on the left"]
+    seen, objects = judge.sees(asked, image.crop((0, 0, 127, 121)), times=2)
+    assert seen == [True, True, False, False]
+    assert [found.noun for found in objects] == ["apple", "apple"]
 
 
 def test_a_model_without_a_judge_says_so(tmp_path: Path) -> None:

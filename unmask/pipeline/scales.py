@@ -1,7 +1,5 @@
 """The sizes that a model draws at once: its own, and where its decoder enlarges, smaller ones."""
 
-from PIL import Image
-
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.vqgan import VQGAN, Reduced
 
@@ -25,6 +23,6 @@ class Scales:
                 return tokenizer
         return self._tokenizers[-1]
 
-    def times(self, image: Image.Image) -> int:
-        """How many times as large a picture is drawn as its tokenizer reads it."""
-        return self.of(image.size).patch // self._tokenizers[-1].patch
+    def times(self, size: Size) -> int:
+        """How many times as large a picture of ``size`` is drawn as its tokenizer reads it."""
+        return self.of(size).patch // self._tokenizers[-1].patch
