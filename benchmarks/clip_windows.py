@@ -79,7 +79,7 @@ def _runs(task: ClipTask) -> dict[str, Callable[[], object]]:
 
     def one_step() -> None:
         with torch.autocast("cpu", torch.bfloat16, task.config.loop.precision == "bf16"):
-            loss, _ = task.loss(task.module, 0)
+            loss, _ = task.loss(task.module, 0, task.prepare(0))
         torch.autograd.backward(loss)
         task.module.zero_grad()
 

@@ -41,7 +41,7 @@ def test_objects_have_the_colour_of_the_prompt(
 ) -> None:
     prompt = f"a {colour} star in the middle on a white background"
     pixels = _pixels(pipeline.generate(prompt, seed=2, n=6))
-    middle = np.median(pixels[:, 28:36, 28:36], axis=(0, 1, 2))
+    middle = np.median(pixels[:, 56:72, 56:72], axis=(0, 1, 2))
     assert int(middle.argmax()) == channel
 
 
@@ -52,7 +52,7 @@ def test_objects_stand_on_the_side_of_the_prompt(
 ) -> None:
     prompt = f"a blue book on the {side} on a white background"
     darkness = 255 - _pixels(pipeline.generate(prompt, seed=3, n=6))
-    left, right = darkness[:, :, :32].mean(), darkness[:, :, 32:].mean()
+    left, right = darkness[:, :, :64].mean(), darkness[:, :, 64:].mean()
     assert (left > right) == dark_left
 
 

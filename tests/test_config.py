@@ -127,7 +127,7 @@ def test_a_folder_in_place_of_a_file_is_a_config_error(tmp_path: Path) -> None:
 )
 def test_every_tokenizer_config_that_is_shipped_loads(path: Path) -> None:
     assert config.load(TokenizerTraining, path).loop.steps > 0
-    assert set(tomllib.loads(path.read_text())) <= {"model", "data", "loss", "loop"}
+    assert set(tomllib.loads(path.read_text())) <= {"model", "data", "loss", "loop", "rasters"}
 
 
 @pytest.mark.parametrize("training", [TokenizerTraining, TransformerTraining, JudgeTraining])

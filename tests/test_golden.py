@@ -189,7 +189,9 @@ def _requests(world: str, precision: Precision) -> dict[str, DrawRequest]:
         requests[name] = pipeline.request(prompt, seed=number, **options)
     for number, kind in enumerate(EDITS if whole else EDITS[::3]):
         prompt = "2" if textless else PROMPTS[0]
-        requests[kind] = pipeline.request(prompt, seed=number, steps=3, edit=_edit(kind, pipeline))
+        requests[kind] = pipeline.request(
+            prompt, seed=number, steps=3, edit=_edit(kind, pipeline), share_prompt=False
+        )
     return requests
 
 

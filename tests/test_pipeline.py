@@ -235,7 +235,11 @@ def test_every_step_of_every_window_is_reported(pipeline: Pipeline) -> None:
     heard: list[tuple[int, int]] = []
     edit = outpaint(_picture(8, 8), right=8, left=8)
     pipeline.generate(
-        PROMPT, steps=3, edit=edit, on_step=lambda done, total: heard.append((done, total))
+        PROMPT,
+        steps=3,
+        edit=edit,
+        share_prompt=False,
+        on_step=lambda done, total: heard.append((done, total)),
     )
     done, (total,) = [step for step, _ in heard], {total for _, total in heard}
     assert done == sorted(set(done))
@@ -352,7 +356,7 @@ def test_an_edit_is_made_with_the_functions_that_are_named(pipeline: Pipeline) -
 )
 def test_what_cannot_be_loaded_is_told(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(RequestError, match=told) as caught:
-        Pipeline.load(**{"model": "storybook-64", **arguments})
+        Pipeline.load(**{"model": "storybook", **arguments})
     assert len(str(caught.value)) < 200
     assert caught.value.param == next(iter(arguments))
 

@@ -25,7 +25,7 @@ MAY_IMPORT = {
         "sampling",
         "tokenizers",
     },
-    "scenes": {"checkpoint", "images", "tokenizers"},
+    "scenes": {"checkpoint", "devices", "images", "tokenizers"},
     "clips": {"containers", "images"},
 }
 TOP = {"commands", "__main__"}  # nothing imports these

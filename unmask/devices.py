@@ -2,9 +2,12 @@
 
 import ctypes
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unmask.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 # Of glibc's malloc.h.
@@ -43,6 +46,13 @@ def check_precision(precision: Precision, device: str) -> None:
             "precision int8: this processor has no AVX512-VNNI, without which products of eight "
             "bits are slow and may overflow; give fp32 or bf16"
         )
+
+
+def sent(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """A tensor of the CPU on a device; on a GPU, without waiting for what runs there."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def reserved_bytes() -> dict[str, int]:

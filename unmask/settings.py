@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         default=None,
         min_length=1,
         description="the default model: a bundled name, a folder, or OWNER/NAME of a hub; "
-        "unset = `storybook-64`, and `storybook-clips` beside it",
+        "unset = `storybook`, and `storybook-clips` beside it",
     )
     more_models: list[str] = Field(
         default=[],

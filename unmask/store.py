@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from unmask.box import BUNDLED, available_models, draws_clips
+from unmask.card import ModelCard
 from unmask.devices import Precision
 from unmask.errors import ConfigError, NotFoundError, RequestError, choices, shown
 from unmask.families import family_of
@@ -82,6 +84,17 @@ def local_model(model: str | Path) -> tuple[Path, str]:
             "model",
         )
     return folder, folder.resolve().name
+
+
+def read_card(model: str | Path) -> ModelCard:
+    """The card of a model that is on this machine, without loading its weights."""
+    return card_of(*local_model(model), parted(model)[1])
+
+
+def card_of(folder: Path, name: str, adapter: Adapter | None) -> ModelCard:
+    """The card in a folder; with an adapter the model has another name than it knows of itself."""
+    card = family_of(folder).card(folder, name)
+    return card if adapter is None else replace(card, name=adapter.name_of(card.name))
 
 
 def is_folder(name: str) -> bool:

@@ -198,6 +198,7 @@ def _open(path: Path) -> Image.Image:
 @pytest.mark.parametrize(
     ("command", "size"),
     [
+        (("generate", PROMPT, "--size", "12x20", "--repeat-prompt"), (12, 20)),
         (("inpaint", "PICTURE", PROMPT, "--mask", "MASK", "--feather", 1), (12, 10)),
         (("outpaint", "PICTURE", PROMPT, "--left", 3, "--bottom", 5), (15, 15)),
         (("restyle", "PICTURE", PROMPT, "--strength", 0.3, "--mask", "MASK"), (12, 10)),

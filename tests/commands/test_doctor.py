@@ -36,7 +36,7 @@ def test_a_machine_that_serves_has_a_line_for_everything(
     lines = capsys.readouterr().out.splitlines()
     assert [re.split("[ :]+", line, maxsplit=1)[0] for line in lines] == ["ok"] * len(CHECKS)
     assert [line.removeprefix("ok     ").split(": ")[0] for line in lines] == list(CHECKS)
-    assert any(re.search(r"storybook-64 \(\d+ MiB\)", line) for line in lines)
+    assert any(re.search(r"storybook \(\d+ MiB\)", line) for line in lines)
     assert not load_settings().state_folder.exists()
 
 

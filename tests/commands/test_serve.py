@@ -64,7 +64,7 @@ def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     ("arguments", "variables", "code", "words"),
     [
         (("--host", "no-such-host.invalid"), {}, 1, "cannot listen on no-such-host.invalid"),
-        (("storybok-64",), {}, 2, "did you mean 'storybook-64'"),
+        (("storybok-64",), {}, 2, "did you mean 'storybook'"),
         (("--device", "cuda:99"), {}, 2, "UNMASK_DEVICE: device 'cuda:99' cannot be used here"),
         (("--device", "bogus"), {}, 2, "device 'bogus' cannot be used here"),
         ((), {"UNMASK_MORE_DEVICES": '["cuda:99"]'}, 2, "UNMASK_MORE_DEVICES: device 'cuda:99'"),
@@ -124,7 +124,7 @@ def test_nobody_listens_where_a_start_has_failed(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     assert called(monkeypatch, "serve", "storybok-64", "--port", port) == 2
-    assert "did you mean 'storybook-64'" in capsys.readouterr().err
+    assert "did you mean 'storybook'" in capsys.readouterr().err
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 

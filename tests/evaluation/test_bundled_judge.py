@@ -9,7 +9,7 @@ from unmask.box import BUNDLED
 from unmask.pipeline import Pipeline
 from unmask.scenes.judge import Judge, load_judge
 
-MODEL = "storybook-64"
+MODEL = "storybook"
 
 
 @pytest.fixture(name="bundled", scope="module")
@@ -23,7 +23,9 @@ def _painter() -> Pipeline:
 
 
 def _draw(pipeline: Pipeline, prompt: str, count: int) -> Tensor:
-    images = pipeline.draw_batch([pipeline.request(prompt, seed=seed) for seed in range(count)])
+    images = pipeline.draw_batch(
+        [pipeline.request(prompt, seed=seed, size=(64, 64)) for seed in range(count)]
+    )
     pixels = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 

@@ -54,7 +54,7 @@ from unmask.commands import commands
 from unmask.server.http.app import create_app
 from unmask.pipeline import Pipeline
 
-pipeline = Pipeline.load("storybook-64")
+pipeline = Pipeline.load("storybook")
 drawn = pipeline.generate("a red star", seed=1, scheduler="spiral", steps=3, spiral_turns=3)
 runner = CliRunner()
 listed = runner.invoke(commands, ["options", "--markdown"]).output

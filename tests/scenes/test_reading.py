@@ -11,7 +11,7 @@ from unmask.scenes.judge import JudgeConfig
 from unmask.scenes.reading import PromptReader, UnreadError
 from unmask.scenes.wanted import Thing, Wanted
 
-JUDGE: Path = BUNDLED / "storybook-64" / "judge" / "config.json"
+JUDGE: Path = BUNDLED / "storybook" / "judge" / "config.json"
 KNOWN = config.load(JudgeConfig, JUDGE)
 READ = PromptReader((*KNOWN.nouns, "pair of glasses"), KNOWN.colours, KNOWN.backgrounds)
 APPLE, CAT = Thing("apple"), Thing("cat")
@@ -43,7 +43,7 @@ def test_what_a_prompt_asks_for_is_read(prompt: str, wanted: Wanted) -> None:
     ("prompt", "reason"),
     [
         ("", "''"),
-        ("a dog", "'a dog'"),
+        ("a volcano", "'a volcano'"),
         ("a lime car", "'a lime car'"),
         ("apples", "'apples'"),
         ("an apple on a teal background", "teal"),

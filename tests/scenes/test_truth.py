@@ -9,8 +9,11 @@ from unmask.scenes.truth import SceneConfig, Scenes
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"kinds": (1, 1)}, "kinds: give 3 weights"),
-        ({"kinds": (0, 0, 0)}, "kinds: give 3 weights"),
+        ({"kinds": (1, 1, 1, 1, 1)}, "kinds: give weights"),
+        ({"kinds": (0, 0, 0)}, "kinds: give weights"),
+        ({"kinds": (1, -1)}, "kinds: give weights"),
+        ({"kinds": ()}, "kinds: give weights"),
+        ({"more_colours": 0.6, "shades": 0.6}, "shades: 0.6"),
         ({"most": 5}, "most: 5"),
         ({"size": 4}, "size: 4"),
         ({"natural": 1.5}, "natural: 1.5"),

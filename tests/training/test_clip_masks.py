@@ -41,6 +41,15 @@ def test_pictures_hide_cells_anywhere() -> None:
     assert masks.any((0, 1)).all()
 
 
+def test_a_skewed_mix_hides_nearly_all_more_often() -> None:
+    shares = []
+    for skew in (1, 2):
+        torch.manual_seed(0)
+        masks, _ = clip_mask(400, (4, 6, 6), MaskMix(**NONE | {"cells": 1}, skew=skew))
+        shares.append(float(masks.float().mean(1).median()))
+    assert shares == pytest.approx([0.71, 0.92], abs=0.04)
+
+
 def test_corruption_touches_known_cells_of_its_rows_alone() -> None:
     torch.manual_seed(0)
     tokens = torch.zeros(64, 100, dtype=torch.int64)

@@ -138,7 +138,7 @@ def test_training_goes_on_from_a_model_of_clips(tmp_path: Path) -> None:
         assert torch.equal(module(tokens, tokens, told)[0], expected)
         other = clips.encode(condition([""] * 2))
     assert not torch.equal(clips(tokens, other), expected)
-    torch.autograd.backward(task.loss(module, 0)[0])
+    torch.autograd.backward(task.loss(module, 0, None)[0])
     assert module.backbone.head.weight.grad is not None
     with pytest.raises(ConfigError, match="either this table, or --start"):
         PlanesTask(CONFIG, tokenizer, tmp_path / "start", "cpu")

@@ -76,7 +76,7 @@ def test_the_perceptual_term_is_added_with_its_weight() -> None:
     losses = []
     for weight in (0.0, 1.0, 2.0):
         task = TokenizerTask(replace(CONFIG, loss=TokenizerLoss(perceptual=weight)), "cpu")
-        losses.append(float(task.loss(task.module, 0)[0].detach()))
+        losses.append(float(task.loss(task.module, 0, task.prepare(0))[0].detach()))
     assert losses[1] > losses[0]
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
 
@@ -142,7 +142,10 @@ def test_a_decoder_of_another_tokenizer_is_refused(trained: Path) -> None:
 def test_batches_take_the_rasters_in_turn() -> None:
     def losses(*rasters: int) -> list[float]:
         task = TokenizerTask(replace(CONFIG, rasters=rasters), "cpu")
-        return [float(task.loss(task.module, index)[0].detach()) for index in range(2)]
+        return [
+            float(task.loss(task.module, index, task.prepare(index))[0].detach())
+            for index in range(2)
+        ]
 
     unaligned, aligned, in_turn = losses(), losses(8), losses(1, 8)
     assert unaligned != aligned

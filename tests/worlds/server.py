@@ -42,7 +42,7 @@ from unmask.server.http.server import Server
 from unmask.settings import Settings
 from unmask.tokenizers.base import Tokenizer
 
-MODEL = "storybook-64"
+MODEL = "storybook"
 SECONDS = 10.0  # nothing here takes so long
 COPY_BYTES = 100  # of a fake pipeline's weights
 
@@ -183,6 +183,7 @@ class FakePipeline(Pipeline):
             description=self.card.description,
             width=64,
             height=64,
+            sizes=((64, 64),),
             grid=(8, 8),
             parameters=1_000_000,
             codebook_size=8,
@@ -205,7 +206,7 @@ class FakePipeline(Pipeline):
     def prepare(self, request: DrawRequest) -> PreparedRequest:
         return PreparedRequest(request, None)
 
-    def preview(self, tokens: Tensor) -> Image.Image:
+    def preview(self, tokens: Tensor, size: tuple[int, int] | None = None) -> Image.Image:
         masked = int((tokens == self.backbone.mask_id).sum())
         return Image.new("RGB", (64, 64), (masked, 0, 0))
 

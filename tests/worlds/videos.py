@@ -27,7 +27,7 @@ Json = dict[str, Any]
 @contextmanager
 def serving_clips(clips: Pipeline, pictures: FakePipeline) -> Iterator[TestClient]:
     """A client of a server with both models, once they are loaded."""
-    models = {"storybook-64": pictures, CLIPS: clips}
+    models = {"storybook": pictures, CLIPS: clips}
     with serving_models(lambda key, device: models[key], more_models=[CLIPS]) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         yield client

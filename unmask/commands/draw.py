@@ -9,17 +9,26 @@ from unmask.clips.clip import Clip
 from unmask.commands.drawing import Drawing, draws
 from unmask.commands.output import read_picture
 from unmask.commands.root import commands
-from unmask.commands.sources import read_region
+from unmask.commands.sources import read_region, read_size
 
 
 @commands.command()
 @draws
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")], *, drawing: Drawing
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...")],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the image: another than the model's own is drawn window by window.",
+            metavar="WxH",
+        ),
+    ] = None,
+    *,
+    drawing: Drawing,
 ) -> None:
     """Draw images from PROMPT into a file; several make a grid. Several prompts make a file each,
     with a number in its name."""
-    drawing.draw(prompts)
+    drawing.draw(prompts, size=None if size is None else read_size(size))
 
 
 ImagePath = Annotated[

@@ -60,6 +60,14 @@ class Drawing:
     strict_prompt: Annotated[
         bool, typer.Option("--strict-prompt", help="Refuse words that the model was not taught.")
     ] = False
+    share_prompt: Annotated[
+        bool | None,
+        typer.Option(
+            "--share-prompt/--repeat-prompt",
+            help="Whether each window of a large image draws a part of the prompt, or all of it. "
+            "Else the model decides.",
+        ),
+    ] = None
     subject: Annotated[
         list[str] | None,
         typer.Option(help="The words of one object, as 'red apple'; once for each. Else found."),
@@ -88,12 +96,25 @@ class Drawing:
         False
     )
 
-    def draw(self, prompts: Sequence[str], edit: "Edit | None" = None) -> None:
-        """Draw pictures, show how far it is, and write the files."""
+    def draw(
+        self,
+        prompts: Sequence[str],
+        edit: "Edit | None" = None,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Draw pictures, of a ``size`` if it is given, show how far it is, and write the files."""
         if self.sheet is not None:
             raise RequestError("sheet: a picture has no frames; leave it out", "sheet")
+        from unmask.editing import blank
+
         output = Output(self.output or Path("out.png"), self.separate, self.force)
-        self._draw(prompts, [output], lambda info: {"edit": edit})
+
+        def wanted(info: "ModelInfo") -> dict[str, Any]:
+            if size is None:
+                return {"edit": edit}
+            return {"size": size} if size in info.sizes else {"edit": blank(*size)}
+
+        self._draw(prompts, [output], wanted)
 
     def draw_clips(
         self, prompts: Sequence[str], wanted: "Callable[[ModelInfo], dict[str, Any]]"
@@ -217,6 +238,7 @@ class Drawing:
             "negative_prompt": self.negative,
             "long_prompt": self.long_prompt,
             "strict_prompt": self.strict_prompt,
+            "share_prompt": self.share_prompt,
             "n": self.n,
             "seed": self.seed,
             "image_index": self.image_index,

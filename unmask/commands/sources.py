@@ -96,7 +96,7 @@ class Region:
         """The clip at the size that was asked for."""
         from unmask.editing import fitted
 
-        return clip if self.size is None else fitted(clip, _size(self.size))
+        return clip if self.size is None else fitted(clip, read_size(self.size))
 
     def edits(
         self, source: Clip, edit: "Callable[[Clip, Any], ClipEdit]"
@@ -137,7 +137,8 @@ def read_region(
     return source, Region(selected, mask_mode, feather, box, last_box, size)
 
 
-def _size(text: str) -> tuple[int, int]:
+def read_size(text: str) -> tuple[int, int]:
+    """Width and height of WxH; RequestError."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise RequestError(f"size {text[:80]!r}: give WxH in pixels, as 128x64", "size")

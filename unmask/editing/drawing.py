@@ -27,7 +27,15 @@ from unmask.editing.paint import (
     say_of_window,
     seen_colours,
 )
-from unmask.editing.windows import Corner, Grid, WindowPlan, pad_to_tokens, window_plan
+from unmask.editing.windows import (
+    Corner,
+    Grid,
+    Names,
+    Sharing,
+    WindowPlan,
+    pad_to_tokens,
+    window_plan,
+)
 from unmask.tokenizers.base import Tokenizer
 
 
@@ -41,6 +49,7 @@ class Window:
     part: int  # its number in the order of the plan
     parts: int  # windows in all, of which those with nothing to draw are left out
     corner: Corner  # of the picture, padded to whole tokens
+    names: Names  # of the prompt, that it draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +90,20 @@ class PreparedEdit:
 
 
 def prepare(
-    edit: Edit, tokenizer: Tokenizer, grid: Grid, device: torch.device | str = "cpu"
+    edit: Edit,
+    tokenizer: Tokenizer,
+    grid: Grid,
+    device: torch.device | str = "cpu",
+    sharing: Sharing | None = None,
 ) -> PreparedEdit:
     """Plan an edit for a model of that grid, (rows, columns), and encode the windows that can be
-    drawn at once. The tokenizer lives on ``device``.
+    drawn at once. The tokenizer lives on ``device``. Without ``sharing`` each window draws the
+    whole prompt.
 
     RequestError if the grid is not of two axes.
     """
-    patch, plan = tokenizer.patch, window_plan(edit, tokenizer.patch, grid)
+    patch = tokenizer.patch
+    plan = window_plan(edit, patch, grid, sharing)
     seen = seen_colours(edit)
     prepared = PreparedEdit(
         edit,
@@ -137,8 +152,12 @@ class EditedImage:
         """Take the tokens (cells,) of a window, of which the known ones are left as they were.
         Returns the windows that had to wait for it and can be drawn now.
         """
-        drawn = torch.where(window.unknown, tokens, window.tokens).cpu().numpy()
-        return self._open(self._close(window.part, drawn.reshape(self._prepared.plan.grid)))
+        plan = self._prepared.plan
+        drawn, before = (each.cpu().numpy().reshape(plan.grid) for each in (tokens, window.tokens))
+        unknown = window.unknown.cpu().numpy().reshape(plan.grid)
+        # What it did not see may be drawn already.
+        kept = ~unknown | (plan.first[plan.cells(window.part)] < window.part)
+        return self._open(self._close(window.part, np.where(kept, before, drawn)))
 
     def _open(self, parts: Iterable[int]) -> list[Window]:
         """Those of the parts that have something to draw. The others are closed at once, and make
@@ -147,13 +166,18 @@ class EditedImage:
         plan, windows, queue = self._prepared.plan, [], list(parts)
         for part in queue:  # grows while it is walked
             cells = plan.cells(part)
-            unknown = self._unknown[cells] & (plan.first[cells] == part)
-            drawn_before = plan.masked[cells] & (plan.first[cells] < part)
+            first, names = plan.first[cells], plan.names[part]
+            unknown = self._unknown[cells] & (first == part)
+            drawn_before = plan.masked[cells] & (first < part)
             tokens = np.where(drawn_before, self._tokens[cells], self._encoded(part))
             if unknown.any():
+                unknown |= first > part
+                if names == range(0):
+                    unknown |= plan.apart[cells]
                 tensors = [torch.from_numpy(array).flatten() for array in (tokens, unknown)]
                 start, where = (tensor.to(self._prepared.device) for tensor in tensors)
-                windows.append(Window(start, where, part, len(plan.corners), plan.corners[part]))
+                corner, count = plan.corners[part], len(plan.corners)
+                windows.append(Window(start, where, part, count, corner, names))
             else:
                 queue += self._close(part, tokens)
         return windows
@@ -180,6 +204,11 @@ class EditedImage:
         self._tokens[prepared.plan.cells(part)] = tokens
         decoded = prepared.tokenizer.decode(torch.from_numpy(tokens)[None].to(prepared.device))[0]
         masked, numbers = prepared.masked.within(area)
+        later = prepared.plan.first[prepared.plan.cells(part)] > part
+        if later.any():  # it is drawn by another window
+            patch = prepared.tokenizer.patch
+            here = ~later.repeat(patch, 0).repeat(patch, 1)
+            masked, numbers = masked & here, numbers[here[masked]]
         colours = decoded.permute(1, 2, 0).cpu().double().numpy()
         self._sums[numbers] += (prepared.say * colours)[masked]
         self._says[numbers] += prepared.say[masked].astype(np.int32)

@@ -201,6 +201,22 @@ def outpaint(
     return Edit("outpaint", pixels, mask, feather)
 
 
+def blank(width: int, height: int) -> Edit:
+    """A picture of any size of which all is drawn: what a model of a smaller one makes of a prompt.
+    RequestError for a size that it cannot have."""
+    for side, length in (("width", width), ("height", height)):
+        if not 1 <= checked(side, int, length) <= MAX_PIXELS:
+            raise RequestError(
+                f"{side} is {shown(length)}; it must lie between 1 and {MAX_PIXELS}", side
+            )
+    if width * height > MAX_PIXELS:
+        raise RequestError(
+            f"width: the picture has {width}x{height} pixels; the bound is {MAX_PIXELS}", "width"
+        )
+    pixels = np.zeros((height, width, 3), np.uint8)
+    return Edit("inpaint", pixels, np.ones((height, width), bool))
+
+
 def margins(sides: Mapping[str, int], size: tuple[int, int], bound: int) -> Margins:
     """How many pixels come before and behind the rows and the columns of a (width, height), of
     which there are no more than the bound then. RequestError, naming the side."""

@@ -36,14 +36,19 @@ def draw_prompts(
     batch: int,
     precision: Precision,
     frames: int | None = None,
+    size: tuple[int, int] | None = None,
     on_images: Callable[[int], object] | None = None,
 ) -> Drawn:
     """So many ``images`` of every prompt with these options, drawn in batches; ``on_images`` hears
     how many more are done. Image j of a prompt has the same seed whatever the options; it is a
-    clip of so many ``frames`` if they are given."""
+    clip of so many ``frames`` if they are given, else a picture of that ``size``."""
     requests = [
         pipeline.request(
-            prompt.text, seed=prompt.image_seed(seed, image), frames=frames, **overrides
+            prompt.text,
+            seed=prompt.image_seed(seed, image),
+            frames=frames,
+            size=size,
+            **overrides,
         )
         for prompt in prompts
         for image in range(images)

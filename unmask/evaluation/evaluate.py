@@ -68,10 +68,13 @@ def evaluate(
     }
     out.mkdir(parents=True, exist_ok=True)
     truth = wanted = None
+    side = settings.data.scenes.size
+    size = (side, side) if (side, side) in pipeline.info.sizes else None
     if renderer is not None:
-        truth = kind.truth(renderer, pipeline.tokenizer)
+        tokenizer = pipeline.tokenizer_for(size) if size else pipeline.tokenizer
+        truth = kind.truth(renderer, tokenizer)
         if features is not None:
-            wanted = kind.wanted(renderer, pipeline.tokenizer)
+            wanted = kind.wanted(renderer, tokenizer)
     inputs = Inputs(
         version=__version__,
         options=None,
@@ -115,6 +118,7 @@ def evaluate(
                     batch=settings.batch,
                     precision=settings.precision,
                     frames=settings.frames,
+                    size=size,
                     on_images=bar.update,
                 )
 

@@ -77,6 +77,7 @@ class Pictures(Kind):
             settings.seed,
             settings.prompts,
             settings.held_out_prompts,
+            settings.data.scenes,
         )
 
     def truth(self, renderer: SceneRenderer, tokenizer: Tokenizer) -> Tensor:

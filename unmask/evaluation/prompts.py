@@ -1,4 +1,5 @@
-"""Prompts whose fulfilment a judge can check, in the six categories of GenEval (arXiv 2310.11513).
+"""Prompts whose fulfilment a judge can check, in the six categories of GenEval (arXiv 2310.11513),
+and a seventh of three objects where a world has them.
 
 Prompt i of a category depends on the seed, the category and i alone: fewer prompts are the first
 of more, and every setting is asked the same.
@@ -14,11 +15,20 @@ from unmask.errors import ConfigError, RequestError
 from unmask.scenes.captions import plural, with_article
 from unmask.scenes.composer import SceneComposer
 from unmask.scenes.renderer import SceneRenderer
-from unmask.scenes.truth import Scenes
-from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, RELATIONS, held_out
+from unmask.scenes.truth import SceneConfig, Scenes
+from unmask.scenes.vocabulary import (
+    BACKGROUND_NAMES,
+    COLOUR_NAMES,
+    KINDS,
+    RELATIONS,
+    SHADES,
+    TRIO,
+    held_out,
+)
 from unmask.scenes.wanted import Thing, Wanted
 
 CATEGORIES = ("single", "two objects", "counting", "colours", "position", "attribution")
+THREE = "three objects"
 COLOURED = ("colours", "attribution")  # in which colours count
 POSITIONS = {
     # The words, the relation of the scenes, and whether it holds from the second to the first.
@@ -27,8 +37,9 @@ POSITIONS = {
     "above": ("above", False),
     "below": ("above", True),
 }
-NUMBERS = {2: "two", 3: "three"}
+NUMBERS = {2: "two", 3: "three", 4: "four"}
 MOST_TRIES = 100_000
+SCENES = SceneConfig(size=64)  # what prompts are about unless it is said
 
 
 class Asked:
@@ -49,7 +60,7 @@ class Asked:
 class Prompt(Asked):
     """A prompt and what a picture must show.
 
-    ``things`` are one, of which ``count`` are asked for, or two; then ``position`` (a key of
+    ``things`` are one, of which ``count`` are asked for, or more; of two ``position`` (a key of
     ``POSITIONS``) may tell where the first is, seen from the second. Colours are judged in the
     categories colours and attribution only. ``held_out``: some pair of a colour and a noun, or the
     relation, is one that training never draws.
@@ -85,19 +96,31 @@ def check_enough(nouns: tuple[str, ...], percent: int, held_out_count: int) -> N
         )
 
 
+def categories_of(scenes: SceneConfig) -> tuple[str, ...]:
+    """The categories of prompts about such scenes."""
+    trios = scenes.kinds[TRIO:] != () and scenes.kinds[TRIO] > 0
+    return (*CATEGORIES, THREE) if trios else CATEGORIES
+
+
 def make_prompts(
-    nouns: tuple[str, ...], percent: int, seed: int, count: int, held_out_count: int = 0
+    nouns: tuple[str, ...],
+    percent: int,
+    seed: int,
+    count: int,
+    held_out_count: int = 0,
+    scenes: SceneConfig = SCENES,
 ) -> list[Prompt]:
     """``count`` prompts a category that training may have met, then ``held_out_count`` a category
-    that it cannot have met, ``percent`` of the combinations being held out.
+    that it cannot have met, ``percent`` of the combinations being held out. They ask for what
+    ``scenes`` show.
 
     RequestError if there are no two nouns, or nothing that could be held out.
     """
     check_enough(nouns, percent, held_out_count)
     return [
-        _make_prompt(category, nouns, percent, seed, number, unseen)
+        _make_prompt(category, nouns, percent, seed, number, unseen, scenes)
         for unseen, prompts in ((False, count), (True, held_out_count))
-        for category in CATEGORIES
+        for category in categories_of(scenes)
         for number in range(prompts)
     ]
 
@@ -118,9 +141,8 @@ def fitting_scenes(prompts: list[Prompt], renderer: SceneRenderer, index: int) -
     used = dict.fromkeys(pools, 0)
     rows = []
     for prompt in prompts:
-        kind = KINDS.index(
-            "pair" if len(prompt.things) == 2 else "count" if prompt.count > 1 else "single"
-        )
+        alone = "count" if prompt.count > 1 else "single"
+        kind = KINDS.index((alone, "pair", "trio")[len(prompt.things) - 1])
         while not _fits(pools[kind], used[kind] % len(pools[kind].kind), prompt):
             used[kind] += 1
         rows.append(_filled(pools[kind], used[kind] % len(pools[kind].kind), prompt, renderer, rng))
@@ -129,12 +151,18 @@ def fitting_scenes(prompts: list[Prompt], renderer: SceneRenderer, index: int) -
 
 
 def _make_prompt(
-    category: str, nouns: tuple[str, ...], percent: int, seed: int, number: int, unseen: bool
+    category: str,
+    nouns: tuple[str, ...],
+    percent: int,
+    seed: int,
+    number: int,
+    unseen: bool,
+    scenes: SceneConfig,
 ) -> Prompt:
     key = f"{category}/{'held-out' if unseen else 'seen'}/{number}"
     rng = random.Random(f"{seed}/{key}")
     for _ in range(MOST_TRIES):
-        prompt = _random_prompt(category, nouns, percent, rng)
+        prompt = _random_prompt(category, nouns, percent, rng, scenes)
         if prompt.held_out == unseen:
             return replace(prompt, key=key)
     raise RequestError(
@@ -145,19 +173,29 @@ def _make_prompt(
 
 
 def _random_prompt(
-    category: str, nouns: tuple[str, ...], percent: int, rng: random.Random
+    category: str,
+    nouns: tuple[str, ...],
+    percent: int,
+    rng: random.Random,
+    scenes: SceneConfig,
 ) -> Prompt:
-    pair = category in ("two objects", "position", "attribution")
+    several = {"two objects": 2, "position": 2, "attribution": 2, THREE: 3}.get(category, 1)
     judged = category in COLOURED
-    colours: list[str] | list[None] = [None, None]
+    colours: list[str] | list[None] = [None] * 3
     if judged or rng.random() < 0.5:
-        colours = rng.sample(list(COLOURS), 2)
-    chosen = zip(rng.sample(nouns, 2 if pair else 1), colours, strict=False)
+        colours = rng.sample(scenes.colours, max(several, 2))
+    chosen = zip(rng.sample(nouns, several), colours, strict=False)
     things = tuple(Thing(noun, colour) for noun, colour in chosen)
-    count = rng.choice(list(NUMBERS)) if category == "counting" else 1
+    numbers = [number for number in NUMBERS if number <= scenes.most]
+    count = rng.choice(numbers) if category == "counting" else 1
     position = rng.choice(list(POSITIONS)) if category == "position" else None
-    background = rng.choice(list(BACKGROUNDS)) if rng.random() < 0.5 else None
-    if pair:
+    background = rng.choice(scenes.backgrounds) if rng.random() < 0.5 else None
+    if background in SHADES and any(thing.colour == background for thing in things):
+        background = None  # what is white cannot be seen on white, and is never drawn there
+    if several == 3:
+        first, second, third = (with_article(thing.phrase) for thing in things)
+        text = f"{first}, {second} and {third}"
+    elif several == 2:
         first, second = (with_article(thing.phrase) for thing in things)
         text = f"{first} {position or 'and'} {second}"
     elif count > 1:
@@ -178,7 +216,7 @@ def _random_prompt(
 def _layouts(renderer: SceneRenderer, kind: int, count: int, index: int) -> Scenes:
     """Scenes of one kind, for their boxes."""
     weights = tuple(float(other == kind) for other in range(len(KINDS)))
-    config = replace(renderer.config, kinds=weights, most=max(NUMBERS))
+    config = replace(renderer.config, kinds=weights, most=max(renderer.config.most, 3))
     return SceneComposer(renderer.bank, config).compose(count, index)
 
 
@@ -202,7 +240,7 @@ def _filled(
         choices = renderer.composer.sprites_of[noun].tolist()
         scene.nouns[0, item] = noun
         scene.sprites[0, item] = sprites.setdefault(thing.noun, rng.choice(choices))
-        scene.colours[0, item] = list(COLOURS).index(thing.colour) if thing.colour else -1
+        scene.colours[0, item] = COLOUR_NAMES.index(thing.colour) if thing.colour else -1
     if prompt.background:
-        scene.background[0] = list(BACKGROUNDS).index(prompt.background)
+        scene.background[0] = BACKGROUND_NAMES.index(prompt.background)
     return scene

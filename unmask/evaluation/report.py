@@ -7,7 +7,7 @@ from pathlib import Path
 from unmask.evaluation.clips import prompts as clips
 from unmask.evaluation.clips.verdict import MOTION_TAGS, OBJECT_TAGS
 from unmask.evaluation.clips.verdict import TAGS as CLIP_TAGS
-from unmask.evaluation.prompts import CATEGORIES
+from unmask.evaluation.prompts import CATEGORIES, THREE
 from unmask.evaluation.results import Record, Result, difference, score
 from unmask.evaluation.settings import CEILING
 from unmask.evaluation.statistics import Interval
@@ -30,7 +30,7 @@ class _Layout:
 
 _PICTURES = _Layout(
     unit="image",
-    categories=CATEGORIES,
+    categories=(*CATEGORIES, THREE),
     tags=TAGS,
     distance="frechet",
     told="Frechet distance on EfficientNet-lite0 features",
@@ -72,6 +72,8 @@ def write_report(results: Sequence[Result], out: Path, baseline: str | None = No
 def table(results: Sequence[Result], baseline: str | None = None) -> str:
     """Two tables in Markdown: scores and costs, then how images fail."""
     layout = _layout(results[0])
+    asked = {record.category for record in results[0].records}
+    categories = [category for category in layout.categories if category in asked]
     ceiling = next((result for result in results if result.name == CEILING), None)
     settings = [result for result in results if result.name != CEILING]
     base = next((result for result in settings if baseline in (None, result.name)), None)
@@ -90,7 +92,7 @@ def table(results: Sequence[Result], baseline: str | None = None) -> str:
         "",
     ]
     heads = [
-        "setting", "score", "of the ceiling", "gap", *layout.categories, "held out",
+        "setting", "score", "of the ceiling", "gap", *categories, "held out",
         "of its ceiling", *layout.figures, "passes", "seconds",
     ]  # fmt: skip
     rows = []
@@ -105,10 +107,7 @@ def table(results: Sequence[Result], baseline: str | None = None) -> str:
                 seen.text if seen else "",
                 _ratio(seen, most),
                 _signed(difference(result.records, base.records)) if compared and base else "",
-                *(
-                    _number(category_share(result.records, category), 3)
-                    for category in layout.categories
-                ),
+                *(_number(category_share(result.records, category), 3) for category in categories),
                 unseen.text if unseen else "",
                 _ratio(unseen, most_unseen),
                 *(

@@ -44,8 +44,9 @@ def reveal_frames(pipeline: Pipeline, request: DrawRequest) -> Tensor:
     rows, columns = pipeline.info.grid
     masked = states == pipeline.backbone.mask_id
     filled = torch.where(masked, states[-1], states)
-    pictures = pipeline.tokenizer.decode(filled.view(-1, rows, columns))
-    patch = pipeline.tokenizer.patch
+    tokenizer = pipeline.tokenizer_for(request.size)
+    pictures = tokenizer.decode(filled.view(-1, rows, columns))
+    patch = tokenizer.patch
     hidden = masked.view(-1, 1, rows, columns)
     hidden = hidden.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     return pictures.masked_fill(hidden, GREY)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from unmask.devices import sent
 from unmask.models.eight_bits import use_eight_bits
 from unmask.models.rows import full_by_rows, lengthen, local_by_rows
 from unmask.sampling.backbone import Pass, Positions, RowTensors
@@ -24,7 +25,7 @@ class Condition(NamedTuple):
 
     def on(self, device: torch.device) -> "Condition":
         """The same on a device."""
-        return Condition(self.ids.to(device), self.mask.to(device))
+        return Condition(sent(self.ids, device), sent(self.mask, device))
 
 
 class ImageBackbone(nn.Module, ABC):

@@ -66,12 +66,16 @@ class EditDrawing(Drawing):
     """An image that is drawn over another, window by window."""
 
     def __init__(
-        self, edited: EditedImage, plan: Callable[[Window], Plan], mask_id: int | None
+        self,
+        edited: EditedImage,
+        plan: Callable[[Window], Plan],
+        pair: Callable[[Window], Pair | None],
+        mask_id: int | None,
     ) -> None:
-        """``plan`` makes the plan of a window. What a window draws starts masked by ``mask_id``, or
-        as it is, to be revised, if that is None."""
+        """``plan`` and ``pair`` make those of a window. What a window draws starts masked by
+        ``mask_id``, or as it is, to be revised, if that is None."""
         super().__init__()
-        self._edited, self._plan, self._mask_id = edited, plan, mask_id
+        self._edited, self._plan, self._pair, self._mask_id = edited, plan, pair, mask_id
         self._windows: dict[int, Window] = {}
 
     def start(self) -> list[Start]:
@@ -89,7 +93,7 @@ class EditDrawing(Drawing):
             tokens = window.tokens
             if self._mask_id is not None:
                 tokens = tokens.masked_fill(window.unknown, self._mask_id)
-            plan = self._plan(window)
-            start = Start(plan, tokens, window.unknown, window.part, window.parts)
+            plan, pair = self._plan(window), self._pair(window)
+            start = Start(plan, tokens, window.unknown, window.part, window.parts, pair)
             starts.append(start._replace(corner=window.corner))
         return starts

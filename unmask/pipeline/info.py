@@ -6,6 +6,7 @@ from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder
 from unmask.pipeline.clips import RATE
 from unmask.pipeline.request import MAX_IMAGES, MAX_PROMPT_CHARACTERS, ModelInfo
+from unmask.pipeline.scales import Size
 from unmask.sampling.counts import COUNT_RULES
 from unmask.sampling.guidance import GUIDANCES
 from unmask.sampling.options import plan_options
@@ -23,9 +24,10 @@ def model_info(
     backbone: ImageBackbone,
     condition: ConditionEncoder,
     judge: bool,
+    sizes: tuple[Size, ...],
 ) -> ModelInfo:
-    """What a model of these parts is, and what it takes; whether it has a judge."""
-    rows, columns = backbone.grid[-2:]
+    """What a model of these parts is, and what it takes; whether it has a judge, and
+    the sizes that it draws at once, the largest first."""
     clips = tokenizer if isinstance(tokenizer, ClipTokenizer) else None
     schedulers = tuple(
         name
@@ -35,8 +37,9 @@ def model_info(
     return ModelInfo(
         name=card.name,
         description=card.description,
-        width=columns * tokenizer.patch,
-        height=rows * tokenizer.patch,
+        width=sizes[0][0],
+        height=sizes[0][1],
+        sizes=sizes,
         grid=backbone.grid,
         parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),
         codebook_size=tokenizer.codebook_size,

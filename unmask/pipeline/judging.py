@@ -1,7 +1,7 @@
 """The judge of a model: whether its pictures show what their prompt asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from unmask.scenes.judge import Found, Judge, load_judge
+from unmask.scenes.judge import COARSEST, Found, Judge, Sight, load_judge
 from unmask.scenes.reading import PromptReader, UnreadError
 from unmask.scenes.wanted import faults
 
@@ -44,23 +44,53 @@ class PictureJudge:
     def _judge(self) -> Judge:
         return load_judge(self._folder)
 
-    def __call__(self, prompt: str, images: Sequence[Image.Image]) -> list[PictureVerdict]:
-        """The verdicts on pictures, each of which is looked at alone. ConfigError if the judge
-        cannot be read."""
-        with self._lock:
-            judge = self._judge
-        known = judge.config
+    def __call__(self, prompt: str, image: Image.Image, times: int = 1) -> PictureVerdict:
+        """The verdict on a picture that is so many ``times`` as large as those that the judge
+        knows. ConfigError if it cannot be read."""
         wanted, reason = None, None
         try:
-            wanted = PromptReader(known.nouns, known.colours, known.backgrounds)(prompt)
+            wanted = self._reader(prompt)
         except UnreadError as error:
             reason = str(error)
-        verdicts = []
-        for image in images:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-            [sight] = judge.look(pixels[None].float() / 255)
-            wrong = () if wanted is None else faults(wanted, sight)
-            right = None if wanted is None else not wrong
-            seen = (sight.objects, sight.background)
-            verdicts.append(PictureVerdict(right, wrong, reason, *seen))
-        return verdicts
+        sight = self._look(image, times)
+        wrong = () if wanted is None else faults(wanted, sight)
+        right = None if wanted is None else not wrong
+        return PictureVerdict(right, wrong, reason, sight.objects, sight.background)
+
+    def sees(
+        self, prompts: Sequence[str], image: Image.Image, times: int = 1
+    ) -> tuple[list[bool], list[Found]]:
+        """Whether a picture of any size shows what each prompt asks for, on whatever background
+        (no if that cannot be read), and the whole objects in it. ConfigError if the judge cannot be
+        read."""
+        sides = [(0, -length % (COARSEST * times)) for length in (image.height, image.width)]
+        pixels = np.pad(np.array(image.convert("RGB")), [*sides, (0, 0)], mode="edge")
+        sight = self._look(Image.fromarray(pixels), times)
+        seen = []
+        for prompt in prompts:
+            try:
+                seen.append(not set(faults(self._reader(prompt), sight)) - {"background"})
+            except UnreadError:
+                seen.append(False)
+        return seen, list(sight.objects)
+
+    @property
+    def _reader(self) -> PromptReader:
+        with self._lock:
+            known = self._judge.config
+        return PromptReader(known.nouns, known.colours, known.backgrounds)
+
+    def _look(self, image: Image.Image, times: int) -> Sight:
+        with self._lock:
+            judge = self._judge
+        pixels = torch.from_numpy(np.array(image.convert("RGB").reduce(times))).permute(2, 0, 1)
+        [sight] = judge.look(pixels[None].float() / 255)
+        objects, broken = (
+            tuple(_enlarged(thing, times) for thing in things)
+            for things in (sight.objects, sight.broken)
+        )
+        return Sight(objects, broken, sight.background)
+
+
+def _enlarged(thing: Found, times: int) -> Found:
+    return replace(thing, x=thing.x * times, y=thing.y * times, side=thing.side * times)

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,7 +22,6 @@ from unmask.editing.clip_drawing import ClipWindow, DrawnClip, prepare_clip, slo
 from unmask.editing.clip_edits import ClipEdit
 from unmask.errors import RequestError
 from unmask.families import family_of
-from unmask.models.adapter import Adapter
 from unmask.models.base import ImageBackbone
 from unmask.models.conditions import ConditionEncoder, TextCondition
 from unmask.models.linear import pack
@@ -32,6 +30,7 @@ from unmask.pipeline.clips import ClipDrawing, Scene
 from unmask.pipeline.drawing import BlankDrawing, Drawing, Drawn, EditDrawing
 from unmask.pipeline.info import model_info
 from unmask.pipeline.judging import PictureJudge, PictureVerdict
+from unmask.pipeline.previews import preview
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
 from unmask.pipeline.request import (
@@ -39,11 +38,14 @@ from unmask.pipeline.request import (
     RequestCheck,
 )
 from unmask.pipeline.results import Generated, PreparedRequest
+from unmask.pipeline.scales import Scales, Size
+from unmask.pipeline.sharing import check_parts, share
 from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import Purpose, uniforms
+from unmask.sampling.options import Scale
 from unmask.sampling.plan import Plan, make_plan
-from unmask.store import find_model, local_model, parted
+from unmask.store import card_of, find_model, parted
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.clip import ClipTokenizer
 
@@ -71,7 +73,10 @@ class Pipeline:
         self.prompts = EncodedPrompts(
             condition, lambda encoded: backbone.encode(encoded), self.device
         )
-        self.info = model_info(card, tokenizer, backbone, condition, judge is not None)
+        self._scales = Scales(tokenizer, *backbone.grid[-2:])
+        self.info = model_info(
+            card, tokenizer, backbone, condition, judge is not None, self._scales.sizes
+        )
         self._judge = judge
 
     @property
@@ -123,7 +128,7 @@ class Pipeline:
             parts.backbone.use_eight_bits()
         elif packed:
             pack(parts.backbone)
-        return cls(_card(folder, name, adapter), *parts, PictureJudge.of(folder))
+        return cls(card_of(folder, name, adapter), *parts, PictureJudge.of(folder))
 
     def request(
         self,
@@ -140,6 +145,7 @@ class Pipeline:
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         strict_prompt: bool | None = None,
+        share_prompt: bool | None = None,
         **sampling: object,
     ) -> DrawRequest:
         """The request with every open option filled from the model's preset for the scheduler.
@@ -148,11 +154,12 @@ class Pipeline:
         the fourth of a seed. ``size`` is (width, height), ``subjects`` the words of each object
         (found in the prompt if None). ``long_prompt`` lets a model behind CLIP read more text
         tokens than CLIP takes, in chunks. ``strict_prompt`` refuses words that the model was not
-        taught (UnknownWordsError); else the request has ``warnings`` of them. ``sampling`` are any
-        options that ``unmask options`` lists; None is as good as absent. ``frames`` asks a model
-        of clips for a clip; so do ``scenes``, which have prompts of their own and come after
-        ``frames`` of the first prompt, and the edit of a clip. RequestError tells the field, its
-        bounds and choices. Only an edit may have no prompt.
+        taught (UnknownWordsError); else the request has ``warnings`` of them. ``share_prompt``:
+        each window of a large picture draws a part of the prompt; None leaves that to the model.
+        ``sampling`` are any options that ``unmask options`` lists; None is as good as absent.
+        ``frames`` asks a model of clips for a clip; so do ``scenes``, which have prompts of their
+        own and come after ``frames`` of the first prompt, and the edit of a clip. RequestError
+        tells the field, its bounds and choices. Only an edit may have no prompt.
         """
         check = RequestCheck(
             self.card,
@@ -175,6 +182,7 @@ class Pipeline:
             subjects=subjects,
             long_prompt=long_prompt,
             strict_prompt=strict_prompt,
+            share_prompt=share_prompt,
             sampling=sampling,
         )
 
@@ -195,6 +203,7 @@ class Pipeline:
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         strict_prompt: bool | None = None,
+        share_prompt: bool | None = None,
         **sampling: object,
     ) -> Generated: ...
 
@@ -215,6 +224,7 @@ class Pipeline:
         subjects: Sequence[Sequence[str]] | None = None,
         long_prompt: bool | None = None,
         strict_prompt: bool | None = None,
+        share_prompt: bool | None = None,
         **sampling: object,
     ) -> list[Generated]: ...
 
@@ -291,7 +301,7 @@ class Pipeline:
         model has no judge."""
         self.info.check_judge()
         assert self._judge is not None, "the model has one"
-        return self._judge(prompt, images)
+        return [self._judge(prompt, image, self._scales.times(image.size)) for image in images]
 
     def draw_batch(self, requests: Sequence[DrawRequest]) -> list[Image.Image]:
         """The first picture of each request, all drawn together: the same bytes as one by one."""
@@ -309,11 +319,18 @@ class Pipeline:
                 clip, lengths, self._clips, self.info.grid, self.device, self.backbone.hint_offsets
             )
             return PreparedRequest(request, None, prepared)
-        edit = None
-        if isinstance(request.edit, Edit):
-            grid = self.info.grid[-2:] if self._clips else self.info.grid
-            edit = prepare(request.edit, self.tokenizer, grid, self.device)
-        return PreparedRequest(request, edit)
+        if not isinstance(request.edit, Edit):
+            return PreparedRequest(request, None)
+        grid = self.info.grid[-2:] if self._clips else self.info.grid
+        tokenizer, shared, sharing = self.tokenizer_for(request.size), None, None
+        if request.shares:
+            times = self._scales.times(request.size)
+            shared = share(request.prompt, request.edit, self._judge, times)
+            sharing = None if shared is None else shared.sharing
+        edit = prepare(request.edit, tokenizer, grid, self.device, sharing)
+        if not request.whole and shared is not None:
+            check_parts(self.condition, shared, edit.plan)
+        return PreparedRequest(request, edit, shared=shared)
 
     def drawing(self, prepared: PreparedRequest, image_index: int) -> Drawing:
         """Drawing one image of a request; an edit is drawn window by window."""
@@ -327,38 +344,48 @@ class Pipeline:
             assert self._clips is not None, "the request was prepared"
             return ClipDrawing(
                 DrawnClip(prepared.clip.on(self.device), choose),
-                partial(self.plan, request, image_index),
-                partial(self._window_pair, request),
+                partial(self._window_plan, prepared, image_index),
+                partial(self._window_pair, prepared),
                 mask_id,
                 self._clips,
             )
         if prepared.edit is None:
             blank = all_masked(1, self.cells, self.backbone.mask_id, self.device)[0]
-            return BlankDrawing(self.plan(request, image_index), blank, self.picture)
-        edited = prepared.edit.on(self.tokenizer, self.device).image(choose)
-        return EditDrawing(edited, partial(self.plan, request, image_index), mask_id)
+            decode = partial(self.picture, size=request.size)
+            return BlankDrawing(self.plan(request, image_index), blank, decode)
+        edited = prepared.edit.on(self.tokenizer_for(request.size), self.device).image(choose)
+        return EditDrawing(
+            edited,
+            partial(self._window_plan, prepared, image_index),
+            partial(self._window_pair, prepared),
+            mask_id,
+        )
 
-    def _window_pair(self, request: DrawRequest, window: ClipWindow) -> Pair | None:
-        """The condition and the null of a window that has a scene or hints of its own; None: they
+    def _window_pair(self, prepared: PreparedRequest, window: Window | ClipWindow) -> Pair | None:
+        """The condition and the null of a window that has a prompt or hints of its own; None: they
         are the request's."""
-        scene, hints = window.window.scene, window.hints
-        if not scene and hints is None:
+        request, prompt = prepared.request, prepared.prompt_of(window)
+        hints = window.hints if isinstance(window, ClipWindow) else None
+        if prompt == request.read_prompt and hints is None:
             return None
-        if scene:
-            prompts = [request.prompts[scene], request.negative_prompt or ""]
-            chunks = chunks_of(self.condition, [request])
-            pair = Pair.of(self.encode_prompts(prompts, chunks))
-        else:
-            pair = self.encode([request])
+        chunks = chunks_of(self.condition, [request])
+        pair = Pair.of(self.encode_prompts([prompt, request.negative_prompt or ""], chunks))
         return pair if hints is None else Pair.of(self.backbone.hinted(pair.both, hints[None]))
+
+    def _window_plan(
+        self, prepared: PreparedRequest, image_index: int, window: Window | ClipWindow
+    ) -> Plan:
+        return self.plan(prepared.request, image_index, window, prepared.prompt_of(window))
 
     def plan(
         self,
         request: DrawRequest,
         image_index: int = 0,
         window: Window | ClipWindow | None = None,
+        prompt: str | None = None,
     ) -> Plan:
-        """The plan of an image on a blank, or of a window of an edit or a clip."""
+        """The plan of an image on a blank, or of a window of an edit or a clip, which may have a
+        prompt of its own."""
         grid = self.picture_grid
         if request.is_clip:
             slots = self.info.grid[0]
@@ -367,12 +394,15 @@ class Pipeline:
             elif self._clips is not None and request.frames is not None:
                 slots = min(slots, slots_of(request.frames, self._clips.slot))
             grid = (slots, *grid[1:])
-        prompt, subjects = request.prompt, request.subjects
-        if isinstance(window, ClipWindow) and window.window.scene:
-            prompt = request.prompts[window.window.scene]
+        subjects, options = request.subjects, request.options
+        if prompt is None or prompt == request.read_prompt:
+            prompt = request.read_prompt
+        else:
             subjects = find_subjects(prompt)
+            if not (prompt or request.negative_prompt):  # one condition, and not two alike
+                options = replace(options, scale=Scale(guidance_scale=1.0))
         return make_plan(
-            request.options,
+            options,
             grid,
             request.seed,
             image_index,
@@ -439,16 +469,22 @@ class Pipeline:
             ]
         return [drawing.image for drawing in drawings if drawing.image is not None]
 
-    def picture(self, tokens: Tensor) -> Image.Image:
-        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md)."""
-        pixels = self.tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
+    def tokenizer_for(self, size: Size) -> Tokenizer:
+        """What stands between pixels and tokens in pictures of a size (width, height)."""
+        return self._scales.of(size)
+
+    def picture(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """The picture of one grid of tokens (cells,), decoded alone (docs/numerics.md): a window of
+        a picture of that size, or of the model's own."""
+        tokenizer = self.tokenizer if size is None else self.tokenizer_for(size)
+        pixels = tokenizer.decode(tokens.view(1, *self.info.grid[-2:]))[0]
         array = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(array)
 
     def encode(self, requests: Sequence[DrawRequest]) -> Pair:
         """The conditions of the requests and their null conditions, all read in as many chunks as
         the longest of them takes."""
-        prompts = [request.prompt for request in requests]
+        prompts = [request.read_prompt for request in requests]
         nulls = [request.negative_prompt or "" for request in requests]
         return Pair.of(self.encode_prompts(prompts + nulls, chunks_of(self.condition, requests)))
 
@@ -460,29 +496,8 @@ class Pipeline:
         """How many text tokens the model reads of a prompt."""
         return self.condition.count(prompt)
 
-    def preview(self, tokens: Tensor) -> Image.Image:
-        """How a window (cells,) looks so far: what is still masked is grey. Of a clip the key
-        frames stand side by side."""
-        rows, columns = self.info.grid[-2:]
-        frames = [self._preview(frame) for frame in tokens.view(-1, rows * columns)]
-        return Image.fromarray(np.concatenate(frames, 1))
-
-    def _preview(self, tokens: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        masked = tokens == self.backbone.mask_id
-        # The decoder looks at neighbours: for a masked one it sees what there is most of.
-        most = int(tokens[~masked].mode().values) if not bool(masked.all()) else 0
-        image = np.array(self.picture(tokens.masked_fill(masked, most)))
-        grey = masked.view(self.info.grid[-2:]).cpu().numpy()
-        image[grey.repeat(self.tokenizer.patch, 0).repeat(self.tokenizer.patch, 1)] = 128
-        return image
-
-
-def read_card(model: str | Path) -> ModelCard:
-    """The card of a model that is on this machine, without loading its weights."""
-    return _card(*local_model(model), parted(model)[1])
-
-
-def _card(folder: Path, name: str, adapter: Adapter | None) -> ModelCard:
-    """The card in a folder; with an adapter the model has another name than it knows of itself."""
-    card = family_of(folder).card(folder, name)
-    return card if adapter is None else replace(card, name=adapter.name_of(card.name))
+    def preview(self, tokens: Tensor, size: Size | None = None) -> Image.Image:
+        """How a window (cells,) of a picture of that size looks so far: what is still masked is
+        grey. Of a clip the key frames stand side by side."""
+        frames = tokens.view(-1, *self.info.grid[-2:])
+        return preview(frames, self.backbone.mask_id, partial(self.picture, size=size))

@@ -10,7 +10,7 @@ from unmask.editing import EDIT_KINDS, Edit, window_count
 from unmask.editing.clip_edits import MAX_WINDOW_FRAMES, ClipEdit, check_frames, check_pinned
 from unmask.errors import PromptTooLongError, RequestError, UnknownWordsError, shown
 from unmask.models.conditions import ConditionEncoder
-from unmask.models.subjects import find_subjects
+from unmask.models.subjects import find_parts, find_subjects
 from unmask.pipeline.clips import Scene, check_scenes, whole_slots
 from unmask.pipeline.warnings import RequestWarning, unknown_words
 from unmask.sampling.methods import check_range
@@ -35,6 +35,7 @@ class ModelInfo:
     description: str
     width: int
     height: int
+    sizes: tuple[tuple[int, int], ...]  # (width, height) of what it draws at once, largest first
     grid: tuple[int, ...]
     parameters: int
     codebook_size: int
@@ -105,6 +106,8 @@ class DrawRequest:
     scenes: tuple[Scene, ...] = ()  # of a clip, those that follow the first prompt's
     long_prompt: bool = False  # its prompts may be read in chunks
     warnings: tuple[RequestWarning, ...] = ()  # what its sender should know
+    shares: bool = False  # each window of a large picture draws a part of the prompt
+    whole: bool = True  # the model can read the prompt as it is, and not in parts alone
 
     @property
     def is_clip(self) -> bool:
@@ -112,9 +115,14 @@ class DrawRequest:
         return self.frames is not None
 
     @property
+    def read_prompt(self) -> str:
+        """The prompt; empty if it can be read in parts alone."""
+        return self.prompt if self.whole else ""
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """Those of its scenes, from the first on; a picture has one."""
-        return (self.prompt, *(scene.prompt for scene in self.scenes))
+        return (self.read_prompt, *(scene.prompt for scene in self.scenes))
 
     @property
     def all_prompts(self) -> tuple[str, ...]:
@@ -168,6 +176,7 @@ class RequestCheck:
         subjects: Sequence[Sequence[str]] | None,
         long_prompt: bool | None,
         strict_prompt: bool | None,
+        share_prompt: bool | None,
         sampling: Mapping[str, object],
     ) -> DrawRequest:
         """The request, with every open option filled from the model's preset for the scheduler.
@@ -195,8 +204,10 @@ class RequestCheck:
         chunks = self._most_chunks(long_prompt)
         all_frames = self._check_frames(frames, scenes or (), edit, chunks)
         checked("prompt", str, prompt)
+        shares = self._shares(share_prompt, edit)
+        whole = True
         if edit is None or prompt.strip():
-            self._check_prompt(prompt, "prompt", chunks)
+            whole = self._check_whole(prompt, chunks, shares)
         options = self._options(sampling, edit)
         if negative_prompt is not None:
             checked("negative_prompt", str, negative_prompt)
@@ -227,7 +238,38 @@ class RequestCheck:
             scenes=tuple(scenes or ()),
             long_prompt=long_prompt,
             warnings=warnings,
+            shares=shares,
+            whole=whole,
         )
+
+    def _shares(self, asked: bool | None, edit: Edit | ClipEdit | None) -> bool:
+        """Whether windows share the prompt. If nobody says so, they do where a model tells which
+        words it was taught: its scenes are things on a ground."""
+        able = isinstance(edit, Edit) and edit.blind
+        if asked is None:
+            return able and self.condition.words is not None
+        if checked("share_prompt", bool, asked) and not able:
+            raise RequestError(
+                "share_prompt: windows share a prompt only where they do not see what was there; "
+                "leave it out",
+                "share_prompt",
+            )
+        return asked
+
+    def _check_whole(self, prompt: str, chunks: int, shares: bool) -> bool:
+        """Whether the prompt can be read as a whole; RequestError if not even in parts."""
+        try:
+            self._check_prompt(prompt, "prompt", chunks)
+        except PromptTooLongError:
+            if len(prompt) > MAX_PROMPT_CHARACTERS:
+                raise
+            parts = find_parts(prompt)
+            if not shares or chunks > 1 or len(parts.names) < 2:
+                raise
+            for name in parts.names:
+                self._check_prompt(parts.only([name]).text(), "prompt", chunks)
+            return False
+        return True
 
     def _check_frames(
         self, frames: int | None, scenes: Sequence[Scene], edit: Edit | ClipEdit | None, chunks: int
@@ -322,12 +364,13 @@ class RequestCheck:
     def _check_size(
         self, size: tuple[int, int] | None, edit: Edit | ClipEdit | None
     ) -> tuple[int, int]:
-        drawn = (self.info.width, self.info.height) if edit is None else edit.size
-        if size is not None and checked("size", tuple[int, int], size) != drawn:
+        usual = (self.info.width, self.info.height) if edit is None else edit.size
+        drawn = usual if size is None else checked("size", tuple[int, int], size)
+        possible = self.info.sizes if edit is None else (usual,)
+        if drawn not in possible:
             what = "this model draws" if edit is None else "the edited image has"
-            raise RequestError(
-                f"size {size[0]}x{size[1]}: {what} {drawn[0]}x{drawn[1]} only", "size"
-            )
+            known = " or ".join(f"{width}x{height}" for width, height in possible)
+            raise RequestError(f"size {drawn[0]}x{drawn[1]}: {what} {known} only", "size")
         return drawn
 
     def _check_subjects(

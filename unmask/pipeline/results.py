@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from unmask.clips.clip import Clip
-from unmask.editing import PreparedEdit
-from unmask.editing.clip_drawing import PreparedClip
+from unmask.editing import PreparedEdit, Window
+from unmask.editing.clip_drawing import ClipWindow, PreparedClip
 from unmask.pipeline.drawing import Drawn
 from unmask.pipeline.request import DrawRequest
+from unmask.pipeline.sharing import SharedPrompt
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class PreparedRequest:
     request: DrawRequest
     edit: PreparedEdit | None
     clip: PreparedClip | None = None
+    shared: SharedPrompt | None = None  # None: each window draws the prompt as it is
 
     @property
     def windows(self) -> int:
@@ -52,3 +54,9 @@ class PreparedRequest:
         if self.clip is not None:
             return max(1, len(self.clip.windows))
         return 1 if self.edit is None else len(self.edit.plan.corners)
+
+    def prompt_of(self, window: Window | ClipWindow) -> str:
+        """What a window draws."""
+        if isinstance(window, ClipWindow):
+            return self.request.prompts[window.window.scene]
+        return self.request.read_prompt if self.shared is None else self.shared.of(window.names)

@@ -14,16 +14,22 @@ from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig, Scenes
 from unmask.scenes.vocabulary import (
     BACKGROUNDS,
+    COLOUR_NAMES,
     COLOURS,
     COUNT,
+    KINDS,
     MORE_COLOURS,
     PAIR,
     PLACES,
     RELATIONS,
+    SCENERY,
+    SHADES,
     SINGLE,
+    TRIO,
     held_out,
 )
 
+SHIFTS = 8  # places in which scenery may stand
 _CENTRES = torch.tensor([[0.5, 0.5], [0.27, 0.5], [0.73, 0.5], [0.5, 0.27], [0.5, 0.73]])
 _ROWS = {
     1: torch.tensor([[0.5, 0.5]]),
@@ -43,16 +49,13 @@ class SceneComposer:
     def __init__(self, bank: SpriteBank, config: SceneConfig) -> None:
         self.bank, self.config = bank, config
         percent = config.held_out_percent
-        nouns, share = bank.nouns, config.more_colours
-        weights = dict.fromkeys(COLOURS, (1 - share) / len(COLOURS))
-        if share:
-            weights |= dict.fromkeys(MORE_COLOURS, share / len(MORE_COLOURS))
+        nouns, plain = bank.nouns, 1 - config.more_colours - config.shades
+        weights = dict.fromkeys(COLOURS, plain / len(COLOURS))
+        weights |= dict.fromkeys(SHADES, config.shades / len(SHADES))
+        weights |= dict.fromkeys(MORE_COLOURS, config.more_colours / len(MORE_COLOURS))
         self._colour_weights = torch.tensor(
             [
-                [
-                    weight * (not held_out(percent, colour, noun))
-                    for colour, weight in weights.items()
-                ]
+                [weights[name] * (not held_out(percent, name, noun)) for name in COLOUR_NAMES]
                 for noun in nouns
             ]
         )
@@ -65,35 +68,53 @@ class SceneComposer:
         if (self._colour_weights.sum(-1) == 0).any() or (self._partner_weights.sum(-1) == 0).any():
             raise ConfigError("held_out_percent: a noun is left with no colour or no partner")
         self.sprites_of = [(bank.noun_of == i).nonzero().flatten() for i in range(len(nouns))]
+        # By noun and style; where a noun lacks a style, all that it has.
+        self._styled = [
+            [
+                of_style if len(of_style := sprites[bank.style_of[sprites] == style]) else sprites
+                for style in range(len(bank.styles))
+            ]
+            for sprites in self.sprites_of
+        ]
 
     def compose(self, count: int, index: int) -> Scenes:
         """Batch ``index`` of ``count`` scenes."""
         random = torch.Generator().manual_seed(batch_seed(self.config.seed, index))
-        most = max(self.config.most, 2)
+        trios = len(self.config.kinds) > TRIO and self.config.kinds[TRIO] > 0
+        most = max(self.config.most, 3 if trios else 2)
 
         def pick(high: int, *shape: int) -> Tensor:
             return torch.randint(high, shape, generator=random)
 
-        weights = torch.tensor(self.config.kinds, dtype=torch.float32)
+        weights = torch.zeros(len(KINDS))
+        weights[: len(self.config.kinds)] = torch.tensor(self.config.kinds)
         kind = torch.multinomial(weights, count, True, generator=random)
-        number = torch.where(kind == COUNT, 2 + pick(most - 1, count), 2)
+        number = torch.where(kind == COUNT, 2 + pick(self.config.most - 1, count), 2)
         number = torch.where(kind == SINGLE, 1, number)
+        number = torch.where(kind == TRIO, 3, number)
         relation, place = pick(len(RELATIONS), count), pick(len(PLACES), count)
         first = pick(len(self.bank.nouns), count)
         partner = torch.multinomial(
             self._partner_weights[relation, first], 1, generator=random
         ).squeeze(1)
         nouns = first.unsqueeze(1).repeat(1, most)
-        nouns[:, 1] = torch.where(kind == PAIR, partner, first)
+        nouns[:, 1] = torch.where(kind >= PAIR, partner, first)
+        several = 2
+        if trios:
+            several = 3
+            third = _third(len(self.bank.nouns), first, partner, random)
+            nouns[:, 2] = torch.where(kind == TRIO, third, first)
         colours = torch.multinomial(
-            self._colour_weights[nouns[:, :2].flatten()], 1, generator=random
-        ).view(count, 2)
-        natural = torch.rand(count, 2, generator=random) < self.config.natural
+            self._colour_weights[nouns[:, :several].flatten()], 1, generator=random
+        ).view(count, several)
+        natural = torch.rand(count, several, generator=random) < self.config.natural
         colours = torch.where(natural, -1, colours)
-        colours = torch.cat([colours, colours[:, :1].expand(-1, most - 2)], 1)
-        sprites = self._choose_sprites(nouns, random)
+        colours = torch.cat([colours, colours[:, :1].expand(-1, most - several)], 1)
+        styles = len(self.bank.styles)
+        style = pick(styles, count) if styles > 1 else torch.zeros(count, dtype=torch.long)
+        sprites = self._choose_sprites(nouns, style, random)
         # Objects of one kind look alike: same sprite, same colour.
-        alike = (kind != PAIR).unsqueeze(1)
+        alike = (kind < PAIR).unsqueeze(1)
         sprites = torch.where(alike, sprites[:, :1], sprites)
         colours = torch.where(alike, colours[:, :1], colours)
         boxes = _layout(kind, number, relation, place, most, random)
@@ -102,23 +123,52 @@ class SceneComposer:
         present = torch.arange(most) < number.unsqueeze(1)
         painted = torch.rand(count, 1, generator=random) < self.config.painted
         painting = torch.rand(count, 5, generator=random) * painted
+        colours = torch.where(present, colours, -1)
+        background = _clear_of(colours, pick(len(BACKGROUNDS), count))
+        shift = torch.zeros_like(background)
+        if self.config.scenery:
+            chosen = torch.rand(count, generator=random) < self.config.scenery
+            scenery = len(BACKGROUNDS) + pick(len(SCENERY), count)
+            background = torch.where(chosen, scenery, background)
+            shift = torch.where(chosen, pick(SHIFTS, count), 0)
         return Scenes(
             kind=kind,
-            background=pick(len(BACKGROUNDS), count),
+            background=background,
             relation=torch.where(kind == PAIR, relation, -1),
             place=torch.where(kind == SINGLE, place, -1),
             sprites=torch.where(present, sprites, -1),
             nouns=torch.where(present, nouns, -1),
-            colours=torch.where(present, colours, -1),
+            colours=colours,
             boxes=boxes * present.unsqueeze(-1),
+            style=style,
+            shift=shift,
             painting=painting,
         )
 
-    def _choose_sprites(self, nouns: Tensor, random: torch.Generator) -> Tensor:
+    def _choose_sprites(self, nouns: Tensor, style: Tensor, random: torch.Generator) -> Tensor:
         luck = torch.rand(nouns.shape, generator=random)
-        counts = torch.tensor([len(sprites) for sprites in self.sprites_of])
-        table = torch.nn.utils.rnn.pad_sequence(self.sprites_of, batch_first=True)
-        return table[nouns, (luck * counts[nouns]).long()]
+        choices = [sprites for styles in self._styled for sprites in styles]
+        counts = torch.tensor([len(sprites) for sprites in choices])
+        table = torch.nn.utils.rnn.pad_sequence(choices, batch_first=True)
+        row = nouns * len(self.bank.styles) + style.unsqueeze(1)
+        return table[row, (luck * counts[row]).long()]
+
+
+def _third(nouns: int, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
+    """A noun that is neither of two others, which differ."""
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    chosen = torch.randint(max(nouns - 2, 1), first.shape, generator=random)
+    chosen = chosen + (chosen >= low)
+    return (chosen + (chosen >= high)) % nouns
+
+
+def _clear_of(colours: Tensor, background: Tensor) -> Tensor:
+    """Backgrounds of which no object of a scene has the shade: those become one with a hue."""
+    shades = torch.tensor([COLOUR_NAMES.index(name) for name in list(BACKGROUNDS)[: len(SHADES)]])
+    grey_scale = background < len(SHADES)
+    own = shades[background.clamp_max(len(SHADES) - 1)]
+    hidden = grey_scale & (colours == own.unsqueeze(1)).any(1)
+    return torch.where(hidden, background + len(SHADES), background)
 
 
 def _layout(
@@ -131,7 +181,7 @@ def _layout(
 ) -> Tensor:
     """Boxes (batch, most, 4): large if alone, a row or a square if many, side by side if a pair."""
     count = len(kind)
-    single = kind == SINGLE
+    single, mixed = kind == SINGLE, kind >= PAIR
     centres = torch.zeros(count, most, 2)
     for many, row in _ROWS.items():
         if many <= most:
@@ -141,10 +191,10 @@ def _layout(
     # The first object of a pair is left of the second, or above it: swap x and y for the latter.
     upright = (kind == PAIR) & (relation == RELATIONS.index("above"))
     centres[upright] = centres[upright].flip(-1)
-    base = torch.tensor([0.0, 0.5, 0.42, 0.42, 0.42])[number]
+    base = torch.tensor([0.0, 0.5, 0.42, 0.42, 0.38])[number]
     base = torch.where(single & (place == PLACES.index("centre")), 0.72, base)
     side = base.unsqueeze(1) * (0.9 + 0.2 * torch.rand(count, most, generator=random))
-    side = torch.where((kind == PAIR).unsqueeze(1), side, side[:, :1])
+    side = torch.where(mixed.unsqueeze(1), side, side[:, :1])
     room = torch.where(single, 0.05, 0.03).view(-1, 1, 1)
     centres = centres + (torch.rand(count, most, 2, generator=random) * 2 - 1) * room
     half = side.unsqueeze(-1) / 2

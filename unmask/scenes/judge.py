@@ -17,6 +17,7 @@ from unmask.checkpoint import load_weights, save_folder
 from unmask.tokenizers.vqgan import ResidualBlock, Upsample
 
 STRIDE = 4  # pixels a cell
+COARSEST = 8  # pixels that the sides of a picture are multiples of
 TYPICAL_SIDE = 32.0  # pixels; sides are learned as the logarithm of their ratio to it
 BATCH = 128  # pictures looked at together
 PRESENT = 0.3  # a centre below this probability is nothing, not even a broken object

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from unmask.scenes.captions import COLOUR_SYNONYMS, NUMBERS, OPENINGS, SYNONYMS, plural
+from unmask.scenes.captions import (
+    COLOUR_SYNONYMS,
+    NUMBERS,
+    OPENINGS,
+    SCENERY_ENDS,
+    SYNONYMS,
+    plural,
+)
 from unmask.scenes.wanted import Thing, Wanted
 
 POSITIONS = {
@@ -57,6 +64,9 @@ class PromptReader:
         colour = f"(?P<{{}}>{_any(names)})"
         on, comma = colour.format("on"), colour.format("comma")
         end = rf" on (?:an? |the )?{on}(?: background)?|, (?:an? )?{comma} background"
+        for words, name in SCENERY_ENDS.items():
+            if name in self.backgrounds and text.endswith(words):
+                return text.removesuffix(words), name
         found = re.search(f"(?:{end})$", text)
         if found is None:
             return text, None

@@ -1,6 +1,7 @@
 """Seeds for the batches and steps of a run."""
 
-DATA, LOOP, BREAKS = 0, 1, 2  # streams: pictures, steps of training, and how objects are broken
+# Streams: pictures, steps of training, how objects are broken, and what of a clip is masked.
+DATA, LOOP, BREAKS, MASKS = range(4)
 HELD_OUT = 1_000_003  # the seed of pictures that no training meets
 
 

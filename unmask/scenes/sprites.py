@@ -77,7 +77,8 @@ class SpriteBank:
         ) as error:
             raise DataError(f"{archive}: not a sprite archive: {error}") from error
         _check_found([noun for _, noun, _ in sprites], nouns, str(archive))
-        return cls._build(sprites)
+        bank = cls._build(sprites)
+        return bank.only((), styles) if styles else bank
 
     @classmethod
     def load(cls, path: Path) -> "SpriteBank":
@@ -97,7 +98,8 @@ class SpriteBank:
             raise DataError(f"{path}: not a sprite bank: {error}") from error
 
     def only(self, nouns: tuple[str, ...], styles: tuple[str, ...]) -> "SpriteBank":
-        """The sprites of these nouns and styles; empty ones take all. Raises DataError."""
+        """The sprites of these nouns and styles, the styles in this order; empty ones take all.
+        Raises DataError."""
         named = [self.nouns[int(noun)] for noun in self.noun_of]
         styled = [self.styles[int(style)] for style in self.style_of]
         rows = [
@@ -106,7 +108,8 @@ class SpriteBank:
             if (not nouns or noun in nouns) and (not styles or style in styles)
         ]
         kept_nouns = sorted({named[row] for row in rows})
-        kept_styles = sorted({styled[row] for row in rows})
+        there = {styled[row] for row in rows}
+        kept_styles = [style for style in styles or sorted(there) if style in there]
         _check_found(kept_nouns, nouns, "the sprite bank")
         return SpriteBank(
             nouns=tuple(kept_nouns),

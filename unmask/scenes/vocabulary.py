@@ -12,6 +12,12 @@ COLOURS = {
     "pink": (250, 110, 180),
     "brown": (130, 80, 45),
 }
+# Colours without a hue, drawn if a configuration asks for them (``shades``).
+SHADES = {
+    "white": (245, 245, 245),
+    "grey": (120, 120, 125),
+    "black": (35, 35, 40),
+}
 # Drawn if a configuration asks for them (``more_colours``), never judged: a model that meets more
 # colours makes more of combinations of the first eight that it has not met. Each lies 57 or more of
 # 255 levels (Euclidean) from all of those, and the reduced tokenizer's codes hold them all.
@@ -25,7 +31,7 @@ MORE_COLOURS = {
     "teal": (20, 125, 130),
     "maroon": (125, 20, 40),
 }
-COLOUR_NAMES = (*COLOURS, *MORE_COLOURS)
+COLOUR_NAMES = (*COLOURS, *SHADES, *MORE_COLOURS)
 BACKGROUNDS = {
     "white": (250, 250, 250),
     "black": (25, 25, 30),
@@ -38,8 +44,22 @@ BACKGROUNDS = {
     "orange": (255, 205, 155),
     "brown": (190, 160, 130),
 }
-KINDS = ("single", "count", "pair")
-SINGLE, COUNT, PAIR = range(3)  # their indices
+# Painted, and drawn if a configuration asks for them (``scenery``).
+SCENERY = ("sky", "grass", "sea", "night")
+BACKGROUND_NAMES = (*BACKGROUNDS, *SCENERY)
+# The words for the drawing styles of sprites, by the name of their set.
+STYLES = {
+    "fluent-flat": "flat",
+    "fluent-3d": "3d",
+    "fluent-color": "gradient",
+    "noto": "cartoon",
+    "twemoji": "sticker",
+    "emojione": "icon",
+    "streamline": "outlined",
+    "fxemoji": "retro",
+}
+KINDS = ("single", "count", "pair", "trio")
+SINGLE, COUNT, PAIR, TRIO = range(4)  # their indices
 RELATIONS = ("left of", "above")
 PLACES = ("centre", "left", "right", "top", "bottom")
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.devices import sent
 from unmask.scenes import seeds
 from unmask.scenes.renderer import SceneRenderer
 from unmask.scenes.truth import Scenes
-from unmask.scenes.vocabulary import COLOURS
 
 BREAKS = ("halves", "shuffled", "bent", "blurred")
 PART = 8  # pixels: objects are shuffled in parts of this side, that of a token
@@ -38,7 +38,7 @@ class Truth(NamedTuple):
 
     def to(self, device: torch.device) -> "Truth":
         """The same on a device."""
-        return Truth(*(tensor.to(device) for tensor in self))
+        return Truth(*(sent(tensor, device) for tensor in self))
 
 
 def broken_scenes(
@@ -87,7 +87,7 @@ def _truth(renderer: SceneRenderer, scenes: Scenes) -> Truth:
         whole=present.clone(),
         boxes=(scenes.boxes * renderer.config.size).round(),
         nouns=_one_hot(scenes.nouns, len(renderer.bank.nouns)),
-        colours=_one_hot(scenes.colours, len(COLOURS)),
+        colours=_one_hot(scenes.colours, len(renderer.config.colours)),
         coloured=scenes.colours >= 0,
         background=scenes.background,
     )
@@ -107,13 +107,14 @@ def _donors(renderer: SceneRenderer, scenes: Scenes, random: torch.Generator) ->
     """The same boxes and background, filled with what halves are taken from: another noun in the
     same or another colour, or (one in three) the same noun in another colour."""
     shape, nouns = scenes.nouns.shape, len(renderer.bank.nouns)
+    named = len(renderer.config.colours)
     shift = torch.randint(1, max(nouns, 2), shape, generator=random)
     same_noun = torch.rand(shape, generator=random) < 1 / 3
     other = torch.where(same_noun, scenes.nouns, (scenes.nouns + shift) % nouns)
-    turn = torch.randint(1, len(COLOURS), shape, generator=random)
+    turn = torch.randint(1, named, shape, generator=random)
     same_colour = (torch.rand(shape, generator=random) < 0.5) & ~same_noun
     # A natural colour (-1) becomes a named one where it changes.
-    colours = torch.where(same_colour, scenes.colours, (scenes.colours + turn) % len(COLOURS))
+    colours = torch.where(same_colour, scenes.colours, (scenes.colours + turn) % named)
     choices = [renderer.composer.sprites_of[noun] for noun in other.flatten().tolist()]
     sprites = torch.stack(
         [

@@ -14,7 +14,7 @@ from unmask.scenes.moving.truth import SLOT
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.causal import CausalConfig, CausalTokenizer
-from unmask.training.loop import LoopConfig
+from unmask.training.loop import LoopConfig, Unprepared
 from unmask.training.losses import psnr
 from unmask.training.moving import SLOTS, check_moving, open_moving, psnr_by_motion, slot_frames
 from unmask.training.tokenizer import TokenizerLoss
@@ -37,7 +37,7 @@ class ClipTokenizerTraining:
         check_moving(self.data, SLOTS)
 
 
-class ClipTokenizerTask:
+class ClipTokenizerTask(Unprepared):
     """Round trips of clips, seen as a task of the loop."""
 
     def __init__(self, config: ClipTokenizerTraining, device: str) -> None:
@@ -48,7 +48,9 @@ class ClipTokenizerTask:
             open_moving(config.data, SLOTS, seed, device) for seed in (config.loop.seed, HELD_OUT)
         )
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, module: nn.Module, index: int, prepared: None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         frames, _ = slot_frames(self.source, self.config.loop.batch, index, self.config.slots)
         decoded, indices, quantizer_loss = module(frames)
         drawn, truth = decoded.float().flatten(0, 1), frames.flatten(0, 1)

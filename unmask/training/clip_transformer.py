@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unmask.card import ModelCard
 from unmask.config import check_bounds, save_json
+from unmask.devices import sent
 from unmask.errors import ConfigError
 from unmask.models.base import Condition
 from unmask.models.conditions import TextCondition
@@ -28,20 +29,22 @@ from unmask.sampling.options import plan_options
 from unmask.sampling.plan import make_plan
 from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.captions import clip_captions
-from unmask.scenes.moving.truth import CELLS, SLOT
-from unmask.scenes.seeds import HELD_OUT, batch_seed
+from unmask.scenes.moving.truth import CELLS, SLOT, MovingScenes
+from unmask.scenes.seeds import HELD_OUT, MASKS, batch_seed
 from unmask.scenes.sheets import contact_sheet
 from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.training.clip_masks import MaskMix, clip_mask, corrupt
 from unmask.training.loop import LoopConfig
 from unmask.training.moving import check_moving, open_moving
-from unmask.training.sources import SceneSource, open_source
+from unmask.training.sources import Composed, SceneSource, open_source
 from unmask.training.transformer import (
     MaskedLoss,
     TransformerLoss,
     TransformerSize,
     check_lengths,
+    dropped,
+    tokens_of,
 )
 
 CAPTIONS = 16_384  # that a text tokenizer is learned from
@@ -85,6 +88,22 @@ class ClipBatch(NamedTuple):
     hints: Tensor
 
 
+class ComposedClips(NamedTuple):
+    """Clips that are not drawn yet, and one caption each."""
+
+    scenes: MovingScenes
+    captions: list[str]
+
+
+class PreparedClips(NamedTuple):
+    """A batch that is not drawn yet; its captions as a condition, and its masks (``clip_mask``)."""
+
+    composed: "ComposedClips | Composed"
+    condition: Condition
+    masked: Tensor
+    corrupted: Tensor
+
+
 class ClipSource:
     """Tokens of rendered clips and pictures, with captions."""
 
@@ -98,25 +117,37 @@ class ClipSource:
         assert isinstance(pictures, SceneSource)
         self.pictures, self.tokenizer = pictures, tokenizer
 
-    def batch(self, slots: int, count: int, index: int, hinted: float = 0.0) -> ClipBatch:
-        """Batch ``index``, of which so large a share of the clips is hinted."""
+    def compose(self, slots: int, count: int, index: int) -> ComposedClips | Composed:
+        """Batch ``index``, of which nothing is drawn yet."""
         if not slots:
-            images, captions = self.pictures.batch(count, index)
-            tokens = self.tokenizer.encode(images).flatten(1)
-            return ClipBatch(tokens, captions, tokens.new_zeros(*tokens.shape, 2))
+            return self.pictures.compose(count, index)
         renderer = self.clips[slots]
         scenes = renderer.composer.compose(count, index)
-        frames = renderer.key_frames(scenes)
-        tokens = self.tokenizer.encode(frames.flatten(0, 1)).view(count, -1)
         seed = batch_seed(renderer.config.scenes.seed, index)
-        captions = clip_captions(scenes, renderer.bank.nouns, seed)
+        return ComposedClips(scenes, clip_captions(scenes, renderer.bank.nouns, seed))
+
+    def batch(self, slots: int, count: int, index: int, hinted: float = 0.0) -> ClipBatch:
+        """Batch ``index``, of which so large a share of the clips is hinted."""
+        return self.draw(self.compose(slots, count, index), hinted)
+
+    def draw(self, composed: ComposedClips | Composed, hinted: float = 0.0) -> ClipBatch:
+        """The tokens of what was composed."""
+        if isinstance(composed, Composed):
+            images, captions = self.pictures.draw(composed)
+            tokens = tokens_of(self.tokenizer, images)
+            return ClipBatch(tokens, captions, tokens.new_zeros(*tokens.shape, 2))
+        scenes, captions = composed
+        slots, count = scenes.slots, len(captions)
+        renderer = self.clips[slots]
+        frames = renderer.key_frames(scenes)
+        tokens = tokens_of(self.tokenizer, frames.flatten(0, 1)).view(count, -1)
         hints = tokens.new_zeros(count, slots + 1, tokens.shape[1] // (slots + 1), 2)
         told = round(hinted * count)  # all by one frame: it is rendered by itself
         if told:
             slot, offset = (int(torch.randint(1, most, ())) for most in (slots + 1, SLOT))
             rows = torch.randperm(count)[:told]
             given = renderer.render(scenes.rows(rows), [SLOT * slot - offset])[:, 0]
-            codes = self.tokenizer.encode(given).flatten(1)
+            codes = tokens_of(self.tokenizer, given)
             hints[rows, slot] = torch.stack([codes, torch.full_like(codes, offset)], -1)
         return ClipBatch(tokens, captions, hints.flatten(1, 2))
 
@@ -164,7 +195,9 @@ class ClipTask:
     def _learned(self, out: Path) -> TextCondition:
         """The text tokenizer: of the run if it is resumed, else learned from captions."""
         length, saved = self.config.model.condition_length, out / "model" / "transformer"
-        captions = self.source.pictures.captions(CAPTIONS // 4, 0) if 0 in self.config.slots else []
+        captions = []
+        if 0 in self.config.slots:
+            captions = self.source.pictures.compose(CAPTIONS // 4, 0).captions
         for renderer in self.source.clips.values():
             scenes = renderer.composer.compose(CAPTIONS, 0)
             captions = captions + clip_captions(scenes, renderer.bank.nouns, 0)
@@ -175,23 +208,36 @@ class ClipTask:
         check_lengths(condition, captions)
         return condition
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, index: int) -> PreparedClips:
         slots = self.config.slots[index % len(self.config.slots)]
-        batch = self.source.batch(slots, self._count(slots), index, self.config.hints)
-        drop = (torch.rand(len(batch.tokens)) < self.config.loss.drop_condition).tolist()
-        prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
-        loss, plain = self._guess(module, batch._replace(captions=prompts), slots)
+        composed = self.source.compose(slots, self._count(slots), index)
+        seed = batch_seed(self.config.loop.seed, index, MASKS)
+        return self._prepared(composed, slots, seed)
+
+    def _prepared(self, composed: ComposedClips | Composed, slots: int, seed: int) -> PreparedClips:
+        random = torch.Generator().manual_seed(seed)
+        count, grid = len(composed.captions), self._grid(slots)
+        masks = clip_mask(count, grid, self.config.masks, random)
+        return PreparedClips(composed, self.condition(composed.captions), *masks)
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: PreparedClips
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        told = dropped(prepared.condition, self.condition, self.config.loss.drop_condition)
+        told_some = prepared._replace(condition=told)
+        loss, plain = self._guess(module, self.source, told_some, self.config.hints)
         return loss, {"cross_entropy": plain}
 
-    def _guess(self, module: nn.Module, batch: ClipBatch, slots: int) -> tuple[Tensor, Tensor]:
-        tokens, prompts, hints = batch
-        rows, columns = self._grid(slots)[1:]
-        masked, corrupted = clip_mask(len(tokens), (slots + 1, rows, columns), self.config.masks)
-        masked = masked.to(self.device)
-        shown = corrupt(tokens, ~masked, corrupted, self.tokenizer.codebook_size)
-        condition = self.read(prompts)
+    def _guess(
+        self, module: nn.Module, source: ClipSource, prepared: PreparedClips, hinted: float
+    ) -> tuple[Tensor, Tensor]:
+        tokens, _, hints = source.draw(prepared.composed, hinted)
+        masked = sent(prepared.masked, self.device)
+        shown = corrupt(tokens, ~masked, prepared.corrupted, self.tokenizer.codebook_size)
         told = hints if self.config.hints else None
-        result: tuple[Tensor, Tensor] = module(tokens, masked, condition, shown, told)
+        result: tuple[Tensor, Tensor] = module(
+            tokens, masked, prepared.condition.on(self.device), shown, told
+        )
         return result
 
     def read(self, prompts: list[str]) -> Condition:
@@ -228,9 +274,10 @@ class ClipTask:
             total, rounds = 0.0, 4
             for index in range(rounds):
                 torch.manual_seed(index)
-                batch = self.held_out.batch(slots, self._count(slots), index)
+                composed = self.held_out.compose(slots, self._count(slots), index)
+                prepared = self._prepared(composed, slots, index)
                 with torch.no_grad():
-                    total += float(self._guess(average, batch, slots)[1])
+                    total += float(self._guess(average, self.held_out, prepared, 0.0)[1])
             figures[f"cross_entropy_{slots}_slots"] = total / rounds
         return figures | (self._hint_figures(average) if self.config.hints else {})
 

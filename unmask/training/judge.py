@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from unmask.config import check_bounds
+from unmask.devices import sent
 from unmask.errors import ConfigError
 from unmask.scenes.data import DataConfig
 from unmask.scenes.judge import Found, Judge, JudgeConfig, save_judge
 from unmask.scenes.renderer import SceneRenderer
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
-from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS
-from unmask.tokenizers.folder import load_tokenizer
+from unmask.tokenizers.folder import load_reduced
 from unmask.training.broken import Truth, broken_scenes
 from unmask.training.judge_figures import best_threshold, is_right, judge_figures
 from unmask.training.judge_loss import centre_cells, judge_losses
@@ -84,8 +84,8 @@ class JudgeTask:
         if config.data.kind != "scenes":
             raise ConfigError("data.kind: a judge learns from scenes, whose truth is known")
         if config.data.scenes.more_colours:
-            raise ConfigError("data.scenes.more_colours: a judge knows the first eight; give 0")
-        self.tokenizer = load_tokenizer(tokenizer, device)
+            raise ConfigError("data.scenes.more_colours: a judge knows the other colours; give 0")
+        self.tokenizer = load_reduced(tokenizer, device)
         if config.data.scenes.size % self.tokenizer.patch:
             raise ConfigError(
                 f"data.scenes.size: {config.data.scenes.size} is no multiple of the tokenizer's "
@@ -94,26 +94,31 @@ class JudgeTask:
         # Transformers learn from objects that are aligned with the tokens: every other batch.
         rasters = (config.data.scenes.snap, self.tokenizer.patch)
         self.sources, self.held_out = (
-            [_renderer(config.data, raster, seed, device) for raster in rasters]
+            [_renderer(config.data, raster, seed) for raster in rasters]
             for seed in (config.loop.seed, HELD_OUT)
         )
         torch.manual_seed(config.loop.seed)
         judge = Judge(
             JudgeConfig(
                 nouns=self.sources[0].bank.nouns,
-                colours=tuple(COLOURS),
-                backgrounds=tuple(BACKGROUNDS),
+                colours=config.data.scenes.colours,
+                backgrounds=config.data.scenes.backgrounds,
                 channels=config.model.channels,
                 blocks=config.model.blocks,
             )
         )
         self.module: nn.Module = convert_conv2d_weight_memory_format(judge, torch.channels_last)
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.config.loss
+    def prepare(self, index: int) -> tuple[Tensor, Truth]:
         source = self.sources[index % len(self.sources)]
-        images, truth = broken_scenes(source, self.config.loop.batch, index, weights.broken)
-        images = self._some_decoded(images).contiguous(memory_format=torch.channels_last)
+        return broken_scenes(source, self.config.loop.batch, index, self.config.loss.broken)
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: tuple[Tensor, Truth]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        weights, (images, truth) = self.config.loss, prepared
+        images = self._some_decoded(sent(images, self.device))
+        images = images.contiguous(memory_format=torch.channels_last)
         terms = judge_losses(module(images), truth.to(self.device))
         loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
         return loss, {name: term.detach() for name, term in terms.items()}
@@ -123,7 +128,7 @@ class JudgeTask:
         noun and colours are right."""
         assert isinstance(average, Judge)
         images, truth = broken_scenes(self.held_out[-1], 48, 0, self.config.loss.broken)
-        images = self.tokenizer.round_trip(images)
+        images = self.tokenizer.round_trip(images.to(self.device))
         pictures = images.cpu().clone()
         for row, sight in enumerate(average.look(images)):
             for thing in sight.objects:
@@ -156,7 +161,7 @@ class JudgeTask:
             source = self.held_out[index % len(self.held_out)]
             images, truth = broken_scenes(source, 128, 1000 + index, 0.5)
             with torch.no_grad():
-                maps = average(self.tokenizer.round_trip(images))
+                maps = average(self.tokenizer.round_trip(images.to(self.device)))
             y, x = centre_cells(truth.boxes, (maps.whole.shape[1], maps.whole.shape[2]))
             rows = torch.arange(len(images)).unsqueeze(1)
             wholes.append(maps.whole.sigmoid().cpu()[rows, y, x][truth.present])
@@ -171,10 +176,12 @@ class JudgeTask:
                 broken_scenes(self.held_out[index % len(self.held_out)], 128, index, share)
                 for index in range(HELD_OUT_SCENES // 128)
             ]
-            images = torch.cat([images for images, _ in parts])
+            images = torch.cat([images for images, _ in parts]).to(self.device)
             truths = [truth for _, truth in parts]
             truth = Truth(*(torch.cat(tensors) for tensors in zip(*truths, strict=True)))
-            decoded = torch.cat([self.tokenizer.round_trip(images) for images, _ in parts])
+            decoded = torch.cat(
+                [self.tokenizer.round_trip(part) for part in torch.split(images, 128)]
+            )
             sets += [(f"{name}_rendered", images, truth), (f"{name}_decoded", decoded, truth)]
         return sets
 
@@ -192,8 +199,9 @@ class JudgeTask:
         return torch.cat([decoded.to(images.dtype), images[count:]])
 
 
-def _renderer(data: DataConfig, snap: int, seed: int, device: str) -> SceneRenderer:
-    source = open_source(replace(data, scenes=replace(data.scenes, snap=snap)), seed, device)
+def _renderer(data: DataConfig, snap: int, seed: int) -> SceneRenderer:
+    # On a CPU, for objects are broken one by one.
+    source = open_source(replace(data, scenes=replace(data.scenes, snap=snap)), seed, "cpu")
     assert isinstance(source, SceneSource)
     return source.renderer
 

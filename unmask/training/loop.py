@@ -9,15 +9,17 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from unmask.config import check_bounds
@@ -26,6 +28,8 @@ from unmask.scenes.seeds import LOOP, batch_seed
 
 MOST = 10**9  # of what is counted
 ALMOST_ONE = 0.99999  # of averages over steps
+MOST_WORKERS = 256
+AHEAD = 4  # batches that a worker prepares before they are asked for
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class LoopConfig:
 
     The learning rate warms up linearly, then falls along a cosine to ``final_rate`` of its peak.
     ``muon`` moves the matrices of hidden layers along orthogonal directions, at AdamW's size of
-    step; all else stays with AdamW.
+    step; all else stays with AdamW. ``workers`` are processes that make up batches ahead of time;
+    the batches are the same as without (0).
     """
 
     steps: int
@@ -50,6 +55,7 @@ class LoopConfig:
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "bf16"
     compile: bool = False
+    workers: int = 0
     log_every: int = 50
     checkpoint_every: int = 1000
     sheet_every: int = 2000
@@ -67,6 +73,7 @@ class LoopConfig:
             clip=(1e-6, 1e6),
             ema=(0, ALMOST_ONE),
             seed=(0, MOST),
+            workers=(0, MOST_WORKERS),
             log_every=(1, MOST),
             checkpoint_every=(1, MOST),
             sheet_every=(1, MOST),
@@ -83,8 +90,15 @@ class Task(Protocol):
 
     module: nn.Module
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of batch ``index`` and the figures to log."""
+    def prepare(self, index: int) -> Any:
+        """What a CPU alone can make of batch ``index``; it depends on nothing but that, and may be
+        made in another process."""
+        ...
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of batch ``index``, and the figures to log, of what ``prepare`` made of it."""
         ...
 
     def sheet(self, average: nn.Module) -> Image.Image:
@@ -98,6 +112,27 @@ class Task(Protocol):
     def save(self, average: nn.Module, folder: Path) -> None:
         """Write the averaged weights as a model folder."""
         ...
+
+
+class Unprepared:
+    """What tasks share whose batches are made in the step itself."""
+
+    def prepare(self, index: int) -> None:
+        """Nothing."""
+
+
+class Prepared(Dataset[Any]):
+    """What a task prepares, by the index of the batch."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __getitem__(self, index: int) -> Any:
+        return self.task.prepare(index)
+
+
+def _as_it_is(prepared: Any) -> Any:
+    return prepared
 
 
 class Loop:
@@ -137,13 +172,14 @@ class Loop:
         forward = (
             cast(nn.Module, torch.compile(self.module)) if self.config.compile else self.module
         )
+        prepared = self._prepared()
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         with tqdm(
             total=self.config.steps, initial=self.step, unit="step", dynamic_ncols=True
         ) as bar:
             since, fresh = time.monotonic(), 0
             while self.step < self.config.steps and time.monotonic() < deadline:
-                self._window.append(self._one_step(forward))
+                self._window.append(self._one_step(forward, next(prepared)))
                 self.step, fresh = self.step + 1, fresh + 1
                 bar.update()
                 if self.step % self.config.log_every == 0 or self.step == self.config.steps:
@@ -156,7 +192,23 @@ class Loop:
         self._save()
         self._report()
 
-    def _one_step(self, forward: nn.Module) -> dict[str, Tensor]:
+    def _prepared(self) -> Iterator[Any]:
+        """What the task prepares for each step that is left."""
+        steps = range(self.step, self.config.steps)
+        if not self.config.workers:
+            return map(self.task.prepare, steps)
+        loader: DataLoader[Any] = DataLoader(
+            Prepared(self.task),
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.config.workers,
+            collate_fn=_as_it_is,
+            multiprocessing_context="fork",  # the task is there already, and need not be pickled
+            prefetch_factor=AHEAD,
+        )
+        return iter(loader)
+
+    def _one_step(self, forward: nn.Module, prepared: Any) -> dict[str, Tensor]:
         config = self.config
         torch.manual_seed(batch_seed(config.seed, self.step, LOOP))
         rate = learning_rate(config, self.step)
@@ -166,7 +218,7 @@ class Loop:
         self.module.train()
         low = config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            loss, figures = self.task.loss(forward, self.step)
+            loss, figures = self.task.loss(forward, self.step, prepared)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
         for optimizer in self.optimizers:

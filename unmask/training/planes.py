@@ -31,7 +31,7 @@ from unmask.scenes.sprites import SIDE, SpriteBank
 from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS
 from unmask.tokenizers.folder import load_tokenizer
 from unmask.training.clip_masks import MaskMix, clip_mask
-from unmask.training.loop import LoopConfig
+from unmask.training.loop import LoopConfig, Unprepared
 from unmask.training.moving import check_moving, open_moving
 from unmask.training.transformer import TransformerSize
 
@@ -148,7 +148,7 @@ class PlanesBatch(NamedTuple):
     condition: Condition
 
 
-class PlanesTask:
+class PlanesTask(Unprepared):
     """Guessing masked tokens of two planes, seen as a task of the loop.
 
     ``start`` is the folder of a model of clips whose transformer training goes on with, and reads
@@ -202,7 +202,9 @@ class PlanesTask:
         )
         return NativeTransformer(config), NoCondition()
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, module: nn.Module, index: int, prepared: None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         batch = self._batch(self.source, index)
         planes = batch.planes
         masks = [

@@ -19,7 +19,7 @@ from unmask.tokenizers.key_frames import (
     SlotDecoderConfig,
     slot_decoder_for,
 )
-from unmask.training.loop import LoopConfig
+from unmask.training.loop import LoopConfig, Unprepared
 from unmask.training.losses import psnr
 from unmask.training.moving import SLOTS, check_moving, open_moving, psnr_by_motion, slot_frames
 from unmask.training.tokenizer import TokenizerLoss
@@ -42,7 +42,7 @@ class SlotDecoderTraining:
         check_moving(self.data, self.slots)
 
 
-class SlotDecoderTask:
+class SlotDecoderTask(Unprepared):
     """Drawing the frames of a slot, seen as a task of the loop."""
 
     def __init__(self, config: SlotDecoderTraining, tokenizer: Path, device: str) -> None:
@@ -56,7 +56,9 @@ class SlotDecoderTask:
             for seed in (config.loop.seed, HELD_OUT)
         )
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, module: nn.Module, index: int, prepared: None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         frames, _ = slot_frames(self.source, self.config.loop.batch, index)
         drawn, truth = self._drawn(module, frames).flatten(0, 1), frames[:, 1:].flatten(0, 1)
         loss = self.config.loss.reconstruction(drawn, truth)

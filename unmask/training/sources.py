@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from unmask.devices import sent
 from unmask.errors import DataError, RequestError
 from unmask.images import DATA_LIMITS, on_white, read_image
 from unmask.scenes.captions import captions
@@ -35,6 +36,13 @@ SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"
 MOST_LISTED = 20
 
 
+class Composed(NamedTuple):
+    """Scenes that are not drawn yet, and one caption each."""
+
+    scenes: Scenes
+    captions: list[str]
+
+
 class Batch(NamedTuple):
     """``images`` (batch, 3, size, size) in [0, 1], and one caption each."""
 
@@ -43,7 +51,15 @@ class Batch(NamedTuple):
 
 
 class Source(Protocol):
-    """A deterministic stream of batches."""
+    """A deterministic stream of batches, each made up (on a CPU, in any process) and then drawn."""
+
+    def compose(self, count: int, index: int) -> Any:
+        """What ``draw`` draws, with its ``captions``."""
+        ...
+
+    def draw(self, composed: Any) -> Batch:
+        """The pictures of what was composed."""
+        ...
 
     def batch(self, count: int, index: int) -> Batch:
         """``count`` pictures with captions; the same for the same ``index``."""
@@ -56,9 +72,14 @@ class SceneSource:
     def __init__(self, renderer: SceneRenderer) -> None:
         self.renderer = renderer
 
+    def compose(self, count: int, index: int) -> Composed:
+        return self._captioned(self.renderer.composer.compose(count, index), index)
+
+    def draw(self, composed: Composed) -> Batch:
+        return Batch(self.renderer.render(composed.scenes), composed.captions)
+
     def batch(self, count: int, index: int) -> Batch:
-        images, scenes = self.renderer.draw(count, index)
-        return self._captioned(images, scenes, index)
+        return self.draw(self.compose(count, index))
 
     def unseen(self, count: int, index: int) -> Batch:
         """At most ``count`` single objects in colours that ``batch`` never shows them in; none if
@@ -76,18 +97,11 @@ class SceneSource:
             if held_out(config.held_out_percent, COLOUR_NAMES[colour], bank.nouns[noun])
         ]
         scenes = scenes.rows(torch.tensor(unseen[:count], dtype=torch.long))
-        return self._captioned(self.renderer.render(scenes), scenes, index)
+        return self.draw(self._captioned(scenes, index))
 
-    def captions(self, count: int, index: int) -> list[str]:
-        """Those of ``batch``, of which no picture is drawn."""
-        return self._captions(self.renderer.composer.compose(count, index), index)
-
-    def _captioned(self, images: Tensor, scenes: Scenes, index: int) -> Batch:
-        return Batch(images, self._captions(scenes, index))
-
-    def _captions(self, scenes: Scenes, index: int) -> list[str]:
-        seed = batch_seed(self.renderer.config.seed, index)
-        return captions(scenes, self.renderer.bank.nouns, seed)
+    def _captioned(self, scenes: Scenes, index: int) -> Composed:
+        seed, bank = batch_seed(self.renderer.config.seed, index), self.renderer.bank
+        return Composed(scenes, captions(scenes, bank.nouns, seed, bank.styles))
 
 
 class FolderSource:
@@ -97,7 +111,7 @@ class FolderSource:
         self.pictures = pictures
         self.seed, self.flip, self.device = seed, flip, device
 
-    def batch(self, count: int, index: int) -> Batch:
+    def compose(self, count: int, index: int) -> Batch:
         images, texts = [], []
         total = len(self.pictures.images)
         for position in range(index * count, (index + 1) * count):
@@ -107,7 +121,15 @@ class FolderSource:
             random = np.random.default_rng((self.seed, position))
             images.append(image.flip(-1) if self.flip and random.random() < 0.5 else image)
             texts.append(choices[random.integers(len(choices))])
-        return Batch(torch.stack(images).to(self.device).float() / 255, texts)
+        return Batch(torch.stack(images), texts)
+
+    def draw(self, composed: Batch) -> Batch:
+        return composed._replace(
+            images=sent(composed.images, torch.device(self.device)).float() / 255
+        )
+
+    def batch(self, count: int, index: int) -> Batch:
+        return self.draw(self.compose(count, index))
 
 
 @lru_cache(maxsize=4)  # of two sources, as a batch may end one epoch and begin the next

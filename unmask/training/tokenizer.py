@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
 from unmask.training.loop import LoopConfig
 from unmask.training.losses import MOST_WEIGHT, gradient_difference, psnr
 from unmask.training.perceptual import Perceptual
-from unmask.training.sources import open_source
+from unmask.training.sources import Source, open_source
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,16 @@ class TokenizerTask:
         ]
         self.held_out = open_source(config.data, HELD_OUT, device)
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        source = self.sources[index % len(self.sources)]
-        images = source.batch(self.config.loop.batch, index).images
+    def prepare(self, index: int) -> Any:
+        return self._source(index).compose(self.config.loop.batch, index)
+
+    def _source(self, index: int) -> Source:
+        return self.sources[index % len(self.sources)]
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self._source(index).draw(prepared).images
         images = images.contiguous(memory_format=torch.channels_last)
         if self.frozen:
             self.tokenizer.quantizer.eval()  # in training mode a VQ would move its codes

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -23,6 +23,7 @@ from unmask.sampling.plan import make_plan
 from unmask.scenes.data import DataConfig
 from unmask.scenes.seeds import HELD_OUT
 from unmask.scenes.sheets import contact_sheet
+from unmask.tokenizers.base import Tokenizer
 from unmask.tokenizers.folder import load_tokenizer, save_tokenizer
 from unmask.tokenizers.vqgan import VQGAN
 from unmask.training.digits import share_digits, without_sharing
@@ -194,13 +195,20 @@ class TransformerTask:
         backbone = NativeTransformer(model)
         if config.model.digits:
             codes = torch.arange(pixels.codebook_size, device=device)
-            share_digits(backbone, pixels.quantizer.digits(codes))
+            share_digits(backbone, pixels.quantizer.digits(codes).cpu())
         sources = (source, open_source(config.data, HELD_OUT, device))
         return cls(config, pixels, sources, condition, backbone, device)
 
-    def loss(self, module: nn.Module, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = self.source.batch(self.config.loop.batch, index)
-        tokens, condition = self._tokens(batch, self.config.loss.drop_condition)
+    def prepare(self, index: int) -> tuple[Any, Condition]:
+        composed = self.source.compose(self.config.loop.batch, index)
+        return composed, self.condition(composed.captions)
+
+    def loss(
+        self, module: nn.Module, index: int, prepared: tuple[Any, Condition]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        composed, told = prepared
+        tokens = tokens_of(self.tokenizer, self.source.draw(composed).images)
+        condition = dropped(told, self.condition, self.config.loss.drop_condition).on(self.device)
         loss, plain = module(tokens, random_mask(tokens.shape, self.device), condition)
         return loss, {"cross_entropy": plain}
 
@@ -237,7 +245,8 @@ class TransformerTask:
         total = 0.0
         for index, batch in enumerate(batches):
             torch.manual_seed(index)
-            tokens, condition = self._tokens(batch, dropped=0.0)
+            tokens = tokens_of(self.tokenizer, batch.images)
+            condition = self.condition(batch.captions).on(self.device)
             mask = random_mask(tokens.shape, self.device)
             total += float(average(tokens, mask, condition)[1])
         return total / len(batches)
@@ -253,12 +262,19 @@ class TransformerTask:
         card = ModelCard(name, description, scheduler="halton", presets=())
         save_json(card, folder / "model.json")
 
-    def _tokens(self, batch: Batch, dropped: float) -> tuple[Tensor, Condition]:
-        """The tokens (rows, tokens) of a batch, and its captions, but for the share ``dropped``."""
-        tokens = self.tokenizer.encode(batch.images).flatten(1)
-        drop = (torch.rand(len(tokens)) < dropped).tolist()
-        prompts = ["" if gone else text for gone, text in zip(drop, batch.captions, strict=True)]
-        return tokens, self.condition(prompts).on(self.device)
+
+def tokens_of(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    """The tokens (rows, tokens) of pictures, as exact where training is not."""
+    with torch.autocast(images.device.type, enabled=False):
+        return tokenizer.encode(images).flatten(1)
+
+
+def dropped(condition: Condition, encoder: ConditionEncoder, share: float) -> Condition:
+    """The condition, of which a share of the rows (torch's luck) is that of no prompt."""
+    gone, none = torch.rand(len(condition.ids), 1) < share, encoder([""])
+    return Condition(
+        torch.where(gone, none.ids, condition.ids), torch.where(gone, none.mask, condition.mask)
+    )
 
 
 def _condition(config: TransformerTraining, source: Source, out: Path) -> ConditionEncoder:
@@ -283,7 +299,7 @@ def _condition(config: TransformerTraining, source: Source, out: Path) -> Condit
 
 def captions_of(source: Source) -> list[str]:
     """The captions that the words of a model are those of."""
-    batches = (source.batch(256, index) for index in range(CAPTION_BATCHES))
+    batches = (source.compose(256, index) for index in range(CAPTION_BATCHES))
     return [caption for batch in batches for caption in batch.captions]
 
 

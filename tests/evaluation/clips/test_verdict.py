@@ -23,6 +23,7 @@ from unmask.scenes.truth import SceneConfig
 
 NOUNS = SpriteBank.of_shapes().nouns
 EACH = 6
+_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 World = list[tuple[ClipPrompt, Tensor, list[Sight]]]
 
 
@@ -32,6 +33,12 @@ def _world() -> World:
     renderer = shapes_moving()
     prompts = make_clip_prompts(NOUNS, 4, 4, 0, EACH)
     return [(prompt, *true_clip(prompt, renderer)) for prompt in prompts]
+
+
+def _bounces() -> World:
+    renderer = shapes_moving()
+    prompts = make_clip_prompts(NOUNS, 4, 4, 0, 12)
+    return [(p, *true_clip(p, renderer)) for p in prompts if p.category == "bounces"]
 
 
 def _moving() -> World:
@@ -88,6 +95,19 @@ def test_mirrored_clips_go_the_wrong_way() -> None:
         assert "wrong direction" in verdict.tags, prompt.text
         count += 1
     assert count >= EACH
+
+
+def test_what_is_told_where_to_bounce_bounces_there_first() -> None:
+    clips = [clip for clip in _bounces() if clip[0].actors[0].way is not None]
+    assert len({clip[0].actors[0].way for clip in clips}) >= 3
+    for prompt, frames, sights in clips:
+        (actor,) = prompt.actors
+        assert actor.way is not None
+        assert f" {actor.way}" in prompt.text
+        assert judge_clip(prompt, sights, frames).right, prompt.text
+        other = replace(actor, way=_OPPOSITE[actor.way])
+        verdict = judge_clip(replace(prompt, actors=(other,)), sights, frames)
+        assert verdict.tags == ("wrong direction",), prompt.text
 
 
 def test_reversed_clips_fail_where_it_matters() -> None:
@@ -175,7 +195,7 @@ def test_every_tag_is_listed_once() -> None:
 
 @pytest.mark.skipif("SPRITES" not in os.environ, reason="needs SPRITES, the archive of training")
 def test_the_bundled_judge_sees_what_its_sprites_do() -> None:
-    judge = load_judge(BUNDLED / "storybook-64" / "judge")
+    judge = load_judge(BUNDLED / "storybook" / "judge")
     archive = Path(os.environ["SPRITES"])
     sprites = SpriteBank.from_archive(archive, judge.config.nouns, ("fluent-flat",))
     renderer = MovingRenderer(sprites, MovingConfig(SceneConfig(64, snap=8)))

@@ -41,3 +41,16 @@ def test_every_motion_has_words(motion: str) -> None:
         assert motion_words(motion, "quickly", form, luck, always=True)
     said = {motion_words("still", None, THIRD, luck) for _ in range(50)}
     assert "" in said  # no word of motion means that nothing moves
+
+
+def test_half_of_what_bounces_alone_is_told_where_it_goes_first() -> None:
+    bounces = MOTION_NAMES.index("bounces")
+    alone = SCENES.arrangement == ARRANGEMENTS.index("single")
+    rows = (alone & (SCENES.motion[:, 0] == bounces)).nonzero().flatten().tolist()
+    told = 0
+    texts = clip_captions(SCENES, BANK.nouns, 1)
+    for text, row in ((texts[row], row) for row in rows):
+        ways = [way for way in ("left", "right", "up", "down") if f" {way}" in text]
+        assert ways in ([], [SCENES.first_way(row, 0)]), text
+        told += len(ways)
+    assert 0.25 * len(rows) < told < 0.75 * len(rows)

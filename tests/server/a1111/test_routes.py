@@ -152,10 +152,10 @@ def test_a_large_picture_may_be_sent(client: TestClient) -> None:
 def test_open_webui_checks_chooses_and_draws(client: TestClient) -> None:
     empty = {"authorization": ""}
     options = client.get(f"{URL}/options", headers=empty).json()
-    assert options == {"sd_model_checkpoint": "storybook-64", "samples_format": "png"}
+    assert options == {"sd_model_checkpoint": "storybook", "samples_format": "png"}
     assert client.post(f"{URL}/options", json=options, headers=empty).json() == {}
     [model] = client.get(f"{URL}/sd-models", headers=empty).json()
-    assert (model["title"], model["model_name"]) == ("storybook-64", "storybook-64")
+    assert (model["title"], model["model_name"]) == ("storybook", "storybook")
     body = {"prompt": "cat", "batch_size": 1, "width": 64, "height": 64, "steps": 3}
     assert pictures(client.post(f"{URL}/txt2img", json=body, headers=empty))[0].format == "PNG"
 
@@ -172,7 +172,7 @@ def test_what_a_sender_chooses_changes_nothing_for_others(
         choice = {"sd_model_checkpoint": "other [abc]"}
         assert client.post(f"{URL}/options", json=choice, headers=ann).status_code == 200
         chosen = [client.get(f"{URL}/options", headers=key).json() for key in (ann, bob)]
-        assert [one["sd_model_checkpoint"] for one in chosen] == ["other", "storybook-64"]
+        assert [one["sd_model_checkpoint"] for one in chosen] == ["other", "storybook"]
         unknown = client.post(f"{URL}/options", json={"sd_model_checkpoint": "no"}, headers=ann)
         fault(unknown, 404)
         fault(client.post(f"{URL}/options", json={"CLIP": 2}, headers=ann), 400, "CLIP")

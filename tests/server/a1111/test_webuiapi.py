@@ -50,8 +50,8 @@ def test_it_draws_and_edits_with_a_mask(server: Server) -> None:
 
 def test_it_lists_and_chooses(server: Server) -> None:
     api = client(server)
-    assert api.util_get_model_names() == [api.util_get_current_model()] == ["storybook-64"]
-    api.util_set_model("storybook-64")
+    assert api.util_get_model_names() == [api.util_get_current_model()] == ["storybook"]
+    api.util_set_model("storybook")
     assert "halton" in api.util_get_sampler_names()
     assert "cosine" in api.util_get_scheduler_names()
     assert api.refresh_checkpoints() == {}

@@ -10,7 +10,7 @@ import litellm
 from PIL import Image
 
 GIVEN: dict[str, Any] = {
-    "model": "openai/storybook-64",
+    "model": "openai/storybook",
     "api_base": os.environ["BASE_URL"],
     "api_key": "none",
     "max_retries": 0,

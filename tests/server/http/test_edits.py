@@ -317,7 +317,7 @@ def test_outpainting_that_cannot_be_done_is_refused(
 
 @pytest.mark.slow
 def test_the_bundled_model_edits_through_the_server(serve: Serve, until: Until) -> None:
-    with serve(lambda: Pipeline.load("storybook-64")) as client:
+    with serve(lambda: Pipeline.load("storybook")) as client:
         until(lambda: client.get("/readyz").status_code == 200)
         data = {"prompt": "a red cat", "seed": "7", "steps": "4"}
         image = drawn(post(client, data=data, image=PNG, mask=MASK))

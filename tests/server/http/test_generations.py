@@ -31,7 +31,7 @@ def test_a_prompt_alone_is_enough(client: TestClient) -> None:
     [image] = images(answer)
     assert (image.format, image.size) == ("PNG", (64, 64))
     body = answer.json()
-    assert body["model"] == "storybook-64"
+    assert body["model"] == "storybook"
     assert body["size"] == "64x64"
     assert body["background"] == "opaque"
     assert body["output_format"] == "png"
@@ -183,18 +183,18 @@ def test_png_carries_its_parameters_and_no_clock(client: TestClient) -> None:
     assert isinstance(image, PngImageFile)
     notes = json.loads(image.text["unmask"])
     assert notes["prompt"] == "chat été"
-    assert (notes["seed"], notes["model"], notes["size"]) == (7, "storybook-64", "64x64")
+    assert (notes["seed"], notes["model"], notes["size"]) == (7, "storybook", "64x64")
 
 
-@pytest.mark.parametrize("name", ["storybook-64", "dall-e-3", "gpt-image-2", "chatgpt-image-1"])
+@pytest.mark.parametrize("name", ["storybook", "dall-e-3", "gpt-image-2", "chatgpt-image-1"])
 def test_openai_names_mean_the_served_model(client: TestClient, name: str) -> None:
-    assert client.post(URL, json={"prompt": "cat", "model": name}).json()["model"] == "storybook-64"
+    assert client.post(URL, json={"prompt": "cat", "model": name}).json()["model"] == "storybook"
 
 
 def test_an_unknown_model_is_told_the_known_one(client: TestClient, fault: CheckFault) -> None:
     error = fault(client.post(URL, json={"prompt": "cat", "model": "sdxl"}), 404, "model")
     assert error["code"] == "model_not_found"
-    assert "storybook-64" in error["message"]
+    assert "storybook" in error["message"]
 
 
 def test_hints_are_accepted_and_the_safety_identifier_comes_back(client: TestClient) -> None:
@@ -341,7 +341,7 @@ def test_an_image_of_a_seed_can_be_drawn_alone(client: TestClient) -> None:
 def test_a_model_without_a_judge_refuses_to_be_judged(
     client: TestClient, pipeline: FakePipeline, fault: CheckFault
 ) -> None:
-    assert client.get("/v1/models/storybook-64").json()["judge"] is False
+    assert client.get("/v1/models/storybook").json()["judge"] is False
     error = fault(client.post(URL, json={"prompt": "a cat", "judge": True}), 400, "judge")
-    assert "'storybook-64' has none" in error["message"]
+    assert "'storybook' has none" in error["message"]
     assert pipeline.drawn == []

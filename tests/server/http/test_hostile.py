@@ -137,7 +137,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "feather": ("3", "2.5", str(10**30), "{}"),
     "mask_mode": ("alpha", "white", "wihte"),
     "subjects": ("[[[[", "[" * 3000, '[["red"]]', "red"),
-    "model": ("None", "../../etc/passwd", "\0", "storybook-64", "file:///etc/passwd"),
+    "model": ("None", "../../etc/passwd", "\0", "storybook", "file:///etc/passwd"),
     "size": ("64x64", "0x0", "99999x99999", "64X64", "-1x5"),
     "mask_shares": ("[0.5, 0]", "0.5", "[" + "0.1," * 300 + "0]", "[NaN]"),
     "left": ("8", "-1", "99999999999", "0.5"),

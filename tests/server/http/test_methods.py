@@ -15,7 +15,7 @@ URL = "/v1/images/generations"
 ORIGIN = "https://example.org"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/models", "/v1/models/storybook-64"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/models", "/v1/models/storybook"])
 def test_head_is_get_without_its_body(client: TestClient, path: str) -> None:
     answer, whole = client.head(path), client.get(path)
     assert (answer.status_code, answer.content) == (200, b"")

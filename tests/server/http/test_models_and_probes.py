@@ -16,12 +16,12 @@ def test_the_model_is_listed_with_what_it_can_do(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
     [card] = listed["data"]
-    assert (card["id"], card["object"], card["owned_by"]) == ("storybook-64", "model", "unmask")
+    assert (card["id"], card["object"], card["owned_by"]) == ("storybook", "model", "unmask")
     assert card["size"] == "64x64"
     assert card["grid"] == [8, 8]
     assert "halton" in card["schedulers"]
     words = {"words": ["apple", "cat"]}  # many, and so not in a list
-    assert client.get("/v1/models/storybook-64").json() == card | words
+    assert client.get("/v1/models/storybook").json() == card | words
 
 
 def test_the_card_has_a_field_for_all_that_is_known_of_a_model() -> None:
@@ -30,7 +30,7 @@ def test_the_card_has_a_field_for_all_that_is_known_of_a_model() -> None:
 
 
 def test_the_card_tells_every_bound_that_a_request_can_hit(client: TestClient) -> None:
-    card = client.get("/v1/models/storybook-64").json()
+    card = client.get("/v1/models/storybook").json()
     assert card["max_text_tokens"] == 23
     assert "max_long_prompt_text_tokens" not in card
     assert (card["max_edit_images"], card["max_edit_pixels"]) == (1, 24 << 20)
@@ -129,7 +129,7 @@ def test_a_loading_server_lives_but_is_not_ready(
         assert refused.headers["retry-after"]
         fault(client.post(URL, json={"prompt": "cat"}), 503)
         [card] = client.get("/v1/models").json()["data"]
-        assert (card["id"], card["state"]) == ("storybook-64", "loading")
+        assert (card["id"], card["state"]) == ("storybook", "loading")
         loaded.set()
         until(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/readyz").json() == {"status": "ready"}

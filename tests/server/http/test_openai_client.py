@@ -38,8 +38,8 @@ def test_it_draws(ai: openai.OpenAI) -> None:
 
 
 def test_it_lists_models(ai: openai.OpenAI) -> None:
-    assert [model.id for model in ai.models.list()] == ["storybook-64"]
-    assert getattr(ai.models.retrieve("storybook-64"), "parameters", None) == 1_000_000
+    assert [model.id for model in ai.models.list()] == ["storybook"]
+    assert getattr(ai.models.retrieve("storybook"), "parameters", None) == 1_000_000
 
 
 def test_it_shows_why_a_request_was_refused(ai: openai.OpenAI) -> None:
@@ -47,7 +47,7 @@ def test_it_shows_why_a_request_was_refused(ai: openai.OpenAI) -> None:
         ai.images.generate(prompt="cat", extra_body={"scheduler": "haltom"})
     assert refusal.value.param == "scheduler"
     assert refusal.value.request_id
-    with pytest.raises(openai.NotFoundError, match="storybook-64"):
+    with pytest.raises(openai.NotFoundError, match="storybook"):
         ai.images.generate(prompt="cat", model="sdxl")
 
 

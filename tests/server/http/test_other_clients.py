@@ -27,14 +27,14 @@ def scaling(serve: Serve, pipeline: FakePipeline, until: Until) -> Iterator[Test
         yield client
 
 
-@pytest.mark.parametrize("model", ["None", "", None, "dall-e-2", "gpt-image-1", "storybook-64"])
+@pytest.mark.parametrize("model", ["None", "", None, "dall-e-2", "gpt-image-1", "storybook"])
 def test_open_webui_draws(scaling: TestClient, model: str | None) -> None:
     body = {"model": model, "prompt": "a cat", "n": 1, "size": "512x512"}
     answer = scaling.post(
         URL, json={**body, "response_format": "b64_json"}, headers={"authorization": ""}
     )
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["size"], answer.json()["model"]) == ("512x512", "storybook-64")
+    assert (answer.json()["size"], answer.json()["model"]) == ("512x512", "storybook")
 
 
 def test_open_webui_reads_why_a_chat_is_too_long(scaling: TestClient, fault: CheckFault) -> None:
@@ -63,14 +63,14 @@ def test_open_webui_reads_why_two_pictures_are_too_many(
 
 
 def test_litellm_draws_and_edits(client: TestClient) -> None:
-    # What litellm.image_generation and image_edit send of openai/storybook-64.
-    body: dict[str, Any] = {"model": "storybook-64", "prompt": "a cat", "n": 1, "user": ""}
+    # What litellm.image_generation and image_edit send of openai/storybook.
+    body: dict[str, Any] = {"model": "storybook", "prompt": "a cat", "n": 1, "user": ""}
     assert client.post(URL, json=body).status_code == 200
     files = [
         ("image[]", ("image.png", PNG, "image/png")),
         ("mask", ("mask.png", MASK, "image/png")),
     ]
-    data = {"model": "storybook-64", "prompt": "a cat", "n": "1", "size": "auto"}
+    data = {"model": "storybook", "prompt": "a cat", "n": "1", "size": "auto"}
     answer = client.post(EDITS, data=data, files=files)
     assert base64.b64decode(answer.json()["data"][0]["b64_json"])
     assert answer.json()["edit"]["kind"] == "inpaint"

@@ -43,7 +43,7 @@ def test_a_drawn_image_is_scaled(scaling: TestClient, pipeline: FakePipeline) ->
     plain = scaling.post(URL, json={"prompt": "cat", "size": "64x64"}).json()
     assert "size_policy" not in plain
     assert "drawn_size" not in plain
-    assert scaling.get("/v1/models/storybook-64").json()["max_scaled_pixels"] == 1 << 23
+    assert scaling.get("/v1/models/storybook").json()["max_scaled_pixels"] == 1 << 23
 
 
 def test_a_scaled_size_has_a_bound(scaling: TestClient, fault: CheckFault) -> None:

@@ -17,7 +17,7 @@ APPLES = {"prompt": "two red apples on a blue background", "seed": 7, "judge": T
 
 @pytest.fixture(name="client", scope="module")
 def _client() -> Iterator[TestClient]:
-    with serving(lambda: Pipeline.load("storybook-64"), size_policy="scale") as client:
+    with serving(lambda: Pipeline.load("storybook"), size_policy="scale") as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         yield client
 

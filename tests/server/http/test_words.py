@@ -16,7 +16,7 @@ APLE = {"prompt": "a red aple", "steps": 3, "seed": 7}
 WARNING = {
     "code": "unknown_words",
     "param": "prompt",
-    "message": "prompt: storybook-64 was not taught 'aple' (nearest: apple)",
+    "message": "prompt: storybook was not taught 'aple' (nearest: apple)",
     "words": [{"word": "aple", "nearest": ["apple"]}],
 }
 

@@ -43,7 +43,7 @@ def test_a_line_has_what_was_drawn_and_how_long_it_took(
     [line] = requests(caplog)
     told = [line[name] for name in ("id", "method", "path", "status", "address", "model", "images")]
     path = "/v1/images/generations"
-    assert told == ["mine", "POST", path, 200, "testclient", "storybook-64", 2]
+    assert told == ["mine", "POST", path, 200, "testclient", "storybook", 2]
     parts = line["queue_seconds"] + line["draw_seconds"] + line["answer_seconds"]
     assert 0 < parts <= line["seconds"] + 0.001
     assert not hasattr(line, "key")

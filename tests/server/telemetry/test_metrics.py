@@ -32,7 +32,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 def test_a_drawing_is_counted_and_every_stage_has_its_seconds(client: TestClient) -> None:
     assert client.post(URL, json=CAT | {"n": 2}).status_code == 200
-    samples, model = read(client), "storybook-64"
+    samples, model = read(client), "storybook"
     assert value(samples, "unmask_images_total", model=model, key="") == 2
     assert value(samples, "unmask_tokens_total", model=model, key="") == 128
     assert value(samples, "unmask_drawings_total", end="finished") == 1
@@ -100,7 +100,7 @@ def test_names_of_keys_are_labels_and_addresses_are_not(
         assert client.post(URL, json=CAT, headers={"authorization": "Bearer x"}).status_code == 401
         assert client.get("/metrics", headers=ann).status_code == 403
         samples = read(client, eve)
-    assert value(samples, "unmask_images_total", model="storybook-64", key="ann") == 1
+    assert value(samples, "unmask_images_total", model="storybook", key="ann") == 1
     assert value(samples, "unmask_refused_total", reason="rate_limit_exceeded", key="ann") == 1
     assert value(samples, "unmask_refused_total", reason="invalid_api_key", key="") == 1
     labels = {text for _, pairs in samples for _, text in pairs}

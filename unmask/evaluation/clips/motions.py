@@ -25,6 +25,8 @@ LOST = 0.25  # of the opacity, that may be lost again although something fades i
 ALIKE = 0.02  # levels in [0, 1]: what is turned and looks alike by this cannot be seen to turn
 OFFSETS = range(-3, 4)  # pixels by which the judge may miss a centre
 
+WAYS = {"left": (0, -1), "right": (0, 1), "up": (1, -1), "down": (1, 1)}  # axis and sign
+
 # What is wrong with a track in frames (frames, 3, height, width) at that speed, or None.
 Check = Callable[[Track, Tensor, str | None], str | None]
 
@@ -84,6 +86,13 @@ def _bounces(track: Track, frames: Tensor, speed: str | None) -> str | None:
     across, down = _legs(track)
     one_way = sorted((across, down), key=len)
     return None if [len(legs) for legs in one_way] == [0, 2] else "wrong motion"
+
+
+def begins(track: Track, way: str) -> bool:
+    """Whether the first leg of a track goes that way."""
+    axis, sign = WAYS[way]
+    legs = _legs(track)[axis]
+    return bool(legs) and sign * legs[0] > 0
 
 
 def _jumps(track: Track, frames: Tensor, speed: str | None) -> str | None:
@@ -152,10 +161,7 @@ def _spins(track: Track, frames: Tensor, speed: str | None) -> str | None:
 
 CHECKS: dict[str, Check] = {
     "still": _still,
-    "moves left": _goes(0, -1),
-    "moves right": _goes(0, 1),
-    "moves up": _goes(1, -1),
-    "moves down": _goes(1, 1),
+    **{f"moves {way}": _goes(*along) for way, along in WAYS.items()},
     "bounces": _bounces,
     "grows": _resizes(True),
     "shrinks": _resizes(False),

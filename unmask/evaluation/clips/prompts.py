@@ -40,16 +40,19 @@ _OF_MOTION = {
     "jumps": "jumps",
 }
 CATEGORIES = (*dict.fromkeys(_OF_MOTION.values()), *ARRANGEMENTS[1:])
+SINGLE = ARRANGEMENTS.index("single")
 SCENES_AT_ONCE = 32
 MOST_TRIES = 400  # batches of scenes
 
 
 @dataclass(frozen=True)
 class Actor(Thing):
-    """A thing, what it does, and how quickly, if that is something that has a speed."""
+    """A thing, what it does, and how quickly, if that is something that has a speed; ``way`` (left,
+    right, up or down) is where it must bounce first, if the text tells."""
 
     motion: str = "still"
     speed: str | None = None
+    way: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +160,10 @@ def _prompt(scene: MovingScenes, text: str, nouns: tuple[str, ...], percent: int
             colour=COLOUR_NAMES[int(colour)] if colour >= 0 else None,
             motion=MOTION_NAMES[int(motion)],
             speed=SPEEDS[int(speed)] if speed >= 0 else None,
+            way=_told_way(scene, item, text),
         )
-        for noun, colour, motion, speed in zip(
-            still.nouns[0], still.colours[0], scene.motion[0], scene.speed[0], strict=True
+        for item, (noun, colour, motion, speed) in enumerate(
+            zip(still.nouns[0], still.colours[0], scene.motion[0], scene.speed[0], strict=True)
         )
         if noun >= 0
     )
@@ -184,3 +188,11 @@ def _prompt(scene: MovingScenes, text: str, nouns: tuple[str, ...], percent: int
         background=ground if told else None,
         held_out=any(held_out(percent, *combination) for combination in combinations),
     )
+
+
+def _told_way(scene: MovingScenes, item: int, text: str) -> str | None:
+    """Where an object bounces first, if the text tells."""
+    if scene.motion[0, item] != MOTION_NAMES.index("bounces") or scene.arrangement[0] != SINGLE:
+        return None
+    way = scene.first_way(0, item)
+    return way if way is not None and f" {way}" in text else None

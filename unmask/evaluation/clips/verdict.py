@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unmask.evaluation.clips.motions import CHECKS, LEAST
+from unmask.evaluation.clips.motions import CHECKS, LEAST, begins
 from unmask.evaluation.clips.prompts import Actor, ClipPrompt
 from unmask.evaluation.clips.tracks import Track, link
 from unmask.evaluation.verdict import Verdict
@@ -108,6 +108,8 @@ def _wrong(prompt: ClipPrompt, actor: Actor, track: Track, frames: Tensor) -> se
         wrong = _went(track, actor.motion)
     else:
         wrong = CHECKS[actor.motion](track, frames, actor.speed)
+        if wrong is None and actor.way is not None and not begins(track, actor.way):
+            wrong = "wrong direction"
     return tags | ({wrong} if wrong else set())
 
 

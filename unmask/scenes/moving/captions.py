@@ -60,12 +60,21 @@ def clip_captions(scenes: MovingScenes, nouns: tuple[str, ...], seed: int) -> li
 
 
 def motion_words(
-    motion: str, speed: str | None, form: int, luck: random.Random, always: bool = False
+    motion: str,
+    speed: str | None,
+    form: int,
+    luck: random.Random,
+    always: bool = False,
+    way: str | None = None,
 ) -> str:
     """What an object does: ``moves slowly to the left``; a speed is named three times in four, or
-    ``always``; nothing for standing still, but one time in four."""
+    ``always``; nothing for standing still, but one time in four. What bounces is told the ``way``
+    it goes first, if that is given, one time in two."""
     if motion == "still":
         return luck.choice(_STILL)[form] if always or luck.random() < 0.25 else ""
+    if motion == "bounces" and way is not None and luck.random() < 0.5:
+        # No "bounces back" here, which would be the other way.
+        return f"{_VERBS[motion][0][form]} {luck.choice(_WAYS[f'moves {way}'])}"
     if motion in _VERBS:
         return luck.choice(_VERBS[motion])[form]
     verb, way = luck.choice(_GO)[form], luck.choice(_WAYS[motion])
@@ -90,7 +99,9 @@ def _caption(scenes: MovingScenes, row: int, nouns: tuple[str, ...], luck: rando
         return words if many else with_article(words)
 
     def doing(place: int, form: int = form) -> str:
-        words = motion_words(motions[place], speeds[place], form, luck)
+        # Beside another, "left" may be where it stands.
+        way = scenes.first_way(row, place) if arrangement == "single" else None
+        words = motion_words(motions[place], speeds[place], form, luck, way=way)
         return f" {words}" if words else ""
 
     if arrangement == "count":

@@ -233,6 +233,8 @@ def _gathered(clips: list[tuple[str, str | None, int, list[_Thing]]], slots: int
         nouns=ids["nouns"],
         colours=ids["colours"],
         boxes=boxes[:, :, 0],
+        style=torch.zeros(count, dtype=torch.long),
+        shift=torch.zeros(count, dtype=torch.long),
         painting=torch.zeros(count, 5),
     )
     arrangement = torch.tensor([ARRANGEMENTS.index(name) for name, *_ in clips])

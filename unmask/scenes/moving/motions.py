@@ -171,14 +171,21 @@ MOTIONS = {
         Motion("moves right", _moves(0, 1), _along(0), axis=0, weight=2),
         Motion("moves up", _moves(1, -1), _along(1), axis=1, weight=2),
         Motion("moves down", _moves(1, 1), _along(1), axis=1, weight=2),
-        Motion("bounces", _bounces, lambda lane, side: max(lane[2:]) > side, fewest_slots=2),
-        Motion("grows", _resized(True), _roomy),
-        Motion("shrinks", _resized(False), _roomy),
+        # Of all motions a model learns this one last.
+        Motion(
+            "bounces",
+            _bounces,
+            lambda lane, side: max(lane[2:]) > side,
+            weight=3,
+            fewest_slots=2,
+        ),
+        Motion("grows", _resized(True), _roomy, weight=1.5),
+        Motion("shrinks", _resized(False), _roomy, weight=1.5),
         Motion("fades in", _faded(_ramp), fewest_slots=2),
         Motion("fades out", _faded(_backwards(_ramp)), fewest_slots=2),
         Motion("appears", _faded(_switch)),
         Motion("disappears", _faded(_backwards(_switch))),
-        Motion("spins", _spins, weight=0.7),
+        Motion("spins", _spins, weight=1.5),
         Motion("jumps", _jumps, _along(1), fewest_slots=2),
     )
 }

@@ -80,6 +80,15 @@ class MovingScenes:
         )
         return boxes, alpha, turns
 
+    def first_way(self, row: int, item: int) -> str | None:
+        """Where an object goes first: left, right, up or down; None if its corner stays."""
+        for across, down in self.boxes[row, item, :, :2].diff(dim=0).tolist():
+            if across:
+                return "left" if across < 0 else "right"
+            if down:
+                return "up" if down < 0 else "down"
+        return None
+
     def rows(self, rows: Tensor) -> "MovingScenes":
         """The clips of these rows, copied."""
         rest = {name: getattr(self, name)[rows] for name in _TENSORS}

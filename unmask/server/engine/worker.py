@@ -288,7 +288,7 @@ class Worker:
         def show() -> None:
             try:
                 with torch.inference_mode():
-                    image = strand.group.pipeline.preview(tokens)
+                    image = strand.group.pipeline.preview(tokens, ticket.weighed.request.size)
                 ticket.tell(Preview(strand.image_index, number, step, image))
             except Exception as error:
                 log.warning("a preview has failed", exc_info=error)

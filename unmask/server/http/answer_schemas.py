@@ -213,6 +213,9 @@ class ModelCard(BaseModel):
     bounds: dict[str, Bound] = Field(description="of the fields of all requests")
     description: str | None = None
     size: str | None = None
+    sizes: list[str] | None = Field(
+        default=None, description="that it draws at once, largest first"
+    )
     grid: tuple[int, ...] | None = None
     parameters: int | None = None
     codebook_size: int | None = None

@@ -22,7 +22,7 @@ ERROR = {
     "code": "invalid_value",
 }
 CARD = {
-    "id": "storybook-64",
+    "id": "storybook",
     "object": "model",
     "created": 1780000000,
     "owned_by": "unmask",
@@ -52,7 +52,7 @@ UNKNOWN = {"word": "aple", "nearest": ["apple", "apples", "purple"]}
 WARNING = {
     "code": "unknown_words",
     "param": "prompt",
-    "message": "prompt: storybook-64 was not taught 'aple' (nearest: apple, apples, purple)",
+    "message": "prompt: storybook was not taught 'aple' (nearest: apple, apples, purple)",
     "words": [UNKNOWN],
 }
 
@@ -100,7 +100,7 @@ EXAMPLES: dict[str, Any] = {
         "output_format": "png",
         "size": "64x64",
         "usage": USAGE,
-        "model": "storybook-64",
+        "model": "storybook",
         "seed": 7,
         "timings": TIMINGS,
         "subjects": [["red", "apple"]],
@@ -109,11 +109,11 @@ EXAMPLES: dict[str, Any] = {
     },
     "ImageData": DATA,
     "Images": {"images": [PICTURE], "parameters": APPLE, "info": '{"seed": 7, "all_seeds": [7]}'},
-    "Model": {"title": "storybook-64", "model_name": "storybook-64", "filename": "storybook-64"},
+    "Model": {"title": "storybook", "model_name": "storybook", "filename": "storybook"},
     "ModelCard": CARD,
     "ModelList": {"object": "list", "data": [CARD]},
     "Nothing": {},
-    "Options": {"sd_model_checkpoint": "storybook-64", "samples_format": "png"},
+    "Options": {"sd_model_checkpoint": "storybook", "samples_format": "png"},
     "Progress": {"progress": 0.5, "eta_relative": 0.04, "state": STATE, "current_image": PICTURE},
     "RequestWarning": WARNING,
     "Sampler": {"name": "halton"},
@@ -149,7 +149,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/sdapi/v1/txt2img": APPLE | {"width": 64, "height": 64, "sampler_name": "halton"},
     "/sdapi/v1/img2img": {"prompt": "a green apple", "init_images": [DATA_URL]},
     "/v1/webhook": {"url": "https://example.com/unmask"},
-    "/sdapi/v1/options": {"sd_model_checkpoint": "storybook-64"},
+    "/sdapi/v1/options": {"sd_model_checkpoint": "storybook"},
 }
 # What else bodies in JSON may ask for, by what it is.
 MORE: dict[str, dict[str, Any]] = {

@@ -196,4 +196,5 @@ def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
     abilities = asdict(status.info)
     del abilities["name"]
     size = size_text((abilities.pop("width"), abilities.pop("height")))
-    return card.model_copy(update={"size": size, **abilities})
+    sizes = [size_text(each) for each in abilities.pop("sizes")]
+    return card.model_copy(update={"size": size, "sizes": sizes, **abilities})

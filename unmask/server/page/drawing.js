@@ -29,7 +29,7 @@ export async function request(order, { studio, composer, report }, signal, ear) 
 			say(event.ahead ? `Waiting: ${event.ahead} before you.` : "Drawing …");
 			const known = await studio.cardOf(composer.card.id); // it is loaded now
 			const [width, height] = order.size ?? known.size.split("x").map(Number);
-			images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known), order.base, order.corner));
+			images = Array.from({ length: count }, () => new Unmasking(width, height, cellOf(known, [width, height]), order.base, order.corner));
 			ear.begun(images);
 			return;
 		}

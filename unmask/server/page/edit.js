@@ -151,7 +151,7 @@ export class EditView {
 
 	/** Masked cells where the picture is to go on. @param {Pen} pen @param {Size} whole */
 	_beyond(pen, whole) {
-		const cell = Math.max(cellOf(this.composer.card) || 8, whole.width / 99, whole.height / 99);
+		const cell = Math.max(cellOf(this.composer.card, [whole.width, whole.height]) || 8, whole.width / 99, whole.height / 99);
 		for (let y = 0; y < whole.height; y += cell) {
 			for (let x = 0; x < whole.width; x += cell) {
 				pen.fillStyle = Math.round((x + y) / cell) % 2 ? "#41436b" : "#4a4d7a";
@@ -178,7 +178,7 @@ export class EditView {
 			const by = sign * (arrow(event.key)?.[across ? 0 : 1] ?? 0);
 			if (!by) return;
 			event.preventDefault();
-			const cell = cellOf(this.composer.card) || 8;
+			const cell = cellOf(this.composer.card, [this.whole.width, this.whole.height]) || 8;
 			extend(this.margins[side] + by * cell);
 		};
 	}

@@ -5,9 +5,12 @@ import { blank } from "./dom.js";
 
 export const FIXED = "#", MASKED = ".", KEPT = "=", REVEALED = "+", TAKEN_BACK = "-";
 
-/** How many pixels a cell of a model has along a side; 0: not known yet. @param {Values} card */
-export function cellOf(card) {
-	return card.size && card.grid ? Number(card.size.split("x")[0]) / card.grid[card.grid.length - 1] : 0;
+/** How many pixels a cell of a model has along a side, in a picture of that size if it is given; 0: not known yet. @param {Values} card @param {number[]} [size] */
+export function cellOf(card, size) {
+	if (!card.size || !card.grid) return 0;
+	const own = card.size.split("x").map(Number), small = size && (size[0] < own[0] || size[1] < own[1]);
+	const drawn = small ? Number(card.sizes.at(-1).split("x")[0]) : own[0];
+	return drawn / card.grid[card.grid.length - 1];
 }
 
 /** What a model draws, as it is before the first step; null: not known yet. @param {Values} card */
@@ -20,7 +23,7 @@ export function blankOf(card) {
 
 /** A picture of which nothing is known but that it is there. @param {ImageBitmap} picture @param {Values} card */
 export function stillOf(picture, card) {
-	const made = new Unmasking(picture.width, picture.height, cellOf(card) || picture.width, blank(1, 1));
+	const made = new Unmasking(picture.width, picture.height, cellOf(card, [picture.width, picture.height]) || picture.width, blank(1, 1));
 	made.finish(picture);
 	return made;
 }
