@@ -33,10 +33,7 @@ from unmask.pipeline.judging import PictureJudge, PictureVerdict
 from unmask.pipeline.previews import preview
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
-from unmask.pipeline.request import (
-    DrawRequest,
-    RequestCheck,
-)
+from unmask.pipeline.request import DrawRequest, RequestCheck
 from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.pipeline.scales import Scales, Size
 from unmask.pipeline.sharing import check_parts, share
