@@ -67,11 +67,13 @@ def distance(exact: Pipeline, other: Pipeline, requests: Sequence[DrawRequest]) 
         for state, how in watched.asked:
             rows = torch.arange(len(state))  # with the null condition, if the step is guided
             ours, theirs = (
-                pipeline.backbone.full(state, prefix.select(rows), **how).logits.log_softmax(-1)
+                pipeline.backbone.full(state, prefix.select(rows), **how)
+                .logits.float()
+                .log_softmax(-1)
                 for pipeline, prefix in zip((exact, other), pairs, strict=True)
             )
             masked = state == exact.backbone.mask_id
-            lost.append((ours.exp() * (ours - theirs.float())).sum(-1)[masked])
+            lost.append((ours.exp() * (ours - theirs)).sum(-1)[masked])
         changed.append((tokens_of(other, request) != tokens).float().mean())
     return [float(torch.cat(lost).mean()), float(torch.stack(changed).mean())]
 
