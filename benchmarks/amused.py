@@ -10,6 +10,7 @@ guidance in the middle half of them. Peak memory is that of a process of its own
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import statistics
@@ -145,7 +146,7 @@ def ours(size: str, precision: Precision, device: str) -> Pipeline:
     text_tokenizer, text_encoder = text_side(size)
     for module in (transformer, tokenizer):
         random_weights(module.to_empty(device=device))
-    if precision == "bf16":
+    if precision in ("bf16", "int8"):
         tokenizer.decoder.use_bf16()  # as ``DiffusersVQ.load`` does
     mask_id = settings.vocab_size - 1
     backbone = ClipBackbone(
@@ -155,12 +156,21 @@ def ours(size: str, precision: Precision, device: str) -> Pipeline:
     return Pipeline(card, tokenizer, backbone, ClipCondition(text_tokenizer))
 
 
+def quicken(pipeline: Pipeline, precision: Precision) -> None:
+    """What ``Pipeline.load`` does to a backbone that it has read."""
+    if precision == "int8":
+        pipeline.backbone.use_eight_bits()
+    else:
+        pack(pipeline.backbone)
+
+
 def theirs(size: str, precision: Precision, device: str, twin: Pipeline | None = None) -> Any:
-    """diffusers' pipeline, with the weights of ``twin`` or with random ones."""
+    """diffusers' pipeline, with the weights of ``twin`` or with random ones; in bf16 beside eight
+    bits, which it has not."""
     with quiet():
         from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
 
-        dtype = DTYPES[precision]
+        dtype = torch.bfloat16 if precision == "int8" else DTYPES[precision]
         with torch.device("meta"):
             transformer = UVit2DModel(**SIZES[size]).to(dtype)
             vq = VQModel(**vq_settings(size), force_upcast=True).to(dtype)
@@ -171,8 +181,11 @@ def theirs(size: str, precision: Precision, device: str, twin: Pipeline | None =
         else:
             assert isinstance(twin.backbone, ClipBackbone)
             assert isinstance(twin.condition, ClipCondition)
-            text_tokenizer, text_encoder = twin.condition.tokenizer, twin.backbone.text_encoder
-            transformer.load_state_dict(twin.backbone.transformer.state_dict(), assign=True)
+            text_tokenizer = twin.condition.tokenizer
+            text_encoder = copy.deepcopy(twin.backbone.text_encoder)
+            network = twin.backbone.transformer.state_dict()
+            alike = {key: tensor.to(dtype) for key, tensor in network.items()}
+            transformer.load_state_dict(alike, assign=True)
             same = {key: tensor.to(dtype) for key, tensor in twin.tokenizer.state_dict().items()}
             vq.load_state_dict(same, assign=True)
         scheduler = AmusedScheduler(mask_token_id=SIZES[size]["vocab_size"] - 1)
@@ -234,7 +247,7 @@ def measure(options: argparse.Namespace) -> int:
     (precision,), (batch,) = options.precision, options.batch
     if options.measure == "ours":
         pipeline = ours(options.size, precision, options.device)
-        pack(pipeline.backbone)
+        quicken(pipeline, precision)
         draw = draw_ours(pipeline, options.steps, batch)
     else:
         draw = draw_theirs(theirs(options.size, precision, options.device), options.steps, batch)
@@ -254,7 +267,7 @@ def compare(options: argparse.Namespace, precision: Precision) -> Iterator[dict[
     """A line of results for each batch size, setting, and what is drawn."""
     pipeline = ours(options.size, precision, options.device)
     reference = theirs(options.size, precision, options.device, pipeline)
-    pack(pipeline.backbone)  # as ``Pipeline.load`` does
+    quicken(pipeline, precision)
     if options.compile:
         assert isinstance(pipeline.backbone, ClipBackbone)
         pipeline.backbone.transformer.full = torch.compile(pipeline.backbone.transformer.full)  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.worlds.processors import vnni
 from unmask.devices import Precision
 from unmask.pipeline import Generated, Pipeline
 from unmask.sampling.schedulers import SCHEDULERS
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_bytes_alone_and_beside_others(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", pytest.param("int8", marks=vnni)])
 def test_a_batch_of_everything_is_to_the_byte_what_each_is_alone(precision: Precision) -> None:
     pipeline = Pipeline.load(default_model(), precision=precision)
     kinds: list[dict[str, object]] = [

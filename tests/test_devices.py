@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from unmask.devices import usable_device
+from unmask.devices import check_precision, usable_device
 from unmask.errors import ConfigError
 
 
@@ -17,6 +17,17 @@ def test_the_cpu_is_always_there() -> None:
 def test_a_device_that_cannot_compute_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="there is: cpu"):
         usable_device(name)
+
+
+def test_eight_bits_ask_for_a_cpu_with_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    check_precision("int8", "cpu")
+    with pytest.raises(ConfigError, match="for CPUs, and the device is cuda:1: give fp32"):
+        check_precision("int8", "cuda:1")
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    with pytest.raises(ConfigError, match="has no AVX512-VNNI"):
+        check_precision("int8", "cpu")
+    check_precision("bf16", "cuda:1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="speaks of glibc")

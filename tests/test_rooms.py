@@ -14,7 +14,7 @@ EVERYWHERE = {"unmask", "errors", "config", "numerics"}
 MAY_IMPORT = {
     "tokenizers": {"checkpoint", "devices", "published"},
     "sampling": set[str](),
-    "models": {"checkpoint", "devices", "published", "sampling", "tokenizers"},
+    "models": {"checkpoint", "devices", "eight_bits", "published", "sampling", "tokenizers"},
     "families": {
         "box",
         "card",

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from unmask import config
 from unmask.devices import Precision
+from unmask.eight_bits import round_rows
 from unmask.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
 
+# Of what is not a product of eight bits, too.
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
+    "int8": torch.float32,
 }
 
 
@@ -54,10 +57,7 @@ def write_eight_bits(path: Path) -> None:
         if tensor.is_floating_point() and tensor.ndim > 1:
             if not torch.isfinite(tensor).all():
                 raise ConfigError(f"{path}: {name} holds values that are not finite numbers")
-            scale = tensor.float().flatten(1).abs().amax(1) / 127
-            places = tensor.float() / _along(scale, tensor)
-            state[name] = places.nan_to_num().round().to(torch.int8)  # a row of zeros has no scale
-            state[name + SCALE] = scale
+            state[name], state[name + SCALE] = round_rows(tensor)
         else:
             state[name] = tensor
     write_tensors(state, path)

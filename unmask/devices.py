@@ -9,7 +9,7 @@ from unmask.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -28,6 +28,24 @@ def usable_device(name: str | None) -> str:
             f"device {name[:80]!r} cannot be used here; there is: {', '.join(found)}"
         ) from error
     return name
+
+
+def check_precision(precision: Precision, device: str) -> None:
+    """ConfigError if a backbone cannot have that precision on the device: eight bits ask for a CPU
+    with VNNI."""
+    import torch
+
+    if precision != "int8":
+        return
+    if torch.device(device).type != "cpu":
+        raise ConfigError(
+            f"precision int8 is for CPUs, and the device is {device}: give fp32, bf16 or fp16 there"
+        )
+    if not torch.cpu._is_vnni_supported():
+        raise ConfigError(
+            "precision int8: this processor has no AVX512-VNNI, without which products of eight "
+            "bits are slow and may overflow; give fp32 or bf16"
+        )
 
 
 def sent(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":

@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="cpu", min_length=1, description="a torch device, such as `cuda`")
     precision: Precision = Field(
-        default="fp32", description="the precision of the backbone: `fp32`, `bf16` or `fp16`"
+        default="fp32",
+        description="the precision of the backbone: `fp32`, `bf16`, `fp16`, or `int8` on a CPU",
     )
     more_devices: list[str] = Field(
         default=[],

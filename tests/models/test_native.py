@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.models.passes import all_own, attention_of, memory_of, own_places
+from tests.worlds.processors import vnni
 from unmask.errors import ConfigError
 from unmask.models.attention import (
     BACKENDS,
@@ -189,7 +190,9 @@ def test_memories_can_be_parted_and_joined(model: NativeTransformer) -> None:
     assert joined.nbytes == whole.nbytes == 2 * whole.keys.nbytes
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, pytest.param(torch.int8, marks=vnni)]
+)
 @pytest.mark.parametrize("hidden", [704, 1024])
 @pytest.mark.usefixtures("threads")
 def test_a_row_is_to_the_bit_what_it_is_alone(hidden: int, dtype: torch.dtype) -> None:
@@ -197,7 +200,11 @@ def test_a_row_is_to_the_bit_what_it_is_alone(hidden: int, dtype: torch.dtype) -
     attention's last block is short."""
     torch.manual_seed(1)
     config = replace(CONFIG, width=256, hidden=hidden, heads=4, layers=2, grid=(8, 8))
-    model = NativeTransformer(config).to(dtype).eval().requires_grad_(False)
+    model = NativeTransformer(config).eval().requires_grad_(False)
+    if dtype == torch.int8:
+        model.use_eight_bits()
+    else:
+        model.to(dtype)
     tokens, prefix = torch.randint(12, (9, 64)), model.encode(_condition(*range(1, 7), 4, 5, 6))
     left = torch.zeros(9, dtype=torch.long)
     together = model.full(tokens, prefix, steps_left=left, remember=True)

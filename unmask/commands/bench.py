@@ -1,11 +1,12 @@
 """The command that tells how fast a model draws on this machine."""
 
 import statistics
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from unmask.commands.root import MODEL_HELP, commands
+from unmask.devices import Precision
 
 TOGETHER = 8  # pictures
 
@@ -17,7 +18,7 @@ def bench(
         str, typer.Option(help="What is drawn.")
     ] = "a red apple to the left of a blue book on a yellow background",
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option()] = "fp32",
+    precision: Annotated[Precision, typer.Option()] = "fp32",
     quick: Annotated[bool, typer.Option("--quick", help="Three rounds in place of ten.")] = False,
 ) -> None:
     """Tell in one line how fast a model draws: alone and eight at a time, the medians of rounds

@@ -33,7 +33,7 @@ def serve(
     ] = None,
     device: Annotated[str | None, typer.Option(help="torch device [UNMASK_DEVICE]")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16 [UNMASK_PRECISION]")
+        str | None, typer.Option(help="fp32, bf16, fp16 or int8 [UNMASK_PRECISION]")
     ] = None,
     host: Annotated[str | None, typer.Option(help="[UNMASK_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="[UNMASK_PORT]")] = None,

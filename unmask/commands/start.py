@@ -47,11 +47,15 @@ def check_models(settings: "Settings") -> None:
 
 
 def check_devices(settings: "Settings") -> None:
-    """ConfigError for a device that torch cannot use here."""
-    from unmask.devices import usable_device
+    """ConfigError for a device that torch cannot use here, or not with the precision."""
+    from unmask.devices import check_precision, usable_device
 
     _check_each("UNMASK_DEVICE", [settings.device], usable_device)
     _check_each("UNMASK_MORE_DEVICES", settings.more_devices, usable_device)
+    devices = (settings.device, *settings.more_devices)
+    _check_each(
+        "UNMASK_PRECISION", devices, lambda device: check_precision(settings.precision, device)
+    )
 
 
 def _check_each(variable: str, values: Iterable[str], check: Callable[[str], object]) -> None:

@@ -140,7 +140,11 @@ def difference(ours: Sequence[Record], theirs: Sequence[Record]) -> Interval:
 
 def weights_hash(*modules: nn.Module, text: str = "") -> str:
     """A hash of the weights of modules, and of a text."""
-    tensors = (tensor for module in modules for tensor in module.state_dict().values())
+    tensors = (
+        tensor.to_dense() if tensor.is_mkldnn else tensor
+        for module in modules
+        for tensor in module.state_dict().values()
+    )
     return _hash([text.encode(), *(tensor.cpu().numpy().tobytes() for tensor in tensors)])
 
 

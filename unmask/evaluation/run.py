@@ -11,7 +11,7 @@ from unmask.evaluation.features import Features
 from unmask.evaluation.report import write_report
 from unmask.evaluation.reveal import save_reveal
 from unmask.evaluation.search import SearchConfig, Trial, search, write_presets
-from unmask.evaluation.settings import EvaluationConfig
+from unmask.evaluation.settings import EvaluationConfig, Precision
 from unmask.pipeline import Pipeline
 from unmask.scenes.data import open_bank
 from unmask.scenes.judge import Judge, load_judge
@@ -37,7 +37,7 @@ def run_evaluation(
     unless it is of clips), and a JSON and a sheet of each setting.
     """
     settings = config.load(EvaluationConfig, path)
-    pipeline = Pipeline.load(model, device)
+    pipeline = _pipeline(model, device, settings.precision)
     loaded_judge = _judge(model, judge, device)
     renderer = None
     if data is not None:
@@ -72,10 +72,16 @@ def run_search(
     ``write`` is a model folder: its ``model.json`` takes them over.
     """
     settings = config.load(SearchConfig, path)
-    best = search(Pipeline.load(model, device), _judge(model, judge, device), settings, out)
+    pipeline = _pipeline(model, device, settings.precision)
+    best = search(pipeline, _judge(model, judge, device), settings, out)
     if write is not None:
         write_presets(write / "model.json", [trial.options for trial in best])
     return best
+
+
+def _pipeline(model: str, device: str, precision: Precision) -> Pipeline:
+    """bf16 is left to autocast, which rounds what the tokenizer computes too."""
+    return Pipeline.load(model, device, precision="int8" if precision == "int8" else "fp32")
 
 
 def _judge(model: str, judge: Path | None, device: str) -> Judge:

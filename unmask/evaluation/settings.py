@@ -7,7 +7,7 @@ from unmask.sampling.options import choose_options
 from unmask.scenes.data import DataConfig
 from unmask.scenes.moving.truth import SLOT
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 FEWEST_FRAMES = 1 + 3 * SLOT  # or nothing has the time to pass by
 CEILING = "ceiling"  # the name of what the judge makes of true scenes

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.devices import sent
+from unmask.models.eight_bits import use_eight_bits
 from unmask.models.rows import full_by_rows, lengthen, local_by_rows
 from unmask.sampling.backbone import Pass, Positions, RowTensors
 
@@ -59,6 +60,10 @@ class ImageBackbone(nn.Module, ABC):
     @abstractmethod
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""
+
+    def use_eight_bits(self) -> None:
+        """Multiply whole numbers of eight bits from now on (``models.eight_bits``)."""
+        use_eight_bits(self)
 
     @abstractmethod
     def encode(self, condition: Condition) -> RowTensors:

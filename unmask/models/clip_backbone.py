@@ -11,6 +11,7 @@ from unmask.models.attention import attention_backend
 from unmask.models.base import Condition, ImageBackbone
 from unmask.models.clip import encode_text
 from unmask.models.compressed import CompressedGrid
+from unmask.models.eight_bits import use_eight_bits
 from unmask.models.uvit import HeadedAttention
 from unmask.sampling.backbone import Pass, RowTensors
 
@@ -97,6 +98,11 @@ class ClipBackbone(ImageBackbone):
         for module in self.transformer.modules():
             if isinstance(module, HeadedAttention):
                 module.backend = backend
+
+    def use_eight_bits(self) -> None:
+        """See ``ImageBackbone``; CLIP stays as it is: it runs once a request, and what it says
+        reaches every step."""
+        use_eight_bits(self.transformer)
 
     def encode(self, condition: Condition) -> RowTensors:
         """What the network computes from CLIP's text and the micro-conditions alone."""

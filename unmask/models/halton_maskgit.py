@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.eight_bits import Rounded, lay_out, product, round_rows
 from unmask.models.attention import attention_backend
 from unmask.models.base import Condition, ImageBackbone, narrow
 from unmask.models.linear import Linear, packed_rows_per_pass
@@ -193,6 +194,7 @@ class HaltonMaskGIT(ImageBackbone):
         self.transformer = Transformer(config)
         self.last_norm = LastNorm(config.width)
         self.head = HeadBias(config.codebook_size + 1)
+        self.rounded_codes: Rounded | None = None  # of the token embedding, as the head reads it
 
     @property
     def rows_per_pass(self) -> int | None:
@@ -203,6 +205,11 @@ class HaltonMaskGIT(ImageBackbone):
         """Choose the attention backend by name."""
         for block in self._blocks():
             block.attn.attend = attention_backend(name)
+
+    def use_eight_bits(self) -> None:
+        """See ``ImageBackbone``. The head gets a rounded copy of the token embedding."""
+        super().use_eight_bits()
+        self.rounded_codes = lay_out(round_rows(self.tok_emb.weight[: self.codebook_size]))
 
     def encode(self, condition: Condition) -> Prefix:
         """Every norm's shift, scale and gate for the classes ``condition.ids`` (rows, 1)."""
@@ -275,6 +282,8 @@ class HaltonMaskGIT(ImageBackbone):
         x = _modulated(self.last_norm.norm_final(x), shift, scale)  # (rows, tokens, width)
         codes = self.codebook_size  # so the mask id's column is left out
         weight, bias = self.tok_emb.weight[:codes], self.head.bias[:codes]
+        if self.rounded_codes is not None:
+            return (product(x.flatten(0, 1), self.rounded_codes) + bias).view(*x.shape[:-1], codes)
         return by_rows(lambda row: F.linear(row, weight, bias), x)
 
     def _blocks(self) -> list[Block]:

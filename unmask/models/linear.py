@@ -65,8 +65,9 @@ def _packed_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def packed_rows_per_pass(layer: Linear) -> int:
     """How many rows of such a backbone may run together on a CPU: packed, a few leave each other's
-    numbers alone in all else that it does too."""
-    return PACKED_ROWS if layer.packed else 1
+    numbers alone in all else that it does too. That was seen on the CPUs of ``pack`` alone: beside
+    products of eight bits, which more CPUs have, fused attention did not."""
+    return PACKED_ROWS if layer.packed and layer.weight.is_floating_point() else 1
 
 
 def pack(module: nn.Module) -> None:

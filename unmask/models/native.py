@@ -27,6 +27,7 @@ from unmask.models.attention import (
     rotations_of,
 )
 from unmask.models.base import Condition, ConditionKind, ImageBackbone, narrow
+from unmask.models.eight_bits import EightBitLinear
 from unmask.models.window_attention import check_window, windowed
 from unmask.numerics import WIDEST_ALIKE, by_rows
 from unmask.sampling.backbone import Pass, RowTensors
@@ -172,14 +173,22 @@ class Block(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add the attention's and the feed-forward's output to the residual stream."""
         x = x + self.out(attended.transpose(1, 2).flatten(2))  # (rows, tokens, width)
-        # Row by row, because three threads part SiLU within a row, and because in bf16 a CPU sums
-        # 704 numbers in another way further down a tall product.
-        return x + (self._feed(x) if self.training else by_rows(self._feed, x))
+        # Row by row, because in bf16 a CPU sums 704 numbers in another way further down a tall
+        # product. Sums of whole numbers are what they are.
+        whole = self.training or isinstance(self.down, EightBitLinear)
+        return x + (self._feed(x) if whole else by_rows(self._feed, x))
 
     def _feed(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)  #   (rows, tokens, hidden) each
-        fed: Tensor = self.down(F.silu(gate) * up)
+        both = self.gate_up(self.norm2(x))  #                   (rows, tokens, 2 x hidden)
+        # Row by row, because three threads part SiLU within a row.
+        gated = _gated(both) if self.training else by_rows(_gated, both)
+        fed: Tensor = self.down(gated)
         return fed
+
+
+def _gated(both: Tensor) -> Tensor:
+    gate, up = both.chunk(2, -1)  # (rows, tokens, hidden) each
+    return F.silu(gate) * up
 
 
 class NativeTransformer(ImageBackbone):
@@ -216,8 +225,10 @@ class NativeTransformer(ImageBackbone):
 
     @property
     def rows_per_pass(self) -> int | None:
-        """Any number of a narrow model, whose products are alike at any height."""
-        return None if max(self.config.width, self.config.hidden) <= WIDEST_ALIKE else 1
+        """Any number of a narrow model, whose products are alike at any height, or of eight
+        bits."""
+        narrow = max(self.config.width, self.config.hidden) <= WIDEST_ALIKE
+        return None if narrow or isinstance(self.head, EightBitLinear) else 1
 
     def use_attention(self, name: str) -> None:
         """Choose the attention backend by name."""

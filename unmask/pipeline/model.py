@@ -16,7 +16,7 @@ from torch import Tensor
 from unmask.card import ModelCard
 from unmask.clips.clip import Clip
 from unmask.config import checked
-from unmask.devices import Precision, usable_device
+from unmask.devices import Precision, check_precision, usable_device
 from unmask.editing import Edit, Window, prepare
 from unmask.editing.clip_drawing import ClipWindow, DrawnClip, prepare_clip, slots_of
 from unmask.editing.clip_edits import ClipEdit
@@ -33,10 +33,7 @@ from unmask.pipeline.judging import PictureJudge, PictureVerdict
 from unmask.pipeline.previews import preview
 from unmask.pipeline.progress import Progress, batches, pairs_of, part_of
 from unmask.pipeline.prompts import EncodedPrompts, chunks_of, subject_positions
-from unmask.pipeline.request import (
-    DrawRequest,
-    RequestCheck,
-)
+from unmask.pipeline.request import DrawRequest, RequestCheck
 from unmask.pipeline.results import Generated, PreparedRequest
 from unmask.pipeline.scales import Scales, Size
 from unmask.pipeline.sharing import check_parts, share
@@ -104,8 +101,9 @@ class Pipeline:
         NotFoundError if there is none such, ConfigError naming the file that cannot be used,
         RequestError for an argument that cannot be one.
         ``precision`` is that of the backbone; sampling computes in fp32, and so do tokenizers,
-        but for decoders that bear bf16. ``packed``: lay the weights of a published backbone out
-        for the CPU (``models.linear``), which may change the last bits of its numbers.
+        but for decoders that bear bf16. ``int8`` is that of matrices and what they multiply, on a
+        CPU with VNNI; ConfigError elsewhere. ``packed``: lay the weights of a published backbone
+        out for the CPU (``models.linear``), which may change the last bits of its numbers.
         """
         for argument, kind, value in (
             ("device", str, device),
@@ -114,6 +112,7 @@ class Pipeline:
         ):
             checked(argument, kind, value)
         device = usable_device(device)
+        check_precision(precision, device)
         folder, name = find_model(model, precision)
         parts = family_of(folder).load(folder, device, precision)
         _, adapter = parted(model)
@@ -122,7 +121,9 @@ class Pipeline:
             if isinstance(parts.condition, TextCondition):
                 parts = parts._replace(condition=parts.condition.with_words(adapter.words))
         parts.backbone.use_attention(attention)
-        if packed:
+        if precision == "int8":
+            parts.backbone.use_eight_bits()
+        elif packed:
             pack(parts.backbone)
         return cls(card_of(folder, name, adapter), *parts, PictureJudge.of(folder))
 

@@ -215,7 +215,7 @@ class DiffusersVQ(Tokenizer):
         settings = read_published(DiffusersVQConfig, folder / "config.json")
         weights = weights_file(folder, "diffusion_pytorch_model", precision)
         model = load_module(lambda: cls(settings), weights, torch.float32)
-        if precision == "bf16":
+        if precision in ("bf16", "int8"):
             model.decoder.use_bf16()
         return model
 

@@ -91,7 +91,7 @@ class AmusedTransformer(ClipNetwork):
         """See ``ClipNetwork``."""
         text = self.encoder_proj_layer_norm(self.encoder_proj(text))  # (rows, length, width)
         numbers = sinusoids(micro, self.config.micro_cond_encode_dim).flatten(1)
-        joined = torch.cat([pooled, numbers], 1).to(self.encoder_proj.weight.dtype)
+        joined = torch.cat([pooled, numbers], 1).to(text.dtype)
         pooled = self.cond_embed(joined)  #                             (rows, width)
         pairs = [layer.attn2.keys_values(text) for layer in self._layers()]
         keys, values = zip(*pairs, strict=True)

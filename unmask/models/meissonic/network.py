@@ -116,7 +116,7 @@ class MeissonicTransformer(ClipNetwork):
     def encode(self, text: Tensor, pooled: Tensor, micro: Tensor) -> Prefix:
         """See ``ClipNetwork``."""
         numbers = sinusoids(micro).flatten(1)
-        joined = torch.cat([pooled, numbers], 1).to(self.context_embedder.weight.dtype)
+        joined = torch.cat([pooled, numbers], 1).to(text.dtype)
         return Prefix(
             self.encoder_proj_layer_norm(self.context_embedder(text)),
             self.time_text_embed.text_embedder(self.cond_embed(joined)),

@@ -47,8 +47,10 @@ class StoredModels:
         return Pipeline.load(key, device, precision=self.precision)
 
     def _element_bytes(self, part: str) -> int:
-        """Of a number of a part's weights: tokenizers stay in fp32."""
-        halved = self.precision != "fp32" and part in ("transformer", "text_encoder")
+        """Of a number of a part's weights: tokenizers stay in fp32. Eight bits leave embeddings in
+        it too, and text encoders: two bytes are more than all that a transformer takes."""
+        parts = {"fp32": (), "int8": ("transformer",)}
+        halved = part in parts.get(self.precision, ("transformer", "text_encoder"))
         return 2 if halved else 4
 
 
