@@ -72,7 +72,7 @@ def draw_sheet(pipeline: Pipeline, prompts: list[str], scheduler: str, steps: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=default_model())
-    parser.add_argument("--config", type=Path, default=Path("configs/small/transformer.toml"))
+    parser.add_argument("--config", type=Path, default=Path("configs/world/transformer.toml"))
     parser.add_argument("--schedulers", nargs="+", help="all, unless some are named")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
         for steps in (12, 16):
             path = options.out / f"{scheduler}-{steps}.png"
             contact_sheet(
-                draw_sheet(pipeline, prompts, scheduler, steps), columns=8, enlarge=2
+                draw_sheet(pipeline, prompts, scheduler, steps), columns=8, enlarge=1
             ).save(path)
             print(path)
 

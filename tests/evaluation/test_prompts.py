@@ -6,15 +6,18 @@ from unmask.errors import ConfigError, RequestError
 from unmask.evaluation.prompts import (
     CATEGORIES,
     POSITIONS,
+    THREE,
     Prompt,
     fitting_scenes,
     make_prompts,
 )
 from unmask.evaluation.verdict import judge_picture
 from unmask.scenes.judge import Found, Sight
+from unmask.scenes.reading import PromptReader
 from unmask.scenes.renderer import SceneRenderer
-from unmask.scenes.truth import Scenes
-from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, held_out
+from unmask.scenes.sprites import SHAPES, SpriteBank
+from unmask.scenes.truth import SceneConfig, Scenes
+from unmask.scenes.vocabulary import BACKGROUNDS, COLOURS, SCENERY, SHADES, held_out
 from unmask.scenes.wanted import Thing
 
 NOUNS = ("apple", "book", "cat", "duck", "key", "tree")
@@ -140,3 +143,25 @@ def test_prompts_that_cannot_be_made_name_the_field(
     with pytest.raises(RequestError) as caught:
         make_prompts(nouns, percent, 0, 1 if percent < 100 else 40, 1)
     assert caught.value.param == param
+
+
+def test_a_larger_world_is_asked_for_what_it_shows() -> None:
+    scenes = SceneConfig(64, kinds=(1, 1, 1, 1), most=4, shades=0.2, scenery=0.2)
+    prompts = make_prompts(SHAPES, 8, 0, 40, 10, scenes)
+    assert {prompt.category for prompt in prompts} == {*CATEGORIES, THREE}
+    assert {prompt.count for prompt in prompts} == {1, 2, 3, 4}
+    colours = {thing.colour for prompt in prompts for thing in prompt.things}
+    assert colours == {None, *scenes.colours}
+    assert {*SCENERY} < {prompt.background for prompt in prompts}
+    assert all(
+        thing.colour != prompt.background or thing.colour not in SHADES
+        for prompt in prompts
+        for thing in prompt.things
+        if thing.colour
+    )
+    read = PromptReader(SHAPES, scenes.colours, scenes.backgrounds)
+    assert all(read(prompt.text) == prompt.wanted for prompt in prompts)
+    renderer = SceneRenderer(SpriteBank.of_shapes(), scenes)
+    made = fitting_scenes(prompts, renderer, 0)
+    for row, prompt in enumerate(prompts):
+        assert int((made.nouns[row] >= 0).sum()) == prompt.count * len(prompt.things)

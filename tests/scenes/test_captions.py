@@ -6,6 +6,7 @@ import pytest
 from unmask.scenes.captions import (
     COLOUR_SYNONYMS,
     NUMBERS,
+    SCENERY_ENDS,
     SYNONYMS,
     captions,
     plural,
@@ -14,7 +15,7 @@ from unmask.scenes.captions import (
 from unmask.scenes.renderer import SceneRenderer
 from unmask.scenes.sprites import SpriteBank
 from unmask.scenes.truth import SceneConfig, Scenes
-from unmask.scenes.vocabulary import BACKGROUNDS, COLOUR_NAMES, KINDS
+from unmask.scenes.vocabulary import BACKGROUND_NAMES, BACKGROUNDS, COLOUR_NAMES, KINDS
 
 NOUNS = SpriteBank.of_shapes().nouns
 
@@ -181,3 +182,34 @@ def test_no_synonym_is_the_noun_of_another() -> None:
     synonyms = [word for words in SYNONYMS.values() for word in words]
     assert len(set(synonyms)) == len(synonyms)
     assert not set(synonyms) & set(SYNONYMS)
+
+
+def test_three_things_are_named_in_the_order_of_reading() -> None:
+    scenes = _imagine(100, kinds=(0, 0, 0, 1), natural=1.0)
+    for row, text in enumerate(captions(scenes, NOUNS, 0)):
+        places = [text.index(NOUNS[noun]) for noun in scenes.nouns[row, :3].tolist()]
+        assert places == sorted(places), text
+
+
+def test_scenery_is_true_when_it_is_said() -> None:
+    scenes = _imagine(300, scenery=1.0)
+    said = 0
+    for row, text in enumerate(captions(scenes, NOUNS, 0)):
+        name = BACKGROUND_NAMES[int(scenes.background[row])]
+        found = [of for words, of in SCENERY_ENDS.items() if text.endswith(words)]
+        assert found in ([], [name]), text
+        said += len(found)
+    assert 200 < said < 290
+
+
+def test_every_style_but_the_usual_one_is_named() -> None:
+    scenes = _imagine(300)
+    styles = ("fluent-flat", "fluent-3d")
+    scenes.style[::2] = 1
+    plain = captions(scenes, NOUNS, 0)
+    told = captions(scenes, NOUNS, 0, styles)
+    assert captions(scenes, NOUNS, 0, styles[:1]) == plain
+    assert all("3d" in text for text in told[::2])
+    flat = [text for text in told[1::2] if "flat" in text]
+    assert 10 < len(flat) < 75
+    assert not any("3d" in text for text in told[1::2])

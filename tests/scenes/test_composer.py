@@ -8,12 +8,14 @@ from unmask.scenes.composer import SceneComposer
 from unmask.scenes.sprites import SHAPES, SpriteBank
 from unmask.scenes.truth import SceneConfig
 from unmask.scenes.vocabulary import (
+    BACKGROUNDS,
     COLOUR_NAMES,
     COLOURS,
     KINDS,
     MORE_COLOURS,
     PLACES,
     RELATIONS,
+    SHADES,
     held_out,
 )
 
@@ -114,3 +116,47 @@ def test_only_kinds_with_a_weight_are_drawn(weights: tuple[float, ...], most: in
 def test_holding_everything_out_is_refused() -> None:
     with pytest.raises(ConfigError, match="held_out_percent"):
         _make_composer(held_out_percent=100)
+
+
+def test_trios_are_of_three_nouns_in_the_order_of_reading() -> None:
+    scenes = _make_composer(kinds=(0, 0, 0, 1), most=4).compose(400, 0)
+    for nouns in scenes.nouns:
+        assert len(set(nouns.tolist())) == 4
+        assert nouns[3] == -1
+    centres = (scenes.boxes[..., :2] + scenes.boxes[..., 2:]) / 2
+    assert (centres[:, 0, 0] < centres[:, 1, 0]).all()
+    assert (centres[:, :2, 1] < centres[:, 2:3, 1]).all()
+    allowed = _make_composer(kinds=(0, 0, 0, 1), held_out_percent=25, natural=0.0).compose(400, 0)
+    for nouns, colours in zip(allowed.nouns, allowed.colours, strict=True):
+        for noun, colour in zip(nouns.tolist(), colours.tolist(), strict=True):
+            assert not held_out(25, COLOUR_NAMES[colour], BANK.nouns[noun])
+
+
+def test_what_is_white_grey_or_black_never_stands_on_its_own_colour() -> None:
+    scenes = _make_composer(shades=1.0, natural=0.0).compose(2000, 0)
+    names = list(BACKGROUNDS)
+    drawn = set()
+    for background, colours in zip(scenes.background.tolist(), scenes.colours, strict=True):
+        there = {COLOUR_NAMES[colour] for colour in colours.tolist() if colour >= 0}
+        assert there <= set(SHADES)
+        assert names[background] not in there
+        drawn |= {(names[background], colour) for colour in there}
+    assert {("white", "black"), ("black", "white"), ("grey", "white")} <= drawn
+
+
+def test_a_picture_has_one_style_and_every_style_comes_up() -> None:
+    bank = SpriteBank(
+        nouns=("one", "two", "three"),
+        styles=("flat", "round"),
+        pixels=BANK.pixels[:5],
+        noun_of=torch.tensor([0, 0, 1, 1, 2]),
+        style_of=torch.tensor([0, 1, 0, 1, 0]),
+        luminance=BANK.luminance[:5],
+    )
+    scenes = SceneComposer(bank, SceneConfig(32)).compose(300, 0)
+    for style, sprites in zip(scenes.style.tolist(), scenes.sprites, strict=True):
+        styles = {
+            int(bank.style_of[sprite]) for sprite in sprites.tolist() if sprite not in (-1, 4)
+        }
+        assert styles <= {style}  # sprite 4 is all that its noun has
+    assert set(scenes.style.tolist()) == {0, 1}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from unmask.errors import ConfigError
 from unmask.tokenizers.quantizers import QuantizerConfig
-from unmask.tokenizers.vqgan import VQGAN, VQGANConfig
+from unmask.tokenizers.vqgan import VQGAN, Reduced, VQGANConfig
 
 FSQ = QuantizerConfig("fsq", levels=(4, 3))
 CONFIG = VQGANConfig(encoder_channels=(8, 16), decoder_channels=(8, 24), blocks=1, quantizer=FSQ)
@@ -75,6 +75,22 @@ def test_a_decoder_of_more_resolutions_enlarges() -> None:
     assert large.decode(tokens).shape == images.shape
     with pytest.raises(ConfigError, match="multiples of 8"):
         large.encode(torch.rand(1, 3, 16, 20))
+
+
+def test_one_that_enlarges_can_be_seen_at_the_size_that_it_reads() -> None:
+    torch.manual_seed(0)
+    whole = VQGAN(replace(CONFIG, decoder_channels=(8, *CONFIG.decoder_channels))).eval()
+    small = Reduced(whole)
+    images = torch.rand(2, 3, 16, 24)
+    tokens = small.encode(images)
+    assert (small.patch, tokens.shape) == (4, (2, 4, 6))
+    large = F.interpolate(images, scale_factor=2.0, mode="nearest")
+    assert torch.equal(tokens, whole.encode(large))
+    drawn = F.avg_pool2d(whole.decode(tokens), 2)
+    assert torch.equal(small.decode(tokens), drawn)
+    assert drawn.shape == images.shape
+    with pytest.raises(ConfigError, match="multiples"):
+        small.encode(images[..., :15])
 
 
 def test_an_image_is_encoded_alike_alone_and_in_a_batch() -> None:

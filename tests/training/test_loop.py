@@ -324,3 +324,13 @@ def test_a_run_on_a_gpu_that_is_killed_follows_the_whole_one(tmp_path: Path) -> 
         Loop(_Task(_kill_at(9)), CONFIG, tmp_path / "killed", "cuda").run()
     Loop(_Task(), CONFIG, tmp_path / "killed", "cuda").run(resume=True)
     _assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_workers_make_up_the_same_batches(tmp_path: Path) -> None:
+    logs = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        Loop(_Task(), replace(CONFIG, steps=6, workers=workers), out, "cpu").run()
+        lines = (out / "log.jsonl").read_text().splitlines()
+        logs.append([json.loads(line)["loss"] for line in lines])
+    assert logs[0] == logs[1]

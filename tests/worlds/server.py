@@ -206,7 +206,7 @@ class FakePipeline(Pipeline):
     def prepare(self, request: DrawRequest) -> PreparedRequest:
         return PreparedRequest(request, None)
 
-    def preview(self, tokens: Tensor) -> Image.Image:
+    def preview(self, tokens: Tensor, size: tuple[int, int] | None = None) -> Image.Image:
         masked = int((tokens == self.backbone.mask_id).sum())
         return Image.new("RGB", (64, 64), (masked, 0, 0))
 

@@ -113,14 +113,16 @@ class VQGAN(Tokenizer):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        if height % self.patch or width % self.patch:
-            raise ConfigError(f"image of {width}x{height}: sides must be multiples of {self.patch}")
+        _check_sides(images, self.patch)
         return self._quantized(images).indices
 
     def _quantized(self, images: Tensor) -> Quantized:
         if self.config.enlargement > 1:
             images = F.avg_pool2d(images, self.config.enlargement)
+        return self.read(images)
+
+    def read(self, images: Tensor) -> Quantized:
+        """The tokens of pictures of the size that the encoder reads."""
         quantized: Quantized = self.quantizer(self.encoder(images * 2 - 1).permute(0, 2, 3, 1))
         return quantized
 
@@ -149,11 +151,12 @@ class Reduced(Tokenizer):
     def patch(self) -> int:
         return self.whole.patch // self.whole.config.enlargement
 
+    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        times = self.whole.config.enlargement
-        large = images.repeat_interleave(times, -1).repeat_interleave(times, -2)
-        return self.whole.encode(large)
+        _check_sides(images, self.patch)
+        return self.whole.read(images).indices
 
+    @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         return F.avg_pool2d(self.whole.decode(tokens), self.whole.config.enlargement)
 
@@ -170,6 +173,12 @@ class PatchBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         changed: Tensor = self.narrow(F.silu(self.wide(self.norm(x.permute(0, 2, 3, 1)))))
         return x + changed.permute(0, 3, 1, 2)
+
+
+def _check_sides(images: Tensor, patch: int) -> None:
+    height, width = images.shape[-2:]
+    if height % patch or width % patch:
+        raise ConfigError(f"image of {width}x{height}: sides must be multiples of {patch}")
 
 
 def _local_encoder(config: VQGANConfig, width: int) -> nn.Sequential:
