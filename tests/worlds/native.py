@@ -19,13 +19,20 @@ PROMPT = "a red circle"
 
 
 def native_pipeline(
-    levels: tuple[int, ...] = (4, 3), *, stages: int = 1, condition_length: int = 10
+    levels: tuple[int, ...] = (4, 3),
+    *,
+    stages: int = 1,
+    condition_length: int = 10,
+    enlarges: bool = False,
 ) -> Pipeline:
     """A model of 4x4 tokens whose side in pixels doubles at each of the ``stages``; its backbone
-    knows 12 codes, whatever the levels of its tokenizer."""
+    knows 12 codes, whatever the levels of its tokenizer. One that ``enlarges`` draws twice as large
+    as it reads."""
     torch.manual_seed(0)
     channels = (8,) * stages
-    tokenizer = VQGAN(VQGANConfig(channels, channels, 1, QuantizerConfig("fsq", levels=levels)))
+    quantizer = QuantizerConfig("fsq", levels=levels)
+    decoder = channels + (8,) * enlarges
+    tokenizer = VQGAN(VQGANConfig(channels, decoder, 1, quantizer))
     condition = TextCondition.learn([PROMPT, "two blue squares"], 300, condition_length)
     backbone = NativeTransformer(
         NativeConfig(

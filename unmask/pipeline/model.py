@@ -319,11 +319,10 @@ class Pipeline:
         if not isinstance(request.edit, Edit):
             return PreparedRequest(request, None)
         grid = self.info.grid[-2:] if self._clips else self.info.grid
-        tokenizer, shared, sharing = self.tokenizer_for(request.size), None, None
-        if request.shares:
-            times = self._scales.times(request.size)
-            shared = share(request.prompt, request.edit, self._judge, times)
-            sharing = None if shared is None else shared.sharing
+        times = self._scales.times(request.size)
+        shared = share(request.prompt, request.edit, self._judge, times) if request.shares else None
+        sharing = None if shared is None else shared.sharing
+        tokenizer = self.tokenizer_for(request.size)
         edit = prepare(request.edit, tokenizer, grid, self.device, sharing)
         if not request.whole and shared is not None:
             check_parts(self.condition, shared, edit.plan)

@@ -21,11 +21,11 @@ pytestmark = pytest.mark.anyio
 def _poisoned_preview(pipeline: FakePipeline) -> None:
     preview = pipeline.preview
 
-    def poisoned(tokens: Tensor) -> Image.Image:
+    def poisoned(tokens: Tensor, size: tuple[int, int] | None = None) -> Image.Image:
         if pipeline.fake.batches[-1] == ["bad"] or "bad" in pipeline.fake.batches[-1]:
             pipeline.preview = preview  # type: ignore[method-assign]
             raise OSError("no preview")
-        return preview(tokens)
+        return preview(tokens, size)
 
     pipeline.preview = poisoned  # type: ignore[method-assign]
 

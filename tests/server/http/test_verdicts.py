@@ -29,7 +29,7 @@ def test_each_image_has_its_verdict(client: TestClient) -> None:
     assert [verdict["right"] for verdict in verdicts] == [True, True]
     seen = verdicts[0]["objects"][0]
     assert (seen["noun"], seen["colours"], verdicts[0]["background"]) == ("apple", ["red"], "blue")
-    assert all(0 <= seen[name] <= 64 for name in ("x", "y", "side"))  # px of what was drawn
+    assert all(0 <= seen[name] <= 128 for name in ("x", "y", "side"))  # px of what was drawn
     assert answer["timings"]["judge"] > 0
     unjudged = client.post(URL, json=APPLES | {"judge": False}).json()
     assert "verdict" not in unjudged["data"][0]

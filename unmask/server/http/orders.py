@@ -62,10 +62,11 @@ async def make_order(
         reading = Reading(settings.max_upload_bytes, size if scales else None)
         picture = await run_in_threadpool(kind.read_picture, upload, reading)
         size = picture.sent or picture.edit.size
-    if scales and body.width_height is not None:
+    if body.width_height is not None:
         size = body.width_height
-        check_scaled_size(size)
-        body = body.model_copy(update={"size": None})  # what is drawn has its own
+        if scales and not (picture is None and size in info.sizes):
+            check_scaled_size(size)
+            body = body.model_copy(update={"size": None})  # what is drawn has its own
     edit = None if picture is None else picture.edit
     resolved = await run_in_threadpool(_resolve, body, model.pipeline, edit)
     weighed = await engine.weigh(resolved, model)
