@@ -48,8 +48,9 @@ def run_evaluation(
         pipeline, loaded_judge, settings, out, renderer=renderer, features=Features()
     )
     steps = settings.steps[len(settings.steps) // 2] if settings.steps else None
+    size = pipeline.info.sizes[-1]  # the smallest: it is enlarged, to show the cells
     requests = [
-        pipeline.request(REVEALED, seed=settings.seed, scheduler=scheduler, steps=steps)
+        pipeline.request(REVEALED, seed=settings.seed, scheduler=scheduler, steps=steps, size=size)
         for scheduler in settings.schedulers
         if settings.frames is None
     ]
