@@ -125,3 +125,13 @@ def test_what_stands_there_already_is_not_drawn_again() -> None:
     assert drawn(prompt) == {"a green tree on a blue background"}
     assert drawn("three red apples") == {"three red apples"}
     assert drawn("something odd") == {"something odd"}
+
+
+def test_windows_of_the_ground_carry_no_null_passes(pipeline: Pipeline) -> None:
+    request = pipeline.request(
+        PROMPT, seed=1, edit=blank(24, 8), guidance_scale=2.0, reuse_policy="carried-null"
+    )
+    assert pipeline.run(request).images[0].size == (24, 8)
+    assert request.options.unguided.reuse_policy.name == "none"
+    kept = pipeline.request(PROMPT, seed=1, scheduler="halton", reuse=1, guidance_scale=2.0)
+    assert kept.options.unguided.reuse_policy == kept.options.reuse_policy

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,7 +39,6 @@ from unmask.pipeline.sharing import check_parts, share
 from unmask.sampling.backbone import Pair, RowTensors
 from unmask.sampling.generate import OnStep, all_masked, generate_tokens
 from unmask.sampling.noise import Purpose, uniforms
-from unmask.sampling.options import Scale
 from unmask.sampling.plan import Plan, make_plan
 from unmask.store import card_of, find_model, parted
 from unmask.tokenizers.base import Tokenizer
@@ -396,7 +394,7 @@ class Pipeline:
         else:
             subjects = find_subjects(prompt)
             if not (prompt or request.negative_prompt):  # one condition, and not two alike
-                options = replace(options, scale=Scale(guidance_scale=1.0))
+                options = options.unguided
         return make_plan(
             options,
             grid,

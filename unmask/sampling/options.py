@@ -4,7 +4,7 @@ Nothing is listed here that a method declares itself (``unmask.sampling.methods`
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unmask.config import checked
@@ -21,7 +21,7 @@ from unmask.sampling.methods import (
     option,
 )
 from unmask.sampling.planned import MAX_STEPS
-from unmask.sampling.reuse import ReusePolicy
+from unmask.sampling.reuse import REUSE_POLICIES, ReusePolicy
 from unmask.sampling.scheduler import Scheduler
 from unmask.sampling.schedulers import SCHEDULERS
 from unmask.sampling.schedules import MASK_SCHEDULES, listed_schedule
@@ -163,6 +163,12 @@ class PlanOptions:
     def steps(self) -> int:
         """How many steps there are, before any rule ends them early."""
         return self.length.steps
+
+    @property
+    def unguided(self) -> "PlanOptions":
+        """The same with guidance off, and without a reuse policy that lives on it."""
+        reuse = REUSE_POLICIES["none"]() if self.reuse_policy.needs_guidance else self.reuse_policy
+        return replace(self, scale=Scale(guidance_scale=1.0), reuse_policy=reuse)
 
     def flat(self) -> dict[str, Any]:
         """The options that act, by their public names: what a request must say to get the same."""

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.browser
 Open = Callable[..., Studio]
 AXE = Path(__file__).parents[3] / "build/npm/node_modules/axe-core/axe.min.js"
 CURL = shutil.which("curl")
-CELL, SIDE = 8, 64  # px of a cell, and of the bundled model's picture
+CELL, DRAWN = 16, 128  # px of a cell, and of the picture that the bundled model draws
+SIDE = 64  # of the pictures that are given
 REFUSED = "Failed to load resource"  # what Chromium's console says of every refusal
 
 
@@ -272,7 +273,7 @@ def test_the_history_survives_a_reload_until_it_is_cleared(address: str, open_st
     thumbnails = studio.page.locator("#strip img")
     expect(thumbnails).to_have_count(1)
     shown = thumbnails.first.evaluate("image => image.decode().then(() => image.naturalWidth)")
-    assert shown == SIDE
+    assert shown == DRAWN
     thumbnails.first.click()
     expect(studio.steps).to_contain_text(f"Step {STEPS} of {STEPS}")
     studio.page.on("dialog", lambda dialog: dialog.accept())
