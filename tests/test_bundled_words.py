@@ -24,6 +24,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 PICTURES = {"storybook": CONFIGS / "world/transformer.toml"}
 CLIPS = {"storybook-clips": CONFIGS / "small/clips.toml"}
 MODELS = sorted([*PICTURES, *CLIPS])
+# Read in pieces: rarest of the captions that the text tokenizer was learned from.
+IN_PIECES = {"storybook": {"bunnies", "presents", "tortoises"}, "storybook-clips": set[str]()}
 MANY = 8_000  # captions: 100,000 have no more words
 
 
@@ -59,12 +61,12 @@ def test_the_words_are_those_of_the_captions(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_text_tokenizer_reads_nearly_every_word_whole(model: str) -> None:
+def test_the_text_tokenizer_reads_each_word_whole_but_the_rarest(model: str) -> None:
     shipped = _shipped(model)
     assert shipped.words
     parts = {word: word.count("-") * 2 + 1 for word in shipped.words}  # t-shirt is read as three
-    cut = [word for word in parts if len(shipped.tokenizer.encode(word).ids) != parts[word]]
-    assert len(cut) <= len(parts) // 20, cut  # the rarest
+    cut = {word for word in parts if len(shipped.tokenizer.encode(word).ids) != parts[word]}
+    assert cut == IN_PIECES[model]
 
 
 if __name__ == "__main__":

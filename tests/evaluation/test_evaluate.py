@@ -123,6 +123,7 @@ def test_a_setting_that_is_done_is_not_drawn_again(
         {"seed": 1},
         {"prompts": 3},
         {"precision": "bf16"},
+        {"data": replace(SETTINGS.data, scenes=replace(SETTINGS.data.scenes, most=4))},
         {"settings": (Setting("extra", {"scheduler": "random"}),)},
     ],
 )

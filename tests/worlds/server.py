@@ -181,8 +181,6 @@ class FakePipeline(Pipeline):
         self.info = ModelInfo(
             name=name,
             description=self.card.description,
-            width=64,
-            height=64,
             sizes=((64, 64),),
             grid=(8, 8),
             parameters=1_000_000,

@@ -83,6 +83,7 @@ def evaluate(
         sprites=None if renderer is None else sprites_hash(renderer),
         features=features is not None,
         held_out_percent=settings.data.scenes.held_out_percent,
+        scenes=repr(settings.data.scenes),
         **{name: getattr(settings, name) for name in _COPIED},
     )
 

@@ -22,7 +22,6 @@ from unmask.scenes.vocabulary import (
     KINDS,
     RELATIONS,
     SHADES,
-    TRIO,
     held_out,
 )
 from unmask.scenes.wanted import Thing, Wanted
@@ -98,8 +97,7 @@ def check_enough(nouns: tuple[str, ...], percent: int, held_out_count: int) -> N
 
 def categories_of(scenes: SceneConfig) -> tuple[str, ...]:
     """The categories of prompts about such scenes."""
-    trios = scenes.kinds[TRIO:] != () and scenes.kinds[TRIO] > 0
-    return (*CATEGORIES, THREE) if trios else CATEGORIES
+    return (*CATEGORIES, THREE) if scenes.trios else CATEGORIES
 
 
 def make_prompts(

@@ -36,6 +36,7 @@ class Inputs:
     held_out_percent: int
     precision: str
     frames: int | None = None
+    scenes: str = ""  # that prompts are about, and how large they are
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,6 @@ def model_info(
     return ModelInfo(
         name=card.name,
         description=card.description,
-        width=sizes[0][0],
-        height=sizes[0][1],
         sizes=sizes,
         grid=backbone.grid,
         parameters=sum(p.numel() for p in [*backbone.parameters(), *tokenizer.parameters()]),

@@ -33,8 +33,6 @@ class ModelInfo:
 
     name: str
     description: str
-    width: int
-    height: int
     sizes: tuple[tuple[int, int], ...]  # (width, height) of what it draws at once, largest first
     grid: tuple[int, ...]
     parameters: int
@@ -53,6 +51,16 @@ class ModelInfo:
     max_frames: int | None = None
     rate: int | None = None  # frames a second
     slot: int | None = None  # frames that a slot of a clip stands for
+
+    @property
+    def width(self) -> int:
+        """Of what it draws unless another size is asked for, in pixels."""
+        return self.sizes[0][0]
+
+    @property
+    def height(self) -> int:
+        """As ``width``."""
+        return self.sizes[0][1]
 
     def check_judge(self) -> None:
         """RequestError if it has no judge."""

@@ -1,7 +1,7 @@
 """The sizes that a model draws at once: its own, and where its decoder enlarges, smaller ones."""
 
 from unmask.tokenizers.base import Tokenizer
-from unmask.tokenizers.vqgan import VQGAN, Reduced
+from unmask.tokenizers.vqgan import VQGAN, reduced
 
 Size = tuple[int, int]  # width, height
 
@@ -10,9 +10,9 @@ class Scales:
     """The tokenizer by the size of a picture, for a grid of ``rows`` and ``columns``."""
 
     def __init__(self, tokenizer: Tokenizer, rows: int, columns: int) -> None:
-        self._tokenizers = [tokenizer]  # the one with the largest window first
-        if isinstance(tokenizer, VQGAN) and tokenizer.config.enlargement > 1:
-            self._tokenizers.append(Reduced(tokenizer))
+        small = reduced(tokenizer) if isinstance(tokenizer, VQGAN) else tokenizer
+        # The one with the largest window first.
+        self._tokenizers = [tokenizer] if small is tokenizer else [tokenizer, small]
         self.sizes = tuple((columns * one.patch, rows * one.patch) for one in self._tokenizers)
 
     def of(self, size: Size) -> Tokenizer:

@@ -65,7 +65,6 @@ _SCENERY_WORDS = {
 }
 SCENERY_ENDS = {words: name for name in SCENERY for words in _SCENERY_WORDS[name]}
 _TRIOS = ("{a}, {b} and {c}", "{a}, {b} and {c}", "{a}, {b}, {c}", "{a} and {b} and {c}")
-STYLE_WORDS = tuple(STYLES.values())
 OPENINGS = ("a picture of ", "an image of ", "a drawing of ")
 _SINGLE_PLACES = {
     "centre": ("in the middle", "in the centre", "in the center"),

@@ -31,6 +31,11 @@ from unmask.scenes.vocabulary import (
 
 SHIFTS = 8  # places in which scenery may stand
 _CENTRES = torch.tensor([[0.5, 0.5], [0.27, 0.5], [0.73, 0.5], [0.5, 0.27], [0.5, 0.73]])
+# The colour of each background that is a shade too, and those that are none.
+_SHADE_OF = torch.tensor(
+    [COLOUR_NAMES.index(name) if name in SHADES else len(COLOUR_NAMES) for name in BACKGROUNDS]
+)
+_WITH_HUE = torch.tensor([i for i, name in enumerate(BACKGROUNDS) if name not in SHADES])
 _ROWS = {
     1: torch.tensor([[0.5, 0.5]]),
     2: torch.tensor([[0.27, 0.5], [0.73, 0.5]]),
@@ -69,19 +74,18 @@ class SceneComposer:
             raise ConfigError("held_out_percent: a noun is left with no colour or no partner")
         self.sprites_of = [(bank.noun_of == i).nonzero().flatten() for i in range(len(nouns))]
         # By noun and style; where a noun lacks a style, all that it has.
-        self._styled = [
-            [
-                of_style if len(of_style := sprites[bank.style_of[sprites] == style]) else sprites
-                for style in range(len(bank.styles))
-            ]
+        choices = [
+            of_style if len(of_style := sprites[bank.style_of[sprites] == style]) else sprites
             for sprites in self.sprites_of
+            for style in range(len(bank.styles))
         ]
+        self._choices = torch.nn.utils.rnn.pad_sequence(choices, batch_first=True)
+        self._counts = torch.tensor([len(sprites) for sprites in choices])
 
     def compose(self, count: int, index: int) -> Scenes:
         """Batch ``index`` of ``count`` scenes."""
         random = torch.Generator().manual_seed(batch_seed(self.config.seed, index))
-        trios = len(self.config.kinds) > TRIO and self.config.kinds[TRIO] > 0
-        most = max(self.config.most, 3 if trios else 2)
+        trios, most = self.config.trios, max(self.config.most, 3 if self.config.trios else 2)
 
         def pick(high: int, *shape: int) -> Tensor:
             return torch.randint(high, shape, generator=random)
@@ -147,11 +151,8 @@ class SceneComposer:
 
     def _choose_sprites(self, nouns: Tensor, style: Tensor, random: torch.Generator) -> Tensor:
         luck = torch.rand(nouns.shape, generator=random)
-        choices = [sprites for styles in self._styled for sprites in styles]
-        counts = torch.tensor([len(sprites) for sprites in choices])
-        table = torch.nn.utils.rnn.pad_sequence(choices, batch_first=True)
         row = nouns * len(self.bank.styles) + style.unsqueeze(1)
-        return table[row, (luck * counts[row]).long()]
+        return self._choices[row, (luck * self._counts[row]).long()]
 
 
 def _third(nouns: int, first: Tensor, second: Tensor, random: torch.Generator) -> Tensor:
@@ -164,11 +165,8 @@ def _third(nouns: int, first: Tensor, second: Tensor, random: torch.Generator) -
 
 def _clear_of(colours: Tensor, background: Tensor) -> Tensor:
     """Backgrounds of which no object of a scene has the shade: those become one with a hue."""
-    shades = torch.tensor([COLOUR_NAMES.index(name) for name in list(BACKGROUNDS)[: len(SHADES)]])
-    grey_scale = background < len(SHADES)
-    own = shades[background.clamp_max(len(SHADES) - 1)]
-    hidden = grey_scale & (colours == own.unsqueeze(1)).any(1)
-    return torch.where(hidden, background + len(SHADES), background)
+    hidden = (colours == _SHADE_OF[background].unsqueeze(1)).any(1)
+    return torch.where(hidden, _WITH_HUE[background % len(_WITH_HUE)], background)
 
 
 def _layout(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.scenes.vocabulary import BACKGROUND_NAMES, BACKGROUNDS, COLOURS, KINDS, SHADES
+from unmask.scenes.vocabulary import BACKGROUND_NAMES, BACKGROUNDS, COLOURS, KINDS, SHADES, TRIO
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class SceneConfig:
             raise ValueError(f"snap: {self.snap} does not divide the size, {self.size}")
         if self.most not in range(2, 5):
             raise ValueError(f"most: {self.most} objects of one kind; the bounds are 2 and 4")
+
+    @property
+    def trios(self) -> bool:
+        """Whether three different objects come up."""
+        return any(self.kinds[TRIO:])
 
     @property
     def colours(self) -> tuple[str, ...]:

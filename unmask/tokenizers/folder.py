@@ -5,7 +5,7 @@ from pathlib import Path
 from unmask import config
 from unmask.checkpoint import load_weights, save_folder
 from unmask.tokenizers.key_frames import SlotDecoder, SlotDecoderConfig, slot_decoder_for
-from unmask.tokenizers.vqgan import VQGAN, Reduced, VQGANConfig
+from unmask.tokenizers.vqgan import VQGAN, Reduced, VQGANConfig, reduced
 
 
 def save_tokenizer(tokenizer: VQGAN, folder: Path, half: bool = True) -> None:
@@ -23,8 +23,7 @@ def load_tokenizer(folder: Path, device: str = "cpu") -> VQGAN:
 def load_reduced(folder: Path, device: str = "cpu") -> VQGAN | Reduced:
     """The tokenizer in a folder as ``load_tokenizer`` reads it, at the size that its encoder
     reads."""
-    tokenizer = load_tokenizer(folder, device)
-    return Reduced(tokenizer).eval() if tokenizer.config.enlargement > 1 else tokenizer
+    return reduced(load_tokenizer(folder, device))
 
 
 def save_slot_decoder(decoder: SlotDecoder, folder: Path, half: bool = True) -> None:

@@ -161,6 +161,11 @@ class Reduced(Tokenizer):
         return F.avg_pool2d(self.whole.decode(tokens), self.whole.config.enlargement)
 
 
+def reduced(tokenizer: VQGAN) -> VQGAN | Reduced:
+    """The tokenizer at the size that its encoder reads."""
+    return Reduced(tokenizer).eval() if tokenizer.config.enlargement > 1 else tokenizer
+
+
 class PatchBlock(nn.Module):
     """A residual perceptron at every position; the norm is over channels, so nothing is mixed."""
 

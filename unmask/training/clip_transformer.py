@@ -98,7 +98,7 @@ class ComposedClips(NamedTuple):
 class PreparedClips(NamedTuple):
     """A batch that is not drawn yet; its captions as a condition, and its masks (``clip_mask``)."""
 
-    composed: "ComposedClips | Composed"
+    composed: ComposedClips | Composed
     condition: Condition
     masked: Tensor
     corrupted: Tensor

@@ -63,10 +63,10 @@ class Source(Protocol):
 
     def batch(self, count: int, index: int) -> Batch:
         """``count`` pictures with captions; the same for the same ``index``."""
-        ...
+        return self.draw(self.compose(count, index))
 
 
-class SceneSource:
+class SceneSource(Source):
     """Endless rendered scenes."""
 
     def __init__(self, renderer: SceneRenderer) -> None:
@@ -77,9 +77,6 @@ class SceneSource:
 
     def draw(self, composed: Composed) -> Batch:
         return Batch(self.renderer.render(composed.scenes), composed.captions)
-
-    def batch(self, count: int, index: int) -> Batch:
-        return self.draw(self.compose(count, index))
 
     def unseen(self, count: int, index: int) -> Batch:
         """At most ``count`` single objects in colours that ``batch`` never shows them in; none if
@@ -104,7 +101,7 @@ class SceneSource:
         return Composed(scenes, captions(scenes, bank.nouns, seed, bank.styles))
 
 
-class FolderSource:
+class FolderSource(Source):
     """Captioned images of a folder, each epoch in another order; ``read_folder`` says which."""
 
     def __init__(self, pictures: "FolderPictures", seed: int, flip: bool, device: str) -> None:
@@ -127,9 +124,6 @@ class FolderSource:
         return composed._replace(
             images=sent(composed.images, torch.device(self.device)).float() / 255
         )
-
-    def batch(self, count: int, index: int) -> Batch:
-        return self.draw(self.compose(count, index))
 
 
 @lru_cache(maxsize=4)  # of two sources, as a batch may end one epoch and begin the next

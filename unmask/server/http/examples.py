@@ -35,7 +35,8 @@ CARD = {
     "max_upload_bytes": 20971520,
     "max_seconds": 300.0,
     "bounds": {"steps": {"minimum": 1, "maximum": 256}},
-    "size": "64x64",
+    "size": "128x128",
+    "sizes": ["128x128", "64x64"],
 }
 STATE = {"job": "txt2img", "job_count": 1, "sampling_step": 6, "sampling_steps": 12}
 JOB = {

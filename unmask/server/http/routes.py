@@ -195,6 +195,5 @@ def _card(status: ModelStatus, created: int, settings: Settings) -> ModelCard:
         return card
     abilities = asdict(status.info)
     del abilities["name"]
-    size = size_text((abilities.pop("width"), abilities.pop("height")))
-    sizes = [size_text(each) for each in abilities.pop("sizes")]
-    return card.model_copy(update={"size": size, "sizes": sizes, **abilities})
+    sizes = [size_text(size) for size in abilities.pop("sizes")]
+    return card.model_copy(update={"size": sizes[0], "sizes": sizes, **abilities})
