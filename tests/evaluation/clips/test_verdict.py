@@ -195,7 +195,7 @@ def test_every_tag_is_listed_once() -> None:
 
 @pytest.mark.skipif("SPRITES" not in os.environ, reason="needs SPRITES, the archive of training")
 def test_the_bundled_judge_sees_what_its_sprites_do() -> None:
-    judge = load_judge(BUNDLED / "storybook" / "judge")
+    judge = load_judge(BUNDLED / "storybook-clips" / "judge")
     archive = Path(os.environ["SPRITES"])
     sprites = SpriteBank.from_archive(archive, judge.config.nouns, ("fluent-flat",))
     renderer = MovingRenderer(sprites, MovingConfig(SceneConfig(64, snap=8)))
